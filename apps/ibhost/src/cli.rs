@@ -1,0 +1,306 @@
+//! The command line as clap sees it.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use ibhost_framework::registry::Kind;
+
+/// Run, compare and extend information-bottleneck and latent-variable methods.
+#[derive(Debug, Parser)]
+#[command(
+    name = "ibhost",
+    version,
+    about,
+    after_help = "Exit codes: 0 done, 1 the work failed, 2 the request cannot be carried out (flag, component, data, device), \
+                  101 a bug, 130 interrupted after saving.\n\
+                  Components are written `name/key:value|key:value`; `,` may stand for `|`. `ibhost list` shows them all."
+)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+    /// More messages on stderr; twice for everything.
+    #[arg(short, long, action = clap::ArgAction::Count, global = true)]
+    pub verbose: u8,
+    /// Only errors on stderr, no progress.
+    #[arg(short, long, global = true)]
+    pub quiet: bool,
+    /// Threads to compute with; all processors without it. The result does not depend on it.
+    #[arg(long, global = true, value_name = "N")]
+    pub threads: Option<usize>,
+}
+
+/// Commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Train an objective and evaluate it
+    Run(Box<RunArgs>),
+    /// Continue an interrupted run to its planned end
+    Resume(ResumeArgs),
+    /// List components and presets
+    List(ListArgs),
+    /// Explain one component: formula, parameters, paper, example
+    Describe(DescribeArgs),
+    /// Run analyses on finished runs
+    Analyze(AnalyzeArgs),
+    /// Check that every file of a run is what was written
+    Verify(VerifyArgs),
+    /// List, download and verify data sets
+    #[command(subcommand)]
+    Data(DataCommand),
+    /// Show what this build and machine can compute on
+    Devices(FormatArgs),
+    /// Write a new plugin crate with a working objective
+    NewPlugin(NewPluginArgs),
+    /// Print shell completions
+    Completions(CompletionArgs),
+    /// Print the man page
+    Man,
+}
+
+/// Output format of tables.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people
+    #[default]
+    Table,
+    /// For programs
+    Json,
+    /// For documents
+    Markdown,
+}
+
+/// Flags of `run`.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// Objective, e.g. vdb/beta:0.001|m:4
+    #[arg(long, value_name = "COMPONENT")]
+    pub objective: Option<String>,
+    /// Encoder, e.g. resnet20/z:2
+    #[arg(long, value_name = "COMPONENT")]
+    pub encoder: Option<String>,
+    /// Decoder; the objective's own without it
+    #[arg(long, value_name = "COMPONENT")]
+    pub decoder: Option<String>,
+    /// Data set; the embedded `digits` without it
+    #[arg(long, value_name = "COMPONENT")]
+    pub dataset: Option<String>,
+    /// Which parameters move when, e.g. algo1/d:10|e:1
+    #[arg(long, value_name = "COMPONENT")]
+    pub strategy: Option<String>,
+    /// Optimiser, e.g. adam/beta1:0.5
+    #[arg(long, alias = "optimizer", value_name = "COMPONENT")]
+    pub optimiser: Option<String>,
+    /// Learning-rate schedule, e.g. exponential/decay:0.97
+    #[arg(long, alias = "lr-schedule", value_name = "COMPONENT")]
+    pub schedule: Option<String>,
+    /// Start from a preset (`ibhost list --kind preset`); flags override it
+    #[arg(long, value_name = "NAME")]
+    pub preset: Option<String>,
+    /// Start from a configuration file such as a run's config.yml; flags override it
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Set one value by its path, e.g. objective.beta=0.01 or lr=1e-3; may be repeated
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Passes over the training split
+    #[arg(long, alias = "epoch", value_name = "N")]
+    pub epochs: Option<u64>,
+    /// Optimisation steps, instead of epochs
+    #[arg(long, value_name = "N", conflicts_with = "epochs")]
+    pub steps: Option<u64>,
+    /// Samples a step
+    #[arg(long, value_name = "N")]
+    pub batch_size: Option<usize>,
+    /// Base learning rate
+    #[arg(long, alias = "learning-rate", value_name = "RATE")]
+    pub lr: Option<f64>,
+    /// Decay of the moving average of the weights; `none` keeps none
+    #[arg(long, value_name = "DECAY")]
+    pub average: Option<String>,
+    /// Seed of every random draw
+    #[arg(long, value_name = "SEED")]
+    pub seed: Option<u64>,
+    /// Use only the first N training samples
+    #[arg(long, value_name = "N")]
+    pub limit_train: Option<usize>,
+    /// Device, see `ibhost devices`
+    #[arg(long, value_name = "DEVICE")]
+    pub device: Option<String>,
+    /// Epochs between evaluations
+    #[arg(long, value_name = "N")]
+    pub evaluate_every: Option<u64>,
+    /// Metric that decides what is best, e.g. test.accuracy
+    #[arg(long, value_name = "SPLIT.METRIC")]
+    pub watch: Option<String>,
+    /// Stop after N evaluations without improvement of the watched metric
+    #[arg(long, value_name = "N")]
+    pub patience: Option<u64>,
+    /// How often a checkpoint is written: 500steps, 2epochs or 10min
+    #[arg(long, value_name = "INTERVAL")]
+    pub checkpoint_every: Option<String>,
+    /// Name of the run, part of its folder's name
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+    /// Folder the run's own folder is created in
+    #[arg(long, value_name = "DIR", default_value = "runs")]
+    pub output_dir: PathBuf,
+    /// Print the resolved configuration and stop
+    #[arg(long)]
+    pub dry_run: bool,
+    /// `json` ends stdout with one line {"run_dir": ..., "final": ...}
+    #[arg(long, value_enum, default_value_t)]
+    pub format: Format,
+    /// Where data sets are.
+    #[command(flatten)]
+    pub data: DataDir,
+}
+
+/// Folder of data sets.
+#[derive(Debug, Args)]
+pub struct DataDir {
+    /// Folder of data sets; the platform's cache folder without it
+    #[arg(long, env = "IBHOST_DATA", value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+}
+
+/// Flags of `resume`.
+#[derive(Debug, Args)]
+pub struct ResumeArgs {
+    /// Folder of the run
+    pub run_dir: PathBuf,
+    /// `json` ends stdout with one line {"run_dir": ..., "final": ...}
+    #[arg(long, value_enum, default_value_t)]
+    pub format: Format,
+    /// Where data sets are.
+    #[command(flatten)]
+    pub data: DataDir,
+}
+
+/// Flags of `list`.
+#[derive(Debug, Args)]
+pub struct ListArgs {
+    /// objective, encoder, decoder, dataset, analysis, strategy, optimiser, schedule or preset
+    #[arg(long, value_name = "KIND", value_parser = parse_listed)]
+    pub kind: Option<Listed>,
+    /// Output format
+    #[arg(long, value_enum, default_value_t)]
+    pub format: Format,
+}
+
+/// What `list --kind` accepts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Listed {
+    /// Components of one kind.
+    Components(Kind),
+    /// Presets.
+    Presets,
+}
+
+fn parse_listed(text: &str) -> Result<Listed, String> {
+    if matches!(text, "preset" | "presets") {
+        return Ok(Listed::Presets);
+    }
+    text.parse().map(Listed::Components).map_err(|e: ibhost_framework::registry::UnknownKind| e.to_string())
+}
+
+/// Flags of `describe`.
+#[derive(Debug, Args)]
+pub struct DescribeArgs {
+    /// Name of a component or preset
+    pub name: String,
+    /// Output format
+    #[arg(long, value_enum, default_value_t)]
+    pub format: Format,
+}
+
+/// Flags of `analyze`.
+#[derive(Debug, Args)]
+pub struct AnalyzeArgs {
+    /// Folders of runs
+    #[arg(required = true)]
+    pub runs: Vec<PathBuf>,
+    /// Analysis, e.g. salt_pepper/p:[0.1;0.2]; may be repeated
+    #[arg(long, required = true, value_name = "COMPONENT")]
+    pub analysis: Vec<String>,
+    /// Which weights: `last` or `best`
+    #[arg(long, default_value = "last", value_name = "LABEL")]
+    pub checkpoint: String,
+    /// Use the averaged weights
+    #[arg(long)]
+    pub average: bool,
+    /// Seed of the analysis; the run's own without it
+    #[arg(long, value_name = "SEED")]
+    pub seed: Option<u64>,
+    /// Output format
+    #[arg(long, value_enum, default_value_t)]
+    pub format: Format,
+    /// Where data sets are.
+    #[command(flatten)]
+    pub data: DataDir,
+}
+
+/// Flags of `verify`.
+#[derive(Debug, Args)]
+pub struct VerifyArgs {
+    /// Folder of the run
+    pub run_dir: PathBuf,
+}
+
+/// Commands below `data`.
+#[derive(Debug, Subcommand)]
+pub enum DataCommand {
+    /// List data sets and whether their files are there
+    List {
+        /// Output format
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
+        /// Where data sets are.
+        #[command(flatten)]
+        data: DataDir,
+    },
+    /// Download the files of a data set and verify them
+    Fetch {
+        /// Data set
+        name: String,
+        /// Where data sets are.
+        #[command(flatten)]
+        data: DataDir,
+    },
+    /// Verify the files of data sets against their published checksums
+    Verify {
+        /// Data sets; all without it
+        names: Vec<String>,
+        /// Where data sets are.
+        #[command(flatten)]
+        data: DataDir,
+    },
+}
+
+/// Only a format.
+#[derive(Debug, Args)]
+pub struct FormatArgs {
+    /// Output format
+    #[arg(long, value_enum, default_value_t)]
+    pub format: Format,
+}
+
+/// Flags of `new-plugin`.
+#[derive(Debug, Args)]
+pub struct NewPluginArgs {
+    /// Name of the objective, e.g. cib; the crate is called ibhost-<name>
+    pub name: String,
+    /// Folder to write the crate to; ./ibhost-<name> without it
+    #[arg(long, value_name = "DIR")]
+    pub path: Option<PathBuf>,
+    /// Checkout of ibhost the crate depends on; found from the current folder upwards without it
+    #[arg(long, value_name = "DIR")]
+    pub ibhost: Option<PathBuf>,
+}
+
+/// Flags of `completions`.
+#[derive(Debug, Args)]
+pub struct CompletionArgs {
+    /// Shell
+    pub shell: clap_complete::Shell,
+}

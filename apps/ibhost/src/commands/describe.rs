@@ -1,0 +1,85 @@
+//! `ibhost describe`: everything about one component.
+
+use ibhost_framework::component::suggest::nearest;
+use ibhost_framework::objective::ObjectiveConfig;
+use ibhost_framework::preset;
+use ibhost_framework::registry::{Item, Kind, Registry};
+
+use super::list::{fitting, item_json};
+use crate::cli::{DescribeArgs, Format};
+use crate::exit::Failure;
+use crate::table;
+
+pub fn describe(arguments: &DescribeArgs) -> Result<u8, Failure> {
+    let registry = Registry::global().map_err(Failure::failed)?;
+    let items: Vec<&Item> = Kind::ALL.into_iter().filter_map(|kind| registry.get(kind, &arguments.name)).collect();
+    let preset = preset::all().into_iter().find(|p| p.name == arguments.name);
+    if items.is_empty() && preset.is_none() {
+        let names: Vec<&str> = registry.all().iter().flat_map(Item::names).chain(preset::all().iter().map(|p| p.name)).collect();
+        let near = nearest(&arguments.name, names);
+        let hint = if near.is_empty() { "`ibhost list` shows all names".to_owned() } else { format!("did you mean {}?", near.join(" or ")) };
+        let name: String = arguments.name.chars().take(64).collect();
+        return Err(Failure::usage(format!("there is no component or preset `{name}`\n  hint: {hint}")));
+    }
+    if arguments.format == Format::Json {
+        let values: Vec<_> = items.iter().map(|item| item_json(registry, item)).collect();
+        table::print_json(&values.into())?;
+        return Ok(0);
+    }
+    let mut parts: Vec<String> = items.iter().map(|item| text(registry, item, arguments.format)).collect();
+    if let Some(preset) = preset {
+        parts.push(format!("preset {}\n\n{}\n\n{}", preset.name, preset.summary, preset.yaml.trim_end()));
+    }
+    table::print(&parts.join("\n\n"))?;
+    Ok(0)
+}
+
+fn text(registry: &Registry, item: &Item, format: Format) -> String {
+    let mut out = format!("{} {}", item.kind, item.name);
+    if !item.aliases.is_empty() {
+        out.push_str(&format!(" (also {})", item.aliases.join(", ")));
+    }
+    out.push_str(&format!("\n\n{}", item.summary));
+    if !item.details.is_empty() {
+        out.push_str(&format!("\n\n{}", item.details));
+    }
+    let header = ["parameter", "type", "default", "range", "meaning"];
+    let rows: Vec<Vec<String>> = item
+        .parameters
+        .iter()
+        .map(|p| vec![p.name.clone(), p.kind.label(), p.default_text(), p.range_text().unwrap_or_default(), p.doc.replace('\n', " ")])
+        .collect();
+    let draw = |header: &[&str], rows: &[Vec<String>]| {
+        if format == Format::Markdown { table::markdown(header, rows) } else { table::plain(header, rows) }
+    };
+    if !rows.is_empty() {
+        out.push_str(&format!("\n\n{}", draw(&header, &rows)));
+    }
+    if item.kind == Kind::Objective
+        && let Ok(config) = ibhost_framework::component::resolve::<dyn ObjectiveConfig>(Kind::Objective, item.name)
+    {
+        let rows: Vec<Vec<String>> =
+            config.1.quantities().into_iter().map(|q| vec![q.name, q.unit.to_owned(), q.tag, q.meaning]).collect();
+        out.push_str(&format!("\n\n{}", draw(&["quantity", "unit", "tag", "meaning"], &rows)));
+    }
+    let fits = fitting(registry, item);
+    if !fits.is_empty() {
+        let what = if item.kind == Kind::Objective { "analyses that fit" } else { "objectives it fits" };
+        out.push_str(&format!("\n\n{what}: {}", fits.join(", ")));
+    }
+    if !item.paper.is_empty() {
+        out.push_str(&format!("\n\npaper: {}", item.paper));
+    }
+    out.push_str(&format!("\n\nexample: {}", example(item)));
+    out
+}
+
+/// A command line with the component's example in its place.
+fn example(item: &Item) -> String {
+    match item.kind {
+        Kind::Objective => format!("ibhost run --objective '{}' --encoder mlp/z:2", item.example),
+        Kind::Encoder => format!("ibhost run --objective vdb --encoder '{}'", item.example),
+        Kind::Analysis => format!("ibhost analyze RUN_DIR --analysis '{}'", item.example),
+        kind => format!("ibhost run --objective vdb --encoder mlp/z:2 --{kind} '{}'", item.example),
+    }
+}

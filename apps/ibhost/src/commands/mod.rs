@@ -1,0 +1,43 @@
+//! The commands, one file each.
+
+mod analyze;
+mod data;
+mod describe;
+mod devices;
+mod generate;
+mod list;
+mod new_plugin;
+mod resume;
+mod run;
+mod verify;
+
+use crate::cli::{Cli, Command};
+use crate::exit::Failure;
+use crate::logging;
+
+/// Runs the command and returns the exit code.
+pub fn dispatch(cli: Cli) -> Result<u8, Failure> {
+    let log = logging::start(cli.verbose, cli.quiet);
+    if let Some(threads) = cli.threads {
+        if threads == 0 {
+            return Err(Failure::usage("--threads must be at least 1"));
+        }
+        rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .build_global()
+            .map_err(|e| Failure::failed(format!("cannot start {threads} threads: {e}")))?;
+    }
+    match cli.command {
+        Command::Run(arguments) => run::run(&arguments, cli.quiet, &log),
+        Command::Resume(arguments) => resume::resume(&arguments, cli.quiet, &log),
+        Command::List(arguments) => list::list(&arguments),
+        Command::Describe(arguments) => describe::describe(&arguments),
+        Command::Analyze(arguments) => analyze::analyze(&arguments),
+        Command::Verify(arguments) => verify::verify(&arguments),
+        Command::Data(command) => data::data(&command, cli.quiet),
+        Command::Devices(arguments) => devices::devices(&arguments),
+        Command::NewPlugin(arguments) => new_plugin::new_plugin(&arguments),
+        Command::Completions(arguments) => generate::completions(&arguments),
+        Command::Man => generate::man(),
+    }
+}

@@ -1,0 +1,20 @@
+//! `ibhost resume`: continue an interrupted run to its planned end.
+
+use ibhost_framework::engine::Job;
+
+use super::run::drive;
+use crate::cli::ResumeArgs;
+use crate::exit::Failure;
+use crate::logging::RunLog;
+use crate::paths::{data_root, show};
+
+pub fn resume(arguments: &ResumeArgs, quiet: bool, log: &RunLog) -> Result<u8, Failure> {
+    let root = data_root(&arguments.data)?;
+    match Job::resume(&arguments.run_dir, &root)? {
+        None => {
+            eprintln!("{} is complete; nothing to do", show(&arguments.run_dir));
+            Ok(0)
+        }
+        Some(mut job) => drive(&mut job, &root, arguments.format, quiet, log),
+    }
+}

@@ -1,0 +1,199 @@
+//! `ibhost run`: settings from preset, file and flags, then training, analyses that come for free, and the result.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use ibhost_framework::engine::{Job, Outcome};
+use ibhost_framework::preset;
+use ibhost_framework::run::{RunConfig, Settings};
+use ibhost_framework::storage::run_dir::{read_yaml, yaml_from_str};
+use ibhost_framework::storage::{Label, Summary};
+use serde_json::{Map, Value, json};
+
+use super::analyze;
+use crate::cli::{Format, RunArgs};
+use crate::exit::{Failure, INTERRUPTED};
+use crate::logging::RunLog;
+use crate::paths::{absolute, data_root, show};
+use crate::progress::Progress;
+use crate::table;
+
+pub fn run(arguments: &RunArgs, quiet: bool, log: &RunLog) -> Result<u8, Failure> {
+    let config = configure(arguments)?;
+    if arguments.dry_run {
+        let value = serde_json::to_value(&config).map_err(Failure::failed)?;
+        return table::print_json(&value).map(|()| 0);
+    }
+    let root = data_root(&arguments.data)?;
+    let command = std::env::args().collect();
+    let mut job = Job::create(config, &root, &arguments.output_dir, command)?;
+    drive(&mut job, &root, arguments.format, quiet, log)
+}
+
+/// Layers preset, file and flags.
+fn configure(arguments: &RunArgs) -> Result<RunConfig, Failure> {
+    let mut settings = Settings::new();
+    if let Some(name) = &arguments.preset {
+        let preset = preset::find(name).map_err(Failure::usage)?;
+        let layer: Map<String, Value> = yaml_from_str(preset.yaml)
+            .map_err(|reason| Failure::failed(format!("preset `{name}` is not valid: {reason}")))?;
+        settings.overlay(layer)?;
+    }
+    if let Some(path) = &arguments.config {
+        settings.overlay(read_yaml(path).map_err(Failure::usage)?)?;
+    }
+    let components = [
+        ("objective", &arguments.objective),
+        ("encoder", &arguments.encoder),
+        ("decoder", &arguments.decoder),
+        ("dataset", &arguments.dataset),
+        ("strategy", &arguments.strategy),
+        ("optimiser", &arguments.optimiser),
+        ("schedule", &arguments.schedule),
+    ];
+    for (key, text) in components {
+        if let Some(text) = text {
+            settings.set(key, Value::String(text.clone()))?;
+        }
+    }
+    let values = [
+        ("epochs", arguments.epochs.map(Value::from)),
+        ("steps", arguments.steps.map(Value::from)),
+        ("batch_size", arguments.batch_size.map(Value::from)),
+        ("lr", arguments.lr.map(Value::from)),
+        ("seed", arguments.seed.map(Value::from)),
+        ("limit_train", arguments.limit_train.map(Value::from)),
+        ("device", arguments.device.clone().map(Value::from)),
+        ("evaluate_every", arguments.evaluate_every.map(Value::from)),
+        ("watch", arguments.watch.clone().map(Value::from)),
+        ("early_stopping", arguments.patience.map(|patience| json!({ "patience": patience }))),
+        ("checkpoint_every", arguments.checkpoint_every.clone().map(Value::from)),
+        ("name", arguments.name.clone().map(Value::from)),
+        ("average", arguments.average.as_deref().map(average).transpose()?),
+    ];
+    for (key, value) in values {
+        if let Some(value) = value {
+            settings.set(key, value)?;
+        }
+    }
+    // A preset's step count must not outlive the epochs asked for.
+    if arguments.epochs.is_some() {
+        settings.set("steps", Value::Null)?;
+    }
+    for assignment in &arguments.set {
+        let (path, text) = assignment.split_once('=').ok_or_else(|| {
+            Failure::usage(format!("--set {assignment}: there is no `=`\n  hint: write --set key=value, e.g. --set objective.beta=0.01"))
+        })?;
+        settings.set(path, scalar(text))?;
+    }
+    Ok(settings.resolve()?)
+}
+
+fn average(text: &str) -> Result<Value, Failure> {
+    if text == "none" {
+        return Ok(Value::Null);
+    }
+    text.parse::<f64>().map(Value::from).map_err(|_| Failure::usage(format!("--average takes a number or `none`, got `{text}`")))
+}
+
+/// A value as written on the command line: JSON where it is one, a word otherwise.
+fn scalar(text: &str) -> Value {
+    if text == "none" {
+        return Value::Null;
+    }
+    serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.to_owned()))
+}
+
+/// Trains `job` to its end, runs the plots that cost nothing, prints the result.
+pub fn drive(
+    job: &mut Job,
+    root: &ibhost_framework::dataset::DataRoot,
+    format: Format,
+    quiet: bool,
+    log: &RunLog,
+) -> Result<u8, Failure> {
+    let file = std::fs::OpenOptions::new().create(true).append(true).open(job.run.log_path());
+    log.open(file.map_err(|e| Failure::failed(format!("cannot write `{}`: {e}", show(&job.run.log_path()))))?);
+    if let Some(note) = &job.session.data.info().note {
+        tracing::warn!("{note}");
+    }
+    tracing::info!("{} in {}", std::env::args().collect::<Vec<_>>().join(" "), show(job.run.path()));
+    let stop = stop_on_signal();
+    let mut progress = Progress::new(job.session.total_steps(), job.steps_done(), quiet);
+    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| job.train(&mut progress, &stop)));
+    progress.finish();
+    let (outcome, summary) = match result {
+        Ok(result) => result?,
+        Err(panic) => {
+            job.fail("a bug in ibhost: it panicked, see log.txt and the message on stderr");
+            std::panic::resume_unwind(panic);
+        }
+    };
+    if outcome != Outcome::Interrupted {
+        finish(job, root);
+    }
+    report(job, &summary, format)?;
+    if outcome == Outcome::Interrupted {
+        eprintln!("interrupted after step {}; continue with\n  ibhost resume {}", summary.steps, show(job.run.path()));
+        return Ok(INTERRUPTED);
+    }
+    Ok(0)
+}
+
+/// A flag that the first Ctrl-C or termination signal sets; the second one ends the process at once.
+fn stop_on_signal() -> Arc<AtomicBool> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let flag = Arc::clone(&stop);
+    let handler = ctrlc::set_handler(move || {
+        if flag.swap(true, Ordering::Relaxed) {
+            std::process::exit(i32::from(INTERRUPTED));
+        }
+        eprintln!("finishing the step and saving; press Ctrl-C again to stop at once");
+    });
+    if let Err(error) = handler {
+        tracing::warn!("Ctrl-C will stop at once, without saving: {error}");
+    }
+    stop
+}
+
+/// Curves of every run, and the latent plane when the code has two dimensions. Weights and summary are already safe, so a plot that
+/// fails costs a warning, nothing more.
+fn finish(job: &Job, root: &ibhost_framework::dataset::DataRoot) {
+    let mut wanted = vec!["curves"];
+    if job.session.config.encoder.get("z").and_then(Value::as_u64) == Some(2) {
+        wanted.push("latent_plot");
+    }
+    for name in wanted {
+        if let Err(failure) = analyze::one(job.run.path(), root, name, Label::Last, false, None) {
+            tracing::warn!("plot `{name}` was not drawn: {}", failure.reason());
+        }
+    }
+}
+
+fn report(job: &Job, summary: &Summary, format: Format) -> Result<(), Failure> {
+    let splits = [
+        ("train", Some(&summary.final_metrics.train)),
+        ("test", Some(&summary.final_metrics.test)),
+        ("test_average", summary.final_metrics.test_average.as_ref()),
+    ];
+    if format == Format::Json {
+        let value = json!({ "run_dir": show(&absolute(job.run.path())), "status": summary.status, "final": summary.final_metrics });
+        return table::print(&value.to_string());
+    }
+    let present: Vec<_> = splits.into_iter().filter_map(|(name, metrics)| metrics.map(|m| (name, m))).collect();
+    let mut header = vec!["quantity", "unit"];
+    header.extend(present.iter().map(|(name, _)| *name));
+    let rows: Vec<Vec<String>> = job
+        .session
+        .quantities
+        .iter()
+        .map(|quantity| {
+            let mut row = vec![quantity.name.clone(), quantity.unit.to_owned()];
+            row.extend(present.iter().map(|(_, m)| m.get(&quantity.name).map_or("-".to_owned(), |v| format!("{v:.4}"))));
+            row
+        })
+        .collect();
+    let text = if format == Format::Markdown { table::markdown(&header, &rows) } else { table::plain(&header, &rows) };
+    table::print(&text)?;
+    table::print(&format!("run {}", show(job.run.path())))
+}

@@ -1,0 +1,99 @@
+//! Exit codes and the one error type the commands end with.
+
+use std::fmt;
+
+use ibhost_framework::component::ComponentError;
+use ibhost_framework::engine::EngineError;
+use ibhost_framework::run::ConfigError;
+use miette::{GraphicalReportHandler, GraphicalTheme, LabeledSpan, MietteDiagnostic, NamedSource, Report};
+
+/// The command was understood, but what it asked for failed.
+pub const FAILED: u8 = 1;
+/// The command line, configuration, data folder or device is not usable.
+pub const USAGE: u8 = 2;
+/// A bug: the program panicked.
+pub const BUG: u8 = 101;
+/// Stopped by Ctrl-C or a termination signal after saving.
+pub const INTERRUPTED: u8 = 130;
+
+/// What ends a command early, ready to be shown.
+#[derive(Debug)]
+pub struct Failure {
+    message: String,
+    code: u8,
+}
+
+impl Failure {
+    /// A failure of the work itself.
+    pub fn failed(message: impl fmt::Display) -> Self {
+        Self { message: format!("error: {message}"), code: FAILED }
+    }
+
+    /// A mistake in what was asked for.
+    pub fn usage(message: impl fmt::Display) -> Self {
+        Self { message: format!("error: {message}"), code: USAGE }
+    }
+
+    /// Exit code.
+    pub fn code(&self) -> u8 {
+        self.code
+    }
+
+    /// First lines without the `error:` prefix, for `summary.yml`.
+    pub fn reason(&self) -> &str {
+        self.message.strip_prefix("error: ").unwrap_or(&self.message)
+    }
+
+    /// A mistake in a component string, with the place marked. `origin` names the flag or key it stood in.
+    pub fn component(origin: &str, error: &ComponentError) -> Self {
+        let label = LabeledSpan::new_with_span(Some("here".to_owned()), error.span.clone());
+        let mut diagnostic = MietteDiagnostic::new(error.message.clone()).with_label(label);
+        if let Some(help) = &error.help {
+            diagnostic = diagnostic.with_help(help.clone());
+        }
+        let report = Report::new(diagnostic).with_source_code(NamedSource::new(origin, error.text.clone()));
+        let mut message = String::new();
+        let theme = if std::io::IsTerminal::is_terminal(&std::io::stderr()) && std::env::var_os("NO_COLOR").is_none() {
+            GraphicalTheme::unicode()
+        } else {
+            GraphicalTheme::none()
+        };
+        let rendered = GraphicalReportHandler::new_themed(theme).with_width(120).render_report(&mut message, report.as_ref());
+        if rendered.is_err() {
+            message = error.to_string();
+        }
+        Self { message: format!("error: {}", message.trim_start_matches([' ', '×', 'x', '\n']).trim_end()), code: USAGE }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Self {
+        match error {
+            ConfigError::Component { key, source } => Self::component(&key, &source),
+            ConfigError::Setting(message) => Self::usage(message),
+        }
+    }
+}
+
+impl From<EngineError> for Failure {
+    fn from(error: EngineError) -> Self {
+        match error {
+            EngineError::Component(source) => Self::component("component", &source),
+            EngineError::Config(source) => source.into(),
+            EngineError::Build(_) | EngineError::Data(_) | EngineError::Device(_) | EngineError::Request(_) => Self::usage(error),
+            EngineError::Storage(_) | EngineError::NonFinite { .. } | EngineError::Inconsistent { .. } => Self::failed(error),
+        }
+    }
+}
+
+impl From<ibhost_framework::storage::StorageError> for Failure {
+    fn from(error: ibhost_framework::storage::StorageError) -> Self {
+        Self::failed(error)
+    }
+}

@@ -1,0 +1,38 @@
+//! Command line of ibhost. A host with other plugins links them (`use my_plugin as _;`) and calls [`main`].
+
+mod cli;
+mod commands;
+mod exit;
+mod logging;
+mod paths;
+mod progress;
+mod table;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+/// Runs the command line of this process and returns its exit code (see [`exit`] codes in `ibhost --help`).
+pub fn main() -> ExitCode {
+    // A closed pipe (`ibhost list | head`) is not an error of ours.
+    let arguments = match cli::Cli::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            let code = if error.use_stderr() { exit::USAGE } else { 0 };
+            // Nothing can be reported when the terminal itself is gone.
+            let _ = error.print();
+            return ExitCode::from(code);
+        }
+    };
+    match std::panic::catch_unwind(|| commands::dispatch(arguments)) {
+        Ok(Ok(code)) => ExitCode::from(code),
+        Ok(Err(failure)) => {
+            eprintln!("{failure}");
+            ExitCode::from(failure.code())
+        }
+        Err(_) => {
+            eprintln!("error: this is a bug in ibhost; the lines above say where\n  hint: the run's log.txt and summary.yml hold what was saved before it");
+            ExitCode::from(exit::BUG)
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! Log messages: to stderr by verbosity, and everything of a run to its log.txt.
+
+use std::fs::File;
+use std::io::Write;
+use std::sync::{Arc, Mutex};
+
+use tracing_subscriber::Layer;
+use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+
+/// A log file that is named only once the run's folder exists; what comes before is not kept.
+#[derive(Clone, Debug, Default)]
+pub struct RunLog(Arc<Mutex<Option<File>>>);
+
+impl RunLog {
+    /// Sends all further messages to `file` too.
+    pub fn open(&self, file: File) {
+        if let Ok(mut slot) = self.0.lock() {
+            *slot = Some(file);
+        }
+    }
+}
+
+impl Write for RunLog {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        match self.0.lock() {
+            Ok(mut slot) => slot.as_mut().map_or(Ok(bytes.len()), |file| file.write(bytes)),
+            Err(_) => Ok(bytes.len()),
+        }
+    }
+    fn flush(&mut self) -> std::io::Result<()> {
+        match self.0.lock() {
+            Ok(mut slot) => slot.as_mut().map_or(Ok(()), File::flush),
+            Err(_) => Ok(()),
+        }
+    }
+}
+
+impl<'a> MakeWriter<'a> for RunLog {
+    type Writer = Self;
+    fn make_writer(&'a self) -> Self {
+        self.clone()
+    }
+}
+
+/// Sets up logging once; returns the handle that a run points at its log.txt.
+pub fn start(verbose: u8, quiet: bool) -> RunLog {
+    let level = match (quiet, verbose) {
+        (true, _) => LevelFilter::ERROR,
+        (false, 0) => LevelFilter::WARN,
+        (false, 1) => LevelFilter::INFO,
+        (false, _) => LevelFilter::DEBUG,
+    };
+    let log = RunLog::default();
+    let terminal = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).without_time().with_target(false).with_filter(level);
+    let file = tracing_subscriber::fmt::layer().with_writer(log.clone()).with_ansi(false).with_filter(LevelFilter::INFO);
+    // A host may have set up logging of its own; that one then stays.
+    let _ = tracing_subscriber::registry().with(terminal).with(file).try_init();
+    log
+}

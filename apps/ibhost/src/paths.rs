@@ -1,0 +1,29 @@
+//! Where data lives by default.
+
+use std::path::PathBuf;
+
+use etcetera::BaseStrategy;
+use ibhost_framework::dataset::DataRoot;
+
+use crate::cli::DataDir;
+use crate::exit::Failure;
+
+/// The data folder: the flag or environment variable, else `ibhost` below the platform's cache folder.
+pub fn data_root(arguments: &DataDir) -> Result<DataRoot, Failure> {
+    if let Some(folder) = &arguments.data_dir {
+        return Ok(DataRoot(folder.clone()));
+    }
+    let base = etcetera::choose_base_strategy()
+        .map_err(|_| Failure::usage("the home folder is unknown, so there is no default data folder\n  hint: give one with --data-dir"))?;
+    Ok(DataRoot(base.cache_dir().join("ibhost")))
+}
+
+/// Text of `path` for messages and tables.
+pub fn show(path: &std::path::Path) -> String {
+    path.display().to_string()
+}
+
+/// `path` made absolute when the current folder is known.
+pub fn absolute(path: &std::path::Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf())
+}

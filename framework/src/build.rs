@@ -1,0 +1,120 @@
+//! What a component needs to be built: device, seed of the initial parameters, and the initialisers of the field.
+
+use std::cell::Cell;
+
+use burn::module::Param;
+use burn::nn::Linear;
+use burn::tensor::{Device, Tensor, TensorData};
+
+use crate::noise::{Noise, Stream};
+
+/// How fresh weights are drawn.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Initial {
+    /// Uniform on ±sqrt(6 / (fan_in + fan_out)) (Glorot & Bengio 2010).
+    GlorotUniform,
+    /// Normal with variance 1/fan_in, truncated at two standard deviations (JAX's `lecun_normal`).
+    LecunNormal,
+    /// Normal with variance 2/fan_in, truncated at two standard deviations (Keras' `he_normal`).
+    HeNormal,
+}
+
+/// Device and seed a component is built with. Parameters are drawn in construction order from one counter.
+#[derive(Debug)]
+pub struct BuildContext {
+    /// Device parameters live on (with autodiff).
+    pub device: Device,
+    noise: Noise,
+    drawn: Cell<u64>,
+}
+
+/// Standard deviation of a standard normal truncated at ±2.
+const TRUNCATED_STD: f64 = 0.879_625_661_034_239_8;
+
+impl BuildContext {
+    /// Context of a run with `seed` on `device`.
+    pub fn new(device: Device, seed: u64) -> Self {
+        Self { device, noise: Noise::new(seed), drawn: Cell::new(0) }
+    }
+
+    fn stream(&self) -> Stream {
+        let index = self.drawn.get();
+        self.drawn.set(index + 1);
+        self.noise.stream("initial parameters", index)
+    }
+
+    /// A weight of `shape` with the given fans.
+    pub fn weight<const D: usize>(&self, shape: [usize; D], fan_in: usize, fan_out: usize, initial: Initial) -> Param<Tensor<D>> {
+        let mut stream = self.stream();
+        let mut truncated = |variance: f64| {
+            let std = variance.sqrt() / TRUNCATED_STD;
+            let mut next = || {
+                loop {
+                    let x = stream.normal();
+                    if x.abs() <= 2.0 {
+                        return (x * std) as f32;
+                    }
+                }
+            };
+            (0..shape.iter().product()).map(|_| next()).collect::<Vec<f32>>()
+        };
+        let values = match initial {
+            Initial::LecunNormal => truncated(1.0 / fan_in as f64),
+            Initial::HeNormal => truncated(2.0 / fan_in as f64),
+            Initial::GlorotUniform => {
+                let limit = (6.0 / (fan_in + fan_out) as f64).sqrt();
+                (0..shape.iter().product()).map(|_| ((stream.uniform() * 2.0 - 1.0) * limit) as f32).collect()
+            }
+        };
+        Param::from_tensor(Tensor::from_data(TensorData::new(values, shape), &self.device))
+    }
+
+    /// A parameter of `shape` filled with `value`.
+    pub fn constant<const D: usize>(&self, shape: [usize; D], value: f64) -> Param<Tensor<D>> {
+        Param::from_tensor(Tensor::full(shape, value, &self.device))
+    }
+
+    /// Dense layer with bias 0; weight `[inputs, outputs]`.
+    pub fn linear(&self, inputs: usize, outputs: usize, initial: Initial) -> Linear {
+        Linear { weight: self.weight([inputs, outputs], inputs, outputs, initial), bias: Some(self.constant([outputs], 0.0)) }
+    }
+}
+
+/// Why a component cannot be built from an otherwise valid configuration.
+#[derive(Debug, thiserror::Error)]
+#[error("{component}: {problem}")]
+pub struct BuildError {
+    /// Component that refused.
+    pub component: String,
+    /// What does not fit and what would.
+    pub problem: String,
+}
+
+impl BuildError {
+    /// `component` refuses because of `problem`.
+    pub fn new(component: impl Into<String>, problem: impl Into<String>) -> Self {
+        Self { component: component.into(), problem: problem.into() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn draws_follow_the_seed_and_have_the_stated_spread() {
+        let context = BuildContext::new(Device::flex(), 5);
+        let glorot: Vec<f32> = context.weight([200, 100], 200, 100, Initial::GlorotUniform).val().into_data().to_vec().unwrap();
+        let limit = (6.0f32 / 300.0).sqrt();
+        assert!(glorot.iter().all(|w| w.abs() <= limit));
+        assert!(glorot.iter().any(|w| w.abs() > 0.99 * limit));
+        for (initial, variance) in [(Initial::LecunNormal, 1.0 / 200.0), (Initial::HeNormal, 2.0 / 200.0)] {
+            let w: Vec<f32> = context.weight([200, 100], 200, 100, initial).val().into_data().to_vec().unwrap();
+            let found = w.iter().map(|x| x * x).sum::<f32>() / w.len() as f32;
+            assert!((found / variance - 1.0).abs() < 0.05, "{initial:?}: {found} for {variance}");
+        }
+        let again: Vec<f32> =
+            BuildContext::new(Device::flex(), 5).weight([200, 100], 200, 100, Initial::GlorotUniform).val().into_data().to_vec().unwrap();
+        assert_eq!(glorot, again);
+    }
+}

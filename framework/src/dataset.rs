@@ -1,0 +1,341 @@
+//! Data sets: samples in one contiguous buffer, how raw values become model inputs, and the errors a data folder can cause.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use burn::tensor::{Device, Int, Tensor, TensorData};
+
+use crate::component::Configured;
+
+/// Which part of a data set is meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Split {
+    /// Samples the parameters are fitted to.
+    Train,
+    /// Held-out samples every reported test quantity is measured on.
+    Test,
+}
+
+/// Raw values of all samples, one contiguous buffer, sample-major and channels first.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Values {
+    /// Stored bytes, 0 to 255 (images).
+    U8(Arc<Vec<u8>>),
+    /// Stored floats (procedural and transformed data).
+    F32(Arc<Vec<f32>>),
+}
+
+impl Values {
+    /// Number of scalars held.
+    pub fn len(&self) -> usize {
+        match self {
+            Self::U8(v) => v.len(),
+            Self::F32(v) => v.len(),
+        }
+    }
+
+    /// Whether no scalar is held.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// Affine map from raw to model values, one pair per channel: `x = raw * gain + offset`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Scaling {
+    /// Factor per channel.
+    pub gain: Vec<f32>,
+    /// Summand per channel.
+    pub offset: Vec<f32>,
+}
+
+impl Scaling {
+    /// The same gain and offset for each of `channels` channels.
+    pub fn uniform(channels: usize, gain: f32, offset: f32) -> Self {
+        Self { gain: vec![gain; channels], offset: vec![offset; channels] }
+    }
+}
+
+/// Samples of one split with their labels.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Samples {
+    values: Values,
+    labels: Arc<Vec<u8>>,
+    shape: [usize; 3],
+    scaling: Scaling,
+    /// Sample number to position in the buffers; a subset shares its parent's buffers.
+    order: Option<Arc<Vec<u32>>>,
+}
+
+impl Samples {
+    /// Builds a split from raw `values` of `shape` = `[channels, height, width]` and one label per sample.
+    ///
+    /// # Errors
+    /// [`DataError::Inconsistent`] when the buffer lengths, the shape and the scaling do not fit together.
+    pub fn new(values: Values, labels: Vec<u8>, shape: [usize; 3], scaling: Scaling) -> Result<Self, DataError> {
+        let per_sample: usize = shape.iter().product();
+        if per_sample == 0 || values.len() != labels.len() * per_sample {
+            return Err(DataError::Inconsistent(format!(
+                "{} values cannot be {} samples of shape {shape:?}",
+                values.len(),
+                labels.len()
+            )));
+        }
+        if scaling.gain.len() != shape[0] || scaling.offset.len() != shape[0] {
+            return Err(DataError::Inconsistent(format!("scaling must have one pair for each of {} channels", shape[0])));
+        }
+        Ok(Self { values, labels: Arc::new(labels), shape, scaling, order: None })
+    }
+
+    /// Number of samples.
+    pub fn len(&self) -> usize {
+        self.order.as_ref().map_or(self.labels.len(), |o| o.len())
+    }
+
+    /// Whether there is no sample.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// `[channels, height, width]` of one sample.
+    pub fn shape(&self) -> [usize; 3] {
+        self.shape
+    }
+
+    /// Scaling applied by [`Samples::gather`].
+    pub fn scaling(&self) -> &Scaling {
+        &self.scaling
+    }
+
+    /// The same samples under another scaling.
+    ///
+    /// # Errors
+    /// [`DataError::Inconsistent`] when the number of channels differs.
+    pub fn with_scaling(mut self, scaling: Scaling) -> Result<Self, DataError> {
+        if scaling.gain.len() != self.shape[0] || scaling.offset.len() != self.shape[0] {
+            return Err(DataError::Inconsistent(format!("scaling must have one pair for each of {} channels", self.shape[0])));
+        }
+        self.scaling = scaling;
+        Ok(self)
+    }
+
+    /// Label of sample `index`.
+    pub fn label(&self, index: usize) -> u8 {
+        self.labels[self.position(index)]
+    }
+
+    /// All labels in order.
+    pub fn labels(&self) -> Vec<u8> {
+        (0..self.len()).map(|i| self.label(i)).collect()
+    }
+
+    /// The samples at `indices` (repetition allowed) as a split of its own; the buffers are shared, not copied.
+    ///
+    /// # Errors
+    /// [`DataError::Inconsistent`] when an index is out of range.
+    pub fn select(&self, indices: &[usize]) -> Result<Self, DataError> {
+        if let Some(bad) = indices.iter().find(|&&i| i >= self.len()) {
+            return Err(DataError::Inconsistent(format!("sample {bad} asked for, but there are {}", self.len())));
+        }
+        let order = indices.iter().map(|&i| self.position(i) as u32).collect();
+        Ok(Self { order: Some(Arc::new(order)), ..self.clone() })
+    }
+
+    /// Appends the scaled values of the samples at `indices` to `out`, sample-major, channels first.
+    pub fn gather(&self, indices: &[usize], out: &mut Vec<f32>) {
+        let per_sample: usize = self.shape.iter().product();
+        let plane = per_sample / self.shape[0];
+        out.reserve(indices.len() * per_sample);
+        for &index in indices {
+            let start = self.position(index) * per_sample;
+            for channel in 0..self.shape[0] {
+                let (gain, offset) = (self.scaling.gain[channel], self.scaling.offset[channel]);
+                let range = start + channel * plane..start + (channel + 1) * plane;
+                match &self.values {
+                    Values::U8(v) => out.extend(v[range].iter().map(|&x| f32::from(x) * gain + offset)),
+                    Values::F32(v) => out.extend(v[range].iter().map(|&x| x * gain + offset)),
+                }
+            }
+        }
+    }
+
+    /// The samples at `indices` as a batch on `device`.
+    pub fn batch(&self, indices: &[usize], device: &Device) -> Batch {
+        self.batch_with(indices, device, |_| ())
+    }
+
+    /// As [`Samples::batch`], with the scaled values changed by `edit` on the way.
+    pub fn batch_with(&self, indices: &[usize], device: &Device, edit: impl FnOnce(&mut [f32])) -> Batch {
+        let mut values = Vec::new();
+        self.gather(indices, &mut values);
+        edit(&mut values);
+        let [c, h, w] = self.shape;
+        let labels: Vec<i64> = indices.iter().map(|&i| i64::from(self.label(i))).collect();
+        Batch {
+            inputs: Tensor::from_data(TensorData::new(values, [indices.len(), c, h, w]), device),
+            labels: Tensor::from_data(TensorData::new(labels, [indices.len()]), device),
+            indices: indices.to_vec(),
+        }
+    }
+
+    /// Smallest and largest scaled value over all samples.
+    pub fn value_range(&self) -> (f32, f32) {
+        let mut range = (f32::INFINITY, f32::NEG_INFINITY);
+        let mut buffer = Vec::new();
+        for index in 0..self.len() {
+            buffer.clear();
+            self.gather(&[index], &mut buffer);
+            for &x in &buffer {
+                range = (range.0.min(x), range.1.max(x));
+            }
+        }
+        range
+    }
+
+    fn position(&self, index: usize) -> usize {
+        self.order.as_ref().map_or(index, |o| o[index] as usize)
+    }
+}
+
+/// Inputs and labels of one step.
+#[derive(Clone, Debug)]
+pub struct Batch {
+    /// Model inputs, `[batch, channels, height, width]`.
+    pub inputs: Tensor<4>,
+    /// Class numbers, `[batch]`.
+    pub labels: Tensor<1, Int>,
+    /// Positions of the samples in their split.
+    pub indices: Vec<usize>,
+}
+
+impl Batch {
+    /// Number of samples.
+    pub fn len(&self) -> usize {
+        self.indices.len()
+    }
+
+    /// Whether the batch holds no sample.
+    pub fn is_empty(&self) -> bool {
+        self.indices.is_empty()
+    }
+}
+
+/// What is known of a data set before looking at its samples.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DataInfo {
+    /// Registered name, e.g. `mnist`.
+    pub name: String,
+    /// Class names in label order.
+    pub classes: Vec<String>,
+    /// `[channels, height, width]` of one sample.
+    pub shape: [usize; 3],
+    /// What was found on disk, when less than the whole set (e.g. two of six CIFAR-10 batches).
+    pub note: Option<String>,
+}
+
+/// A loaded data set.
+pub trait Dataset: Send + Sync + std::fmt::Debug {
+    /// Names and shapes.
+    fn info(&self) -> &DataInfo;
+    /// The samples of one split.
+    fn split(&self, split: Split) -> &Samples;
+    /// The whole test set before any view replaced it by held-out training samples, if it still exists.
+    fn official_test(&self) -> Option<&Samples> {
+        None
+    }
+    /// On-the-fly augmentation of training batches, if the configuration asks for it.
+    fn augmentation(&self) -> Option<&dyn Augmentation> {
+        None
+    }
+}
+
+/// Random change of training inputs, applied to one batch at a time.
+pub trait Augmentation: Send + Sync {
+    /// Changes `values` (scaled, sample-major, channels first, samples of `shape`) in place with draws from `noise`.
+    fn apply(&self, values: &mut [f32], shape: [usize; 3], noise: &mut crate::noise::Stream);
+}
+
+/// Configuration of a data set, found by name in the registry.
+#[typetag::serde(tag = "name")]
+pub trait DatasetConfig: Configured + Send + Sync {
+    /// Reads the data set from below `root`.
+    ///
+    /// # Errors
+    /// [`DataError`] naming the missing or damaged file.
+    fn load(&self, root: &DataRoot) -> Result<Box<dyn Dataset>, DataError>;
+
+    /// Files this data set reads, so that it can be fetched and verified; empty for embedded data.
+    fn files(&self) -> Vec<DataFile> {
+        Vec::new()
+    }
+}
+
+/// The folder all data sets live below (`--data-dir`, `IBHOST_DATA` or the platform's cache folder).
+#[derive(Clone, Debug)]
+pub struct DataRoot(pub PathBuf);
+
+impl DataRoot {
+    /// `relative` below the root.
+    pub fn join(&self, relative: impl AsRef<Path>) -> PathBuf {
+        self.0.join(relative)
+    }
+}
+
+/// One published file of a data set.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DataFile {
+    /// Path below the data root, e.g. `mnist/train-images-idx3-ubyte.gz`.
+    pub path: String,
+    /// Size in bytes, when published.
+    pub bytes: Option<u64>,
+    /// Published md5 in hexadecimal, when there is one.
+    pub md5: Option<String>,
+    /// Addresses to try in order.
+    pub mirrors: Vec<String>,
+    /// Member of a `.tar.gz` at the mirror that holds this file, when the mirror serves an archive.
+    pub archive_member: Option<String>,
+    /// Whether the data set can be loaded without this file.
+    pub optional: bool,
+}
+
+/// What can be wrong with data on disk or with a request for a part of it.
+#[derive(Debug, thiserror::Error)]
+pub enum DataError {
+    /// Files that are not there.
+    #[error("data set `{name}` is not complete: `{}` is missing\n  hint: run `ibhost data fetch {name} --data-dir {}` or point --data-dir at a folder that has it", .path.display(), .root.display())]
+    Missing {
+        /// Data set.
+        name: String,
+        /// First missing file.
+        path: PathBuf,
+        /// Folder it was looked for in.
+        root: PathBuf,
+    },
+    /// A file that is not what its format promises.
+    #[error("`{}` is damaged at byte {offset}: expected {expected}, found {found}\n  hint: delete it and run `ibhost data fetch {name}`", .path.display())]
+    Damaged {
+        /// Data set.
+        name: String,
+        /// Damaged file.
+        path: PathBuf,
+        /// Byte position in the (decompressed) file.
+        offset: u64,
+        /// What the format demands there.
+        expected: String,
+        /// What is there.
+        found: String,
+    },
+    /// The operating system refused.
+    #[error("cannot {action} `{}`: {source}", .path.display())]
+    Io {
+        /// What was tried, e.g. `read`.
+        action: &'static str,
+        /// On which path.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// A subset, fold or shape that the data cannot give.
+    #[error("{0}")]
+    Inconsistent(String),
+}

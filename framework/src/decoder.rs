@@ -1,0 +1,42 @@
+//! Decoders: maps from a latent code to a [`Likelihood`].
+
+use burn::tensor::Tensor;
+
+use crate::build::{BuildContext, BuildError};
+use crate::component::Configured;
+use crate::module::{Erased, ErasedModule};
+
+/// Module kind of boxed decoders.
+#[derive(Clone, Copy, Debug)]
+pub struct DecoderKind;
+
+/// Likelihood a decoder returns for a batch of codes.
+#[derive(Clone, Debug)]
+pub enum Likelihood {
+    /// Class probabilities softmax(logits), logits `[codes, classes]`.
+    Categorical {
+        /// Unnormalised ln probabilities, `[codes, classes]`.
+        logits: Tensor<2>,
+    },
+}
+
+/// z -> p(.|z). Implement it for a type that derives burn's `Module`.
+pub trait Decoder: ErasedModule<DecoderKind> {
+    /// Likelihood given codes `[codes, latent]`.
+    fn decode(&self, codes: Tensor<2>) -> Likelihood;
+}
+
+crate::erase_modules!(DecoderKind, Decoder);
+
+/// A boxed decoder as a field of a module.
+pub type BoxedDecoder = Erased<DecoderKind>;
+
+/// Configuration of a decoder, found by name in the registry.
+#[typetag::serde(tag = "name")]
+pub trait DecoderConfig: Configured + Send + Sync {
+    /// Builds the decoder from `latent` dimensions to `classes` classes.
+    ///
+    /// # Errors
+    /// [`BuildError`] when the decoder cannot be built at these sizes.
+    fn build(&self, latent: usize, classes: usize, context: &BuildContext) -> Result<Box<dyn Decoder>, BuildError>;
+}

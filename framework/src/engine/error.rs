@@ -1,0 +1,62 @@
+//! What can stop a run.
+
+use std::path::PathBuf;
+
+use crate::build::BuildError;
+use crate::component::ComponentError;
+use crate::dataset::DataError;
+use crate::device::DeviceError;
+use crate::run::ConfigError;
+use crate::storage::StorageError;
+
+/// Why a run cannot start or go on.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// A component string is wrong.
+    #[error(transparent)]
+    Component(#[from] ComponentError),
+    /// A setting is wrong.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// Components do not fit each other.
+    #[error(transparent)]
+    Build(#[from] BuildError),
+    /// The data is missing or damaged.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// The device cannot be used.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+    /// The disk refused, or what it holds is damaged.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// Training diverged.
+    #[error(
+        "step {step} (epoch {epoch}), phase `{phase}`: {what} is not finite\n  loss terms of this step: {terms}\n  {kept}\n  hint: lower `--lr`, check the range of the inputs, or look at the terms above for the one that went first"
+    )]
+    NonFinite {
+        /// Step, from 0.
+        step: u64,
+        /// Epoch, from 1.
+        epoch: u64,
+        /// Phase.
+        phase: String,
+        /// First bad tensor.
+        what: String,
+        /// Terms of the loss.
+        terms: String,
+        /// What is still there.
+        kept: String,
+    },
+    /// The run's own files do not fit each other.
+    #[error("`{}`: {reason}", .path.display())]
+    Inconsistent {
+        /// File or folder.
+        path: PathBuf,
+        /// What does not fit.
+        reason: String,
+    },
+    /// Anything the user asked for that cannot be done.
+    #[error("{0}")]
+    Request(String),
+}

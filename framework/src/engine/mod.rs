@@ -1,0 +1,23 @@
+//! The training engine: runs any objective's plan, evaluates, logs, checkpoints and resumes.
+
+mod accumulate;
+mod error;
+mod evaluate;
+mod job;
+mod observer;
+mod session;
+mod snapshot;
+mod step;
+mod train;
+mod watch;
+
+pub use accumulate::Accumulator;
+pub use error::EngineError;
+pub use evaluate::evaluate;
+pub use observer::{EpochReport, Observer, Quiet, StepReport};
+pub use session::{Session, State};
+pub use job::{Job, open_finished, versions};
+pub use snapshot::{restore_last, restore_weights_of};
+pub use step::{StepState, training_step};
+pub use train::{Outcome, train};
+pub use watch::Watch;

@@ -1,0 +1,171 @@
+//! A run made ready: components built from their configuration, data loaded, counters at zero.
+
+use burn::module::Module;
+use burn::tensor::Device;
+
+use super::accumulate::Accumulator;
+use super::error::EngineError;
+use super::watch::Watch;
+use crate::build::BuildContext;
+use crate::dataset::{DataRoot, Dataset, DatasetConfig, Samples, Split};
+use crate::decoder::DecoderConfig;
+use crate::device;
+use crate::encoder::EncoderConfig;
+use crate::module::Erased;
+use crate::noise::Noise;
+use crate::objective::{BoxedObjective, Direction, ObjectiveConfig, Parts, Quantity};
+use crate::optimiser::{OptimiserConfig, OptimiserState, WeightAverage};
+use crate::parameters;
+use crate::run::RunConfig;
+use crate::schedule::ScheduleConfig;
+use crate::storage::{CheckpointContent, Metrics};
+use crate::strategy::{Plan, StrategyConfig};
+
+/// Everything that stays the same throughout a run.
+pub struct Session {
+    /// Resolved configuration.
+    pub config: RunConfig,
+    /// Device without autodiff.
+    pub device: Device,
+    /// Random streams of the run.
+    pub noise: Noise,
+    /// Loaded data set.
+    pub data: Box<dyn Dataset>,
+    /// Training samples in use.
+    pub train: Samples,
+    /// Optimisers and phases.
+    pub plan: Plan,
+    /// Update rule.
+    pub optimiser: Box<dyn OptimiserConfig>,
+    /// Learning-rate schedule.
+    pub schedule: Box<dyn ScheduleConfig>,
+    /// Quantities the objective reports.
+    pub quantities: Vec<Quantity>,
+}
+
+/// Everything that changes while training.
+pub struct State {
+    /// The model on the training device.
+    pub model: BoxedObjective,
+    /// One state per optimiser of the plan.
+    pub optimisers: Vec<OptimiserState>,
+    /// Moving average of the weights.
+    pub average: Option<WeightAverage>,
+    /// Steps done.
+    pub step: u64,
+    /// Seconds spent so far, over all interruptions.
+    pub elapsed_s: f64,
+    /// Running means of the current epoch.
+    pub sums: Accumulator,
+    /// Watched metric.
+    pub watch: Watch,
+    /// Latest training and test metrics.
+    pub latest: [Option<Metrics>; 3],
+    /// Weights at the best value, not yet written.
+    pub best: Option<(u64, CheckpointContent)>,
+}
+
+impl Session {
+    /// Loads the data and builds the model.
+    ///
+    /// # Errors
+    /// [`EngineError`] naming the part that does not work.
+    pub fn open(config: RunConfig, root: &DataRoot) -> Result<(Self, State), EngineError> {
+        let device = device::parse(&config.training.device)?;
+        let data = config.dataset.build::<dyn DatasetConfig>()?.load(root)?;
+        let objective = config.objective.build::<dyn ObjectiveConfig>()?;
+        let encoder = config.encoder.build::<dyn EncoderConfig>()?;
+        let decoder = config.decoder.build::<dyn DecoderConfig>()?;
+        let strategy = config.strategy.build::<dyn StrategyConfig>()?;
+        let schedule = config.schedule.build::<dyn ScheduleConfig>()?;
+        if strategy.requires_constant_rate() && !schedule.is_constant() {
+            return Err(EngineError::Request(format!(
+                "strategy `{}` needs a constant learning rate, not schedule `{}`\n  hint: add `--schedule constant`",
+                config.strategy, config.schedule
+            )));
+        }
+        let train = match config.training.limit_train {
+            None => data.split(Split::Train).clone(),
+            Some(limit) => {
+                let all = data.split(Split::Train);
+                all.select(&(0..limit.min(all.len())).collect::<Vec<_>>())?
+            }
+        };
+        for (split, samples) in [("training", &train), ("test", data.split(Split::Test))] {
+            if samples.is_empty() {
+                return Err(EngineError::Request(format!("the {split} split of `{}` holds no sample", config.dataset)));
+            }
+        }
+        let context = BuildContext::new(device.clone().autodiff(), config.training.seed);
+        let parts = Parts { encoder: &*encoder, decoder: &*decoder, data: data.info(), context: &context };
+        let model: BoxedObjective = Erased::new(objective.build(&parts)?);
+        let plan = strategy.plan(&model.groups());
+        let average =
+            config.training.average.map(|decay| WeightAverage { decay, weights: parameters::average_buffers(&model) });
+        let quantities = objective.quantities();
+        let watch = Watch::new(&config.training.watch, watched_direction(&config.training.watch, &quantities)?);
+        let session = Self {
+            device,
+            noise: Noise::new(config.training.seed),
+            data,
+            train,
+            optimiser: config.optimiser.build::<dyn OptimiserConfig>()?,
+            schedule,
+            quantities,
+            config,
+            plan,
+        };
+        let optimisers = session.plan.optimisers.iter().map(|_| OptimiserState::default()).collect();
+        let state = State {
+            model,
+            optimisers,
+            average,
+            step: 0,
+            elapsed_s: 0.0,
+            sums: Accumulator::new(),
+            watch,
+            latest: [None, None, None],
+            best: None,
+        };
+        Ok((session, state))
+    }
+
+    /// Steps an epoch takes, the last one possibly with a short batch.
+    pub fn batches_per_epoch(&self) -> u64 {
+        self.train.len().div_ceil(self.config.training.batch_size) as u64
+    }
+
+    /// Steps the whole run takes.
+    pub fn total_steps(&self) -> u64 {
+        let training = &self.config.training;
+        training.steps.unwrap_or_else(|| training.epochs.saturating_mul(self.batches_per_epoch()))
+    }
+
+    /// Number of trainable scalars of `state`'s model.
+    pub fn parameter_count(state: &State) -> u64 {
+        let mut count = 0;
+        parameters::for_each(&state.model, |seen| {
+            if seen.trainable {
+                count += seen.flat.dims()[0] as u64;
+            }
+        });
+        count
+    }
+
+    /// Evaluation copy of the model, with the averaged weights if asked for and kept.
+    pub fn evaluation_model(state: &State, averaged: bool) -> BoxedObjective {
+        let model = state.model.valid();
+        match (&state.average, averaged) {
+            (Some(average), true) => parameters::with_average(model, &average.weights),
+            _ => model,
+        }
+    }
+}
+
+fn watched_direction(watch: &str, quantities: &[Quantity]) -> Result<Direction, EngineError> {
+    let name = watch.split_once('.').map_or(watch, |(_, name)| name);
+    quantities.iter().find(|q| q.name == name).map(|q| q.direction).ok_or_else(|| {
+        let names: Vec<&str> = quantities.iter().map(|q| q.name.as_str()).collect();
+        EngineError::Request(format!("`watch` is `{watch}`, but the objective reports {}", names.join(", ")))
+    })
+}

@@ -1,0 +1,168 @@
+//! A run's state as checkpoint content and back, exactly.
+
+use std::collections::BTreeMap;
+
+use burn::module::Module;
+use burn::tensor::Tensor;
+use serde::{Deserialize, Serialize};
+
+use super::accumulate::Accumulator;
+use super::error::EngineError;
+use super::session::{Session, State};
+use super::watch::Watch;
+use crate::optimiser::{Buffer, is_host};
+use crate::parameters;
+use crate::storage::{CheckpointContent, HostTensor, Label, Metrics, RunDir, StorageError};
+
+/// Everything but tensors. Sums are kept as bits, because JSON has no NaN and must not round.
+#[derive(Debug, Serialize, Deserialize)]
+struct SavedState {
+    step: u64,
+    elapsed_s: f64,
+    optimiser_steps: Vec<u64>,
+    sums: Vec<(String, u64, u64)>,
+    watch: Watch,
+    latest: [Option<Metrics>; 3],
+    metrics_bytes: u64,
+    metrics_digest: String,
+}
+
+/// Names of tensor files in a checkpoint.
+const WEIGHTS: &str = "weights";
+const AVERAGE: &str = "average";
+const OPTIMISER: &str = "optimiser";
+
+/// Content of a `last` checkpoint; `metrics` is the length and digest of the metrics log at this point.
+pub fn save_state(state: &State, metrics: (u64, String)) -> Result<CheckpointContent, StorageError> {
+    let saved = SavedState {
+        step: state.step,
+        elapsed_s: state.elapsed_s,
+        optimiser_steps: state.optimisers.iter().map(|o| o.step).collect(),
+        sums: state.sums.totals().into_iter().map(|(name, sum, weight)| (name, sum.to_bits(), weight.to_bits())).collect(),
+        watch: state.watch.clone(),
+        latest: state.latest.clone(),
+        metrics_bytes: metrics.0,
+        metrics_digest: metrics.1,
+    };
+    let mut tensors = weights(state);
+    let mut moments = BTreeMap::new();
+    for (slot, optimiser) in state.optimisers.iter().enumerate() {
+        for (path, buffers) in &optimiser.moments {
+            for (order, buffer) in buffers.iter().enumerate() {
+                moments.insert(format!("{slot}.{}.{path}", order + 1), buffer.to_host());
+            }
+        }
+    }
+    tensors.insert(OPTIMISER.to_owned(), moments);
+    let state = serde_json::to_value(&saved).map_err(|e| StorageError::encode(std::path::Path::new("state.json"), e.to_string()))?;
+    Ok(CheckpointContent { state, tensors })
+}
+
+/// Content of a `best` checkpoint: weights and, where kept, their average.
+pub fn save_best(state: &State) -> CheckpointContent {
+    let watch = serde_json::json!({ "metric": state.watch.metric, "epoch": state.watch.best_epoch, "step": state.watch.best_step });
+    CheckpointContent { state: watch, tensors: weights(state) }
+}
+
+fn weights(state: &State) -> BTreeMap<String, BTreeMap<String, HostTensor>> {
+    // `valid` brings pending running statistics up to date before they are read.
+    let mut tensors = BTreeMap::from([(WEIGHTS.to_owned(), parameters::to_host(&state.model.valid()))]);
+    if let Some(average) = &state.average {
+        let buffers = average.weights.iter().map(|(path, buffer)| (path.clone(), buffer.to_host())).collect();
+        tensors.insert(AVERAGE.to_owned(), buffers);
+    }
+    tensors
+}
+
+/// Puts the newest `last` checkpoint of `run` into `state`; returns the length of the metrics log it belongs to, or `None` when the run
+/// has no checkpoint yet.
+///
+/// # Errors
+/// [`EngineError`] when the checkpoint is damaged or belongs to another model.
+pub fn restore_last(session: &Session, state: State, run: &RunDir) -> Result<(State, Option<u64>), EngineError> {
+    match run.checkpoints().load(Label::Last)? {
+        None => Ok((state, None)),
+        Some((_, content)) => {
+            let misfit = |reason: String| EngineError::Inconsistent { path: run.checkpoints_dir(), reason };
+            let saved: SavedState =
+                serde_json::from_value(content.state.clone()).map_err(|e| misfit(format!("the checkpoint's state cannot be read: {e}")))?;
+            let mut state = restore_weights(state, &content).map_err(misfit)?;
+            if saved.optimiser_steps.len() != state.optimisers.len() {
+                return Err(misfit("it has another number of optimisers than the plan".to_owned()));
+            }
+            restore_moments(&mut state, content.tensors.get(OPTIMISER), &saved.optimiser_steps).map_err(misfit)?;
+            let sums: Vec<_> = saved.sums.into_iter().map(|(n, s, w)| (n, f64::from_bits(s), f64::from_bits(w))).collect();
+            state.sums = Accumulator::from_totals(&sums, &session.device);
+            (state.step, state.elapsed_s, state.watch, state.latest) = (saved.step, saved.elapsed_s, saved.watch, saved.latest);
+            Ok((state, Some(saved.metrics_bytes)))
+        }
+    }
+}
+
+/// `state` with the weights of the newest checkpoint called `label`; for evaluation only. `None` when there is none.
+///
+/// # Errors
+/// [`EngineError`] when the checkpoint is damaged or belongs to another model.
+pub fn restore_weights_of(state: State, run: &RunDir, label: Label) -> Result<Option<State>, EngineError> {
+    match run.checkpoints().load(label)? {
+        None => Ok(None),
+        Some((step, content)) => {
+            let mut state = restore_weights(state, &content)
+                .map_err(|reason| EngineError::Inconsistent { path: run.checkpoints_dir(), reason })?;
+            state.step = step;
+            Ok(Some(state))
+        }
+    }
+}
+
+fn restore_weights(mut state: State, content: &CheckpointContent) -> Result<State, String> {
+    let weights = content.tensors.get(WEIGHTS).ok_or("it holds no weights")?;
+    state.model = parameters::from_host(state.model, weights, false).map_err(|e| format!("its weights do not fit this model: {e}"))?;
+    if let Some(average) = &mut state.average {
+        let saved = content.tensors.get(AVERAGE).ok_or("it holds no averaged weights, but the run keeps them")?;
+        for (path, buffer) in &mut average.weights {
+            let value = saved.get(path).ok_or_else(|| format!("it lacks the average of `{path}`"))?;
+            let (like, host) = like(buffer);
+            *buffer = Buffer::from_host(value, &like, host).ok_or_else(|| format!("the average of `{path}` has another size"))?;
+        }
+    }
+    Ok(state)
+}
+
+/// A tensor of the buffer's length and precision, and whether the buffer is in host memory.
+fn like(buffer: &Buffer) -> (Tensor<1>, bool) {
+    match buffer {
+        Buffer::F32(v) => (Tensor::zeros([v.len()], (&burn::tensor::Device::flex(), burn::tensor::DType::F32)), true),
+        Buffer::F64(v) => (Tensor::zeros([v.len()], (&burn::tensor::Device::flex(), burn::tensor::DType::F64)), true),
+        Buffer::Device(t) => (t.clone(), false),
+    }
+}
+
+fn restore_moments(state: &mut State, saved: Option<&BTreeMap<String, HostTensor>>, steps: &[u64]) -> Result<(), String> {
+    let mut flat = BTreeMap::new();
+    parameters::for_each(&state.model, |seen| {
+        flat.insert(seen.path.to_owned(), seen.flat);
+    });
+    for (optimiser, step) in state.optimisers.iter_mut().zip(steps) {
+        optimiser.step = *step;
+        optimiser.moments.clear();
+    }
+    let empty = BTreeMap::new();
+    let saved = saved.unwrap_or(&empty);
+    for name in saved.keys().filter(|name| name.split('.').nth(1) == Some("1")) {
+        let mut parts = name.splitn(3, '.');
+        let (Some(slot), Some(_), Some(path)) = (parts.next().and_then(|s| s.parse::<usize>().ok()), parts.next(), parts.next()) else {
+            return Err(format!("`{name}` is not the name of a moment"));
+        };
+        let parameter = flat.get(path).ok_or_else(|| format!("it has a moment for `{path}`, which the model does not have"))?;
+        let host = is_host(&parameter.device());
+        let moment = |order: u32| {
+            let key = format!("{slot}.{order}.{path}");
+            saved.get(&key).and_then(|value| Buffer::from_host(value, parameter, host)).ok_or_else(|| format!("`{key}` is missing or has another size"))
+        };
+        let buffers = [moment(1)?, moment(2)?];
+        let optimiser = state.optimisers.get_mut(slot).ok_or_else(|| format!("`{name}` belongs to optimiser {slot}, which the plan lacks"))?;
+        optimiser.moments.insert(path.to_owned(), buffers);
+    }
+    Ok(())
+}

@@ -1,0 +1,259 @@
+//! The training loop: epochs, logging, evaluation, checkpoints, early stopping and interruption.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use super::error::EngineError;
+use super::evaluate::evaluate;
+use super::observer::{EpochReport, Observer, StepReport};
+use super::session::{Session, State};
+use super::snapshot::{save_best, save_state};
+use super::step::{StepState, non_finite, rate_of, training_step};
+use crate::dataset::{Batch, Split};
+use crate::noise::Draws;
+use crate::run::CheckpointEvery;
+use crate::storage::{Label, Metrics, MetricsLog, MetricsSplit, Row, RunDir};
+use crate::tensorboard::EventWriter;
+
+/// How training ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// All planned steps are done.
+    Completed,
+    /// The watched metric stopped improving.
+    EarlyStopped,
+    /// Stopped on request; resumable.
+    Interrupted,
+}
+
+/// Where a run's numbers go.
+struct Logs<'a> {
+    run: &'a RunDir,
+    metrics: MetricsLog,
+    boards: [Option<EventWriter>; 3],
+    resumed: bool,
+    first_step: u64,
+}
+
+/// Trains `state` to the planned end. `keep_bytes` is the length of the metrics log when resuming (`None` starts a new one).
+/// `stop` asks for an orderly end after the current step.
+///
+/// # Errors
+/// [`EngineError`]; what was saved before stays valid.
+pub fn train(
+    session: &Session,
+    mut state: State,
+    run: &RunDir,
+    keep_bytes: Option<u64>,
+    observer: &mut dyn Observer,
+    stop: &AtomicBool,
+) -> Result<(State, Outcome), EngineError> {
+    let mut logs = Logs {
+        run,
+        metrics: MetricsLog::open(&run.metrics_path(), keep_bytes)?,
+        boards: [None, None, None],
+        resumed: keep_bytes.is_some(),
+        first_step: state.step,
+    };
+    let training = &session.config.training;
+    let (total, batches) = (session.total_steps(), session.batches_per_epoch());
+    let epochs = total.div_ceil(batches.max(1));
+    let device = session.device.clone().autodiff();
+    let (mut order, mut order_epoch) = (Vec::new(), 0);
+    let mut moving = Vec::new();
+    let (mut mark, mut epoch_seconds, mut last_save) = (Instant::now(), 0.0, Instant::now());
+    let mut outcome = Outcome::Completed;
+    while state.step < total {
+        if stop.load(Ordering::Relaxed) {
+            outcome = Outcome::Interrupted;
+            break;
+        }
+        let (epoch, index) = (state.step / batches + 1, (state.step % batches) as usize);
+        if order_epoch != epoch {
+            order = session.noise.stream("data order", epoch).permutation(session.train.len());
+            order_epoch = epoch;
+        }
+        let from = index * training.batch_size;
+        let batch = gather(session, &order[from..order.len().min(from + training.batch_size)], state.step, &device);
+        let step = state.step;
+        let mut parts = StepState { optimisers: &mut state.optimisers, average: state.average.as_mut(), moving: &mut moving };
+        let (model, measures) = training_step(session, state.model, &mut parts, epoch, step, &batch).map_err(|e| kept(e, run))?;
+        state.model = model;
+        state.sums.add(measures, batch.len());
+        state.step += 1;
+        let report = StepReport { step: state.step, total_steps: total, epoch, epochs, samples: batch.len() };
+        observer.step(&report, &mut || state.sums.means());
+
+        let epoch_ended = state.step.is_multiple_of(batches) || state.step == total;
+        if epoch_ended {
+            let means = state.sums.means();
+            if let Some((name, _)) = means.iter().find(|(_, value)| !value.is_finite()) {
+                let what = format!("the epoch's mean of `{name}`");
+                return Err(kept(non_finite(step, epoch, "main", what, Vec::new()), run));
+            }
+            let due = epoch.is_multiple_of(training.evaluate_every) || state.step == total;
+            let rows = finish_epoch(session, &mut state, &mut logs, epoch, due, &mut mark, &mut epoch_seconds)?;
+            if due && let Some(value) = watched(&state) {
+                let min_delta = training.early_stopping.as_ref().map_or(0.0, |e| e.min_delta);
+                let step = state.step;
+                if state.watch.observe(value, epoch, step, min_delta) {
+                    state.best = Some((step, save_best(&state)));
+                }
+            }
+            observer.epoch(&EpochReport { epoch, epochs, rows, seconds: std::mem::take(&mut epoch_seconds) });
+            if state.watch.should_stop(training.early_stopping.as_ref()) {
+                outcome = Outcome::EarlyStopped;
+                break;
+            }
+        }
+        if checkpoint_due(training.checkpoint_every, state.step, epoch, epoch_ended, last_save) && state.step < total {
+            spend(&mut state, &mut mark, &mut epoch_seconds);
+            save(&mut state, &logs)?;
+            observer.checkpoint(state.step);
+            last_save = Instant::now();
+        }
+    }
+    spend(&mut state, &mut mark, &mut epoch_seconds);
+    if state.step > logs.first_step || !logs.resumed {
+        save(&mut state, &logs)?;
+        observer.checkpoint(state.step);
+    }
+    for board in logs.boards.iter_mut().flatten() {
+        board.flush()?;
+    }
+    Ok((state, outcome))
+}
+
+fn spend(state: &mut State, mark: &mut Instant, epoch_seconds: &mut f64) {
+    let seconds = mark.elapsed().as_secs_f64();
+    *mark = Instant::now();
+    state.elapsed_s += seconds;
+    *epoch_seconds += seconds;
+}
+
+/// Reads the batch and, where the data set asks for it, augments it with the step's own noise.
+fn gather(session: &Session, indices: &[usize], step: u64, device: &burn::tensor::Device) -> Batch {
+    match session.data.augmentation() {
+        None => session.train.batch(indices, device),
+        Some(augmentation) => {
+            let mut stream = Draws::seeded(session.noise, step, "augmentation").host("samples");
+            session.train.batch_with(indices, device, |values| augmentation.apply(values, session.train.shape(), &mut stream))
+        }
+    }
+}
+
+fn kept(error: EngineError, run: &RunDir) -> EngineError {
+    match error {
+        EngineError::NonFinite { step, epoch, phase, what, terms, .. } => {
+            let kept = match run.checkpoints().list() {
+                Ok(list) => list.iter().filter(|c| c.label == Label::Last).max_by_key(|c| c.step).map_or_else(
+                    || "no checkpoint was written before".to_owned(),
+                    |c| format!("the checkpoint of step {} is kept: `{}`", c.step, c.path.display()),
+                ),
+                Err(error) => format!("the checkpoints cannot be listed: {error}"),
+            };
+            EngineError::NonFinite { step, epoch, phase, what, terms, kept }
+        }
+        other => other,
+    }
+}
+
+fn checkpoint_due(every: CheckpointEvery, step: u64, epoch: u64, epoch_ended: bool, last_save: Instant) -> bool {
+    match every {
+        CheckpointEvery::Steps(n) => step.is_multiple_of(n),
+        CheckpointEvery::Epochs(n) => epoch_ended && epoch.is_multiple_of(n),
+        CheckpointEvery::Minutes(n) => last_save.elapsed().as_secs() >= n.saturating_mul(60),
+    }
+}
+
+fn save(state: &mut State, logs: &Logs<'_>) -> Result<(), EngineError> {
+    let bytes = logs.metrics.sync()?;
+    let store = logs.run.checkpoints();
+    if let Some((step, content)) = state.best.take() {
+        store.save(Label::Best, step, &content, 1)?;
+    }
+    let content = save_state(state, (bytes, logs.metrics.digest()))?;
+    // Two are kept so that a damaged newest one can be replaced by the one before.
+    store.save(Label::Last, state.step, &content, 2)?;
+    Ok(())
+}
+
+fn watched(state: &State) -> Option<f64> {
+    let (split, name) = state.watch.metric.split_once('.')?;
+    let index = match split {
+        "train" => 0,
+        "test" => 1,
+        _ => 2,
+    };
+    state.latest[index].as_ref()?.get(name)
+}
+
+/// Evaluates if `due`, logs the epoch's rows and forgets the running means.
+fn finish_epoch(
+    session: &Session,
+    state: &mut State,
+    logs: &mut Logs<'_>,
+    epoch: u64,
+    due: bool,
+    mark: &mut Instant,
+    epoch_seconds: &mut f64,
+) -> Result<Vec<Row>, EngineError> {
+    spend(state, mark, epoch_seconds);
+    let trained: f64 = state.sums.totals().first().map_or(0.0, |(_, _, weight)| *weight);
+    let mut rows = vec![row(state, epoch, MetricsSplit::Train, state.sums.means(), trained / epoch_seconds.max(1e-9))];
+    state.sums.clear();
+    if due {
+        let test = session.data.split(Split::Test);
+        for (split, averaged) in [(MetricsSplit::Test, false), (MetricsSplit::TestAverage, true)] {
+            if averaged && state.average.is_none() {
+                continue;
+            }
+            let begin = Instant::now();
+            let model = Session::evaluation_model(state, averaged);
+            let means = evaluate(&*model, test, session.config.training.evaluation_batch, &session.device, session.noise, epoch);
+            spend(state, mark, epoch_seconds);
+            rows.push(row(state, epoch, split, means, test.len() as f64 / begin.elapsed().as_secs_f64().max(1e-9)));
+        }
+    }
+    for row in &rows {
+        let index = match row.split {
+            MetricsSplit::Train => 0,
+            MetricsSplit::Test => 1,
+            MetricsSplit::TestAverage => 2,
+        };
+        state.latest[index] = Some(row.metrics.clone());
+        logs.metrics.append(row)?;
+        write_board(session, state, logs, row, index)?;
+    }
+    Ok(rows)
+}
+
+fn row(state: &State, epoch: u64, split: MetricsSplit, means: Vec<(String, f64)>, samples_per_s: f64) -> Row {
+    Row { step: state.step, epoch, split, metrics: means.into_iter().collect::<Metrics>(), time_s: state.elapsed_s, samples_per_s }
+}
+
+fn write_board(session: &Session, state: &State, logs: &mut Logs<'_>, row: &Row, index: usize) -> Result<(), EngineError> {
+    let folder = logs.run.tensorboard_dir().join(["train", "test", "test_average"][index]);
+    let board = match &mut logs.boards[index] {
+        Some(board) => board,
+        slot => {
+            let writer = if logs.resumed { EventWriter::resume(&folder, row.epoch)? } else { EventWriter::create(&folder)? };
+            slot.insert(writer)
+        }
+    };
+    for (name, value) in row.metrics.iter() {
+        let tag = session.quantities.iter().find(|q| q.name == name).map_or(name, |q| q.tag.as_str());
+        board.scalar(tag, value, row.epoch)?;
+    }
+    if index == 0 {
+        for (slot, optimiser) in state.optimisers.iter().enumerate() {
+            board.scalar(&format!("lr_{slot}"), rate_of(session, slot, optimiser.step), row.epoch)?;
+        }
+        if row.epoch == 1 {
+            let yaml = serde_json::to_string_pretty(&session.config).unwrap_or_default();
+            board.text("setting", &format!("```json\n{yaml}\n```"), 0)?;
+        }
+    }
+    board.flush()?;
+    Ok(())
+}

@@ -1,0 +1,108 @@
+//! The model VIB and VDB share: a stochastic encoder, a categorical decoder, and the information quantities of the pair.
+
+use burn::module::Module;
+use burn::tensor::{Int, Tensor};
+
+use crate::build::BuildError;
+use crate::dataset::Batch;
+use crate::decoder::{BoxedDecoder, Likelihood};
+use crate::encoder::BoxedEncoder;
+use crate::math::{accuracy, log_likelihood, log_mean_exp, log_mean_softmax};
+use crate::module::Erased;
+use crate::noise::Draws;
+use crate::objective::{Direction, Parts, Quantity};
+use crate::posterior::Posterior;
+
+/// e(z|x) followed by d(y|z).
+#[derive(Module, Debug)]
+pub struct LatentClassifier {
+    /// e(z|x).
+    pub encoder: BoxedEncoder,
+    /// d(y|z).
+    pub decoder: BoxedDecoder,
+}
+
+impl LatentClassifier {
+    /// Builds encoder and decoder for the data's shape and classes.
+    ///
+    /// # Errors
+    /// [`BuildError`] when one of them cannot be built.
+    pub fn new(parts: &Parts<'_>) -> Result<Self, BuildError> {
+        let encoder = Erased::new(parts.encoder.build(parts.data.shape, parts.context)?);
+        let decoder = Erased::new(parts.decoder.build(parts.encoder.latent(), parts.data.classes.len(), parts.context)?);
+        Ok(Self { encoder, decoder })
+    }
+
+    /// Logits of `samples` codes per input, `[samples, batch, classes]`, and the noise `[samples, batch, latent]` they came from.
+    pub fn sampled_logits(&self, posterior: &Posterior, samples: usize, purpose: &str, draws: &mut Draws) -> (Tensor<3>, Tensor<3>) {
+        let [batch, latent] = posterior.dims();
+        let noise = draws.normal(purpose, [samples, batch, latent], &posterior.mean().device());
+        (self.logits(posterior.sample(noise.clone())), noise)
+    }
+
+    /// Logits of codes `[samples, batch, latent]`, `[samples, batch, classes]`.
+    pub fn logits(&self, codes: Tensor<3>) -> Tensor<3> {
+        let [samples, batch, latent] = codes.dims();
+        let Likelihood::Categorical { logits } = self.decoder.decode(codes.reshape([samples * batch, latent]));
+        let classes = logits.dims()[1];
+        logits.reshape([samples, batch, classes])
+    }
+
+    /// ln of the softmax averaged over `samples` fresh codes, `[batch, classes]`.
+    pub fn predict(&self, inputs: Tensor<4>, samples: usize, purpose: &str, draws: &mut Draws) -> Tensor<2> {
+        let posterior = self.encoder.encode(inputs);
+        // A deterministic code gives the same logits every time.
+        let samples = if posterior.is_stochastic() { samples } else { 1 };
+        log_mean_softmax(self.sampled_logits(&posterior, samples, purpose, draws).0)
+    }
+
+    /// Shares of inputs classified right with one code and with the average over `samples` codes.
+    pub fn accuracies(&self, batch: &Batch, samples: usize, draws: &mut Draws) -> [Tensor<1>; 2] {
+        let posterior = self.encoder.encode(batch.inputs.clone());
+        let mut share = |n, purpose: &str| {
+            accuracy(log_mean_softmax(self.sampled_logits(&posterior, n, purpose, draws).0), &batch.labels)
+        };
+        [share(1, "accuracy"), share(samples, "averaged accuracy")]
+    }
+}
+
+/// Class term in nats, `[1]`: -mean_b mean_m ln q(y_b | z_mb), the variational bound of VIB. Logits `[samples, batch, classes]`.
+pub fn averaged_log_likelihood_loss(logits: Tensor<3>, labels: &Tensor<1, Int>) -> Tensor<1> {
+    log_likelihood(logits, labels).mean().neg()
+}
+
+/// Class term in nats, `[1]`: -mean_b ln mean_m q(y_b | z_mb), the deficiency of VDB. Logits `[samples, batch, classes]`.
+///
+/// By Jensen never above [`averaged_log_likelihood_loss`], and equal to it for one sample. The mean of softmaxes is a log-sum-exp of
+/// log-softmaxes, so it stays finite where the averaged softmax underflows.
+pub fn averaged_likelihood_loss(logits: Tensor<3>, labels: &Tensor<1, Int>) -> Tensor<1> {
+    log_mean_exp(log_likelihood(logits, labels), 0).mean().neg()
+}
+
+/// The quantities every latent classifier reports, with `l` codes for the averaged prediction.
+pub fn quantities(l: usize, class_meaning: &str) -> Vec<Quantity> {
+    let quantity = |name: &str, tag: &str, unit, meaning: String, direction| Quantity {
+        name: name.to_owned(),
+        tag: tag.to_owned(),
+        unit,
+        meaning,
+        direction,
+    };
+    let rate = "rate, upper bound on I(X;Z): mean over inputs of KL(q(z|x) || N(0, I)), at least 0";
+    let information = "lower bound on I(Y;Z): ln(classes) minus the class term, uniform class prior";
+    vec![
+        quantity("loss", "loss", "bits", format!("class term + beta * rate; class term: {class_meaning}"), Direction::Minimise),
+        quantity("accuracy", "accuracy_L1", "share", "inputs classified right with one code".to_owned(), Direction::Maximise),
+        quantity(
+            &format!("accuracy_l{l}"),
+            &format!("accuracy_L{l}"),
+            "share",
+            format!("inputs classified right by the softmax averaged over {l} codes"),
+            Direction::Maximise,
+        ),
+        quantity("izx_bits", "I_XZ", "bits", rate.to_owned(), Direction::Neutral),
+        quantity("izx_nats", "I_XZ_nats", "nats", rate.to_owned(), Direction::Neutral),
+        quantity("izy_bits", "I_YZ", "bits", information.to_owned(), Direction::Maximise),
+        quantity("izy_nats", "I_YZ_nats", "nats", information.to_owned(), Direction::Maximise),
+    ]
+}

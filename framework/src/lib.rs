@@ -1,0 +1,30 @@
+//! Framework of ibhost: component traits, registry, training engine and run directories. It knows no paper.
+
+pub mod analysis;
+pub mod build;
+pub mod component;
+pub mod dataset;
+pub mod decoder;
+pub mod device;
+pub mod encoder;
+pub mod engine;
+pub mod latent_classifier;
+pub mod math;
+pub mod module;
+pub mod noise;
+pub mod objective;
+pub mod optimiser;
+pub mod parameters;
+pub mod posterior;
+pub mod preset;
+pub mod registry;
+pub mod run;
+pub mod schedule;
+pub mod storage;
+pub mod strategy;
+pub mod tensorboard;
+
+#[doc(hidden)]
+pub mod reexport {
+    pub use {inventory, schemars, serde_json, typetag};
+}

@@ -1,0 +1,68 @@
+//! Numerically safe tensor pieces the objectives share.
+
+use burn::tensor::activation::log_softmax;
+use burn::tensor::{Int, Tensor};
+
+/// ln 2: nats in one bit.
+pub const NATS_PER_BIT: f64 = std::f64::consts::LN_2;
+
+/// ln of the sum of exponentials over dimension `dim`, which keeps size 1. Finite for every finite input.
+pub fn log_sum_exp<const D: usize>(x: Tensor<D>, dim: usize) -> Tensor<D> {
+    // The maximum is a constant shift: detaching it leaves the gradient exact and spares its backward pass.
+    let shift = x.clone().detach().max_dim(dim);
+    (x - shift.clone()).exp().sum_dim(dim).log() + shift
+}
+
+/// ln of the mean of exponentials over dimension `dim`, which keeps size 1.
+pub fn log_mean_exp<const D: usize>(x: Tensor<D>, dim: usize) -> Tensor<D> {
+    let n = x.dims()[dim] as f64;
+    log_sum_exp(x, dim) - n.ln()
+}
+
+/// ln softmax(logits) at the labels: logits `[samples, batch, classes]`, labels `[batch]`, result `[samples, batch]` in nats.
+pub fn log_likelihood(logits: Tensor<3>, labels: &Tensor<1, Int>) -> Tensor<2> {
+    let [samples, batch, _] = logits.dims();
+    let index = labels.clone().reshape([1, batch, 1]).expand([samples, batch, 1]);
+    log_softmax(logits, 2).gather(2, index).reshape([samples, batch])
+}
+
+/// ln of the softmax averaged over samples: logits `[samples, batch, classes]`, result `[batch, classes]` in nats.
+pub fn log_mean_softmax(logits: Tensor<3>) -> Tensor<2> {
+    let [_, batch, classes] = logits.dims();
+    log_mean_exp(log_softmax(logits, 2), 0).reshape([batch, classes])
+}
+
+/// Share of rows of `scores` `[batch, classes]` whose largest entry is the label's, a scalar in `[0, 1]`.
+pub fn accuracy(scores: Tensor<2>, labels: &Tensor<1, Int>) -> Tensor<1> {
+    let [batch, _] = scores.dims();
+    scores.argmax(1).reshape([batch]).equal(labels.clone()).float().mean()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::tensor::Device;
+
+    #[test]
+    fn log_sum_exp_survives_extreme_inputs_with_finite_gradients() {
+        let device = Device::flex().autodiff();
+        let x = Tensor::<2>::from_floats([[1e4, -1e4, 0.0], [-1e4, -1e4, -1e4]], &device).require_grad();
+        let y = log_sum_exp(x.clone(), 1);
+        let grads = y.clone().sum().backward();
+        let value: Vec<f32> = y.into_data().to_vec().unwrap();
+        assert!((value[0] - 1e4).abs() < 1e-2 && (value[1] + 1e4 - 3f32.ln()).abs() < 1e-2);
+        let gradient: Vec<f32> = x.grad(&grads).unwrap().into_data().to_vec().unwrap();
+        for (g, expected) in gradient.iter().zip([1.0, 0.0, 0.0, 1.0 / 3.0, 1.0 / 3.0, 1.0 / 3.0]) {
+            assert!((g - expected).abs() < 1e-5);
+        }
+    }
+
+    #[test]
+    fn accuracy_counts_the_right_rows() {
+        let device = Device::flex();
+        let scores = Tensor::<2>::from_floats([[0.1, 0.9], [0.8, 0.2], [0.3, 0.7]], &device);
+        let labels = Tensor::<1, Int>::from_ints([1, 1, 1], &device);
+        let value: f32 = accuracy(scores, &labels).into_scalar();
+        assert!((value - 2.0 / 3.0).abs() < 1e-6);
+    }
+}

@@ -1,0 +1,212 @@
+//! Objectives: how networks combine into losses, which quantities they report and which capabilities their models offer.
+
+use std::borrow::Cow;
+
+use burn::tensor::{Tensor, Transaction};
+use serde::{Deserialize, Serialize};
+
+use crate::build::{BuildContext, BuildError};
+use crate::component::Configured;
+use crate::dataset::{Batch, DataInfo};
+use crate::decoder::DecoderConfig;
+use crate::encoder::EncoderConfig;
+use crate::module::{Erased, ErasedModule};
+use crate::noise::Draws;
+use crate::posterior::Posterior;
+
+/// Module kind of boxed objectives.
+#[derive(Clone, Copy, Debug)]
+pub struct ObjectiveKind;
+
+/// Batch mean of one reported quantity, a scalar tensor that stays on the device until it is logged.
+#[derive(Clone, Debug)]
+pub struct Measure {
+    /// Name of the [`Quantity`].
+    pub name: Cow<'static, str>,
+    /// Mean over the batch, `[1]`.
+    pub value: Tensor<1>,
+}
+
+impl Measure {
+    /// A named batch mean.
+    pub fn new(name: impl Into<Cow<'static, str>>, value: Tensor<1>) -> Self {
+        Self { name: name.into(), value: value.detach() }
+    }
+}
+
+/// Scalar to differentiate and the quantities seen on the way.
+#[derive(Debug)]
+pub struct Loss {
+    /// What the optimisers minimise, `[1]`.
+    pub total: Tensor<1>,
+    /// Batch means to log.
+    pub measures: Vec<Measure>,
+}
+
+/// Whether smaller or larger values of a quantity are better.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Direction {
+    /// Smaller is better.
+    Minimise,
+    /// Larger is better.
+    Maximise,
+    /// Neither.
+    Neutral,
+}
+
+/// Description of a reported quantity: every number has a unit, a reduction and a sign.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Quantity {
+    /// Name in summaries and logs, e.g. `izx_bits`.
+    pub name: String,
+    /// TensorBoard tag, the original implementation's where there is one.
+    pub tag: String,
+    /// `bits`, `nats`, `share` ...
+    pub unit: &'static str,
+    /// How it is averaged and what its sign means.
+    pub meaning: String,
+    /// Which way is better.
+    pub direction: Direction,
+}
+
+/// Part of a model that one optimiser can move: the parameters whose path starts with one of the prefixes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ParameterGroup {
+    /// Name of the group, e.g. `encoder`.
+    pub name: String,
+    /// Path prefixes, e.g. `encoder`.
+    pub prefixes: Vec<String>,
+}
+
+impl ParameterGroup {
+    /// Group of all parameters below the field `name`.
+    pub fn field(name: &str) -> Self {
+        Self { name: name.to_owned(), prefixes: vec![name.to_owned()] }
+    }
+
+    /// Whether the parameter at `path` belongs to the group.
+    pub fn contains(&self, path: &str) -> bool {
+        self.prefixes.iter().any(|p| path.strip_prefix(p.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('.')))
+    }
+}
+
+/// A trainable model together with its losses. Implement it for a type that derives burn's `Module`.
+pub trait Objective: ErasedModule<ObjectiveKind> {
+    /// Groups that strategies may move separately; the first is the encoder by convention.
+    fn groups(&self) -> Vec<ParameterGroup> {
+        vec![ParameterGroup::field("encoder"), ParameterGroup::field("decoder")]
+    }
+
+    /// The loss called `phase` (see [`crate::strategy::Phase`]) on a training batch.
+    fn loss(&self, phase: &str, batch: &Batch, draws: &mut Draws) -> Loss;
+
+    /// Quantities that need the weights after the update of this batch; empty for most objectives.
+    fn after_update(&self, _batch: &Batch, _draws: &mut Draws) -> Vec<Measure> {
+        Vec::new()
+    }
+
+    /// Batch means of every quantity on held-out data; called on the evaluation copy, without autodiff.
+    fn evaluate(&self, batch: &Batch, draws: &mut Draws) -> Vec<Measure>;
+
+    /// Class predictions, when the model has them.
+    fn as_classifier(&self) -> Option<&dyn Classifier> {
+        None
+    }
+
+    /// Posteriors, when the model has them.
+    fn as_posterior(&self) -> Option<&dyn PosteriorModel> {
+        None
+    }
+}
+
+crate::erase_modules!(ObjectiveKind, Objective);
+
+/// A boxed objective that is a burn module.
+pub type BoxedObjective = Erased<ObjectiveKind>;
+
+/// Capability `classify`.
+pub trait Classifier {
+    /// ln of the class probabilities averaged over `samples` draws of the code; inputs `[batch, channels, height, width]`,
+    /// result `[batch, classes]` in nats.
+    fn class_log_probabilities(&self, inputs: Tensor<4>, samples: usize, draws: &mut Draws) -> Tensor<2>;
+}
+
+/// Capability `encode`.
+pub trait PosteriorModel {
+    /// q(z|x) for inputs `[batch, channels, height, width]`.
+    fn posterior(&self, inputs: Tensor<4>) -> Posterior;
+}
+
+/// Defaults of training that come with an objective; every one can be overridden by configuration or flag.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Recipe {
+    /// Decoder component string.
+    pub decoder: &'static str,
+    /// Optimiser component string.
+    pub optimiser: &'static str,
+    /// Learning-rate schedule component string.
+    pub schedule: &'static str,
+    /// Strategy component string.
+    pub strategy: &'static str,
+    /// Base learning rate.
+    pub learning_rate: f64,
+    /// Passes over the training split.
+    pub epochs: usize,
+    /// Samples a step.
+    pub batch_size: usize,
+    /// Decay of the moving average of the weights, if one is kept.
+    pub average: Option<f64>,
+}
+
+/// What an objective is built from.
+pub struct Parts<'a> {
+    /// Encoder configuration.
+    pub encoder: &'a dyn EncoderConfig,
+    /// Decoder configuration.
+    pub decoder: &'a dyn DecoderConfig,
+    /// Data set it will be trained on.
+    pub data: &'a DataInfo,
+    /// Device and seed.
+    pub context: &'a BuildContext,
+}
+
+/// Configuration of an objective, found by name in the registry.
+#[typetag::serde(tag = "name")]
+pub trait ObjectiveConfig: Configured + Send + Sync {
+    /// Builds the networks and the objective around them.
+    ///
+    /// # Errors
+    /// [`BuildError`] when a part does not fit.
+    fn build(&self, parts: &Parts<'_>) -> Result<Box<dyn Objective>, BuildError>;
+
+    /// Training defaults.
+    fn recipe(&self) -> Recipe;
+
+    /// Every quantity the objective reports.
+    fn quantities(&self) -> Vec<Quantity>;
+}
+
+/// Reads scalar measures to the host in one transaction.
+pub fn read_measures(measures: Vec<Measure>) -> Vec<(String, f64)> {
+    let mut transaction = Transaction::default();
+    let mut names = Vec::with_capacity(measures.len());
+    for measure in measures {
+        names.push(measure.name.into_owned());
+        transaction = transaction.register(measure.value);
+    }
+    let data = transaction.execute();
+    names.into_iter().zip(data.iter().map(|d| d.iter::<f64>().next().unwrap_or(f64::NAN))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn groups_match_whole_path_segments() {
+        let group = ParameterGroup::field("encoder");
+        assert!(group.contains("encoder.layers.0.weight") && group.contains("encoder"));
+        assert!(!group.contains("encoder_2.weight") && !group.contains("decoder.weight"));
+    }
+}

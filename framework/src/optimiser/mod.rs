@@ -1,0 +1,62 @@
+//! Optimisers: update rules, their state, and the pass that applies them to a model's parameters.
+
+mod adabelief;
+mod adam;
+mod apply;
+mod sgd;
+mod state;
+
+use crate::component::Configured;
+
+pub use adabelief::AdaBelief;
+pub use adam::{Adam, AdamForm};
+pub use apply::{ParameterUpdate, WeightAverage, is_host};
+pub use sgd::Sgd;
+pub use state::{Buffer, OptimiserState};
+
+/// The update of one step with every constant worked out; g is the gradient, p the parameter, m and s the two moments.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Rule {
+    /// m = b1 m + (1-b1) g; s = b2 s + (1-b2) g^2; p -= rate m / (sqrt(s) root + epsilon).
+    Adam {
+        /// Learning rate with the bias correction of m (and, in TensorFlow's form, of s).
+        rate: f64,
+        /// Decay of m.
+        beta1: f64,
+        /// Decay of s.
+        beta2: f64,
+        /// Added to the denominator.
+        epsilon: f64,
+        /// Factor on sqrt(s): its bias correction in the standard form, 1 in TensorFlow's.
+        root: f64,
+    },
+    /// d = g - m; m = b1 m + (1-b1) g; s = b2 s + (1-b2) d^2; p -= rate m / (sqrt(s scale + root_epsilon) + epsilon).
+    AdaBelief {
+        /// Learning rate with the bias correction of m.
+        rate: f64,
+        /// Decay of m.
+        beta1: f64,
+        /// Decay of s.
+        beta2: f64,
+        /// Added to the denominator.
+        epsilon: f64,
+        /// Added below the root.
+        root_epsilon: f64,
+        /// Bias correction of s.
+        scale: f64,
+    },
+    /// m = momentum m + g; p -= rate m.
+    Sgd {
+        /// Learning rate.
+        rate: f64,
+        /// Decay of m.
+        momentum: f64,
+    },
+}
+
+/// Configuration of an optimiser, found by name in the registry.
+#[typetag::serde(tag = "name")]
+pub trait OptimiserConfig: Configured + Send + Sync {
+    /// The rule of update number `step` (from 1) at learning rate `rate`.
+    fn rule(&self, step: u64, rate: f64) -> Rule;
+}

@@ -1,0 +1,225 @@
+//! What an optimiser remembers between steps, in host memory where the parameters are and on the device otherwise.
+
+use std::collections::BTreeMap;
+
+use burn::tensor::{DType, Tensor, TensorData};
+use num_traits::Float;
+use rayon::prelude::*;
+
+use super::Rule;
+use crate::storage::{HostData, HostTensor};
+
+/// A flat buffer of one scalar per parameter element.
+#[derive(Clone, Debug)]
+pub enum Buffer {
+    /// Host memory, single precision.
+    F32(Vec<f32>),
+    /// Host memory, double precision.
+    F64(Vec<f64>),
+    /// A rank-1 tensor on a device whose memory the host cannot reach.
+    Device(Tensor<1>),
+}
+
+impl Buffer {
+    /// Zeros shaped like `like`, on the host if `host`.
+    pub fn zeros(like: &Tensor<1>, host: bool) -> Self {
+        let n = like.dims()[0];
+        match (host, like.dtype()) {
+            (true, DType::F64) => Self::F64(vec![0.0; n]),
+            (true, _) => Self::F32(vec![0.0; n]),
+            (false, _) => Self::Device(like.zeros_like()),
+        }
+    }
+
+    /// Host copy for a checkpoint.
+    pub fn to_host(&self) -> HostTensor {
+        let data = match self {
+            Self::F32(v) => HostData::F32(v.clone()),
+            Self::F64(v) => HostData::F64(v.clone()),
+            Self::Device(t) => match t.dtype() {
+                DType::F64 => HostData::F64(t.to_data().iter::<f64>().collect()),
+                _ => HostData::F32(t.to_data().iter::<f32>().collect()),
+            },
+        };
+        let len = match &data {
+            HostData::F32(v) => v.len(),
+            HostData::F64(v) => v.len(),
+            HostData::I64(v) => v.len(),
+            HostData::U8(v) => v.len(),
+        };
+        HostTensor { shape: vec![len], data }
+    }
+
+    /// The buffer a checkpoint holds, on the side `like` lives; `None` when its length or type does not fit.
+    pub fn from_host(host_tensor: &HostTensor, like: &Tensor<1>, host: bool) -> Option<Self> {
+        let n = like.dims()[0];
+        match (&host_tensor.data, host) {
+            (HostData::F32(v), true) if v.len() == n && like.dtype() != DType::F64 => Some(Self::F32(v.clone())),
+            (HostData::F64(v), true) if v.len() == n && like.dtype() == DType::F64 => Some(Self::F64(v.clone())),
+            (HostData::F32(v), false) if v.len() == n => {
+                Some(Self::Device(Tensor::from_data(TensorData::new(v.clone(), [n]), &like.device())))
+            }
+            (HostData::F64(v), false) if v.len() == n => {
+                Some(Self::Device(Tensor::from_data(TensorData::new(v.clone(), [n]), &like.device())))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// State of one optimiser: its update count and the two moments of every parameter it has moved.
+#[derive(Clone, Debug, Default)]
+pub struct OptimiserState {
+    /// Updates made.
+    pub step: u64,
+    /// Moments by parameter path.
+    pub moments: BTreeMap<String, [Buffer; 2]>,
+}
+
+/// Elements below which splitting the pass over threads costs more than it saves.
+const PARALLEL_FROM: usize = 1 << 16;
+
+impl Rule {
+    /// Applies the rule in one pass over memory and folds the new parameter into `average` = (buffer, decay) on the way.
+    ///
+    /// Returns whether every gradient element was finite.
+    pub fn update<T: Float + Send + Sync>(&self, p: &mut [T], g: &[T], m: &mut [T], s: &mut [T], average: Option<(&mut [T], f64)>) -> bool {
+        let n = p.len().min(g.len()).min(m.len()).min(s.len());
+        if n < PARALLEL_FROM {
+            return self.update_chunk(&mut p[..n], &g[..n], &mut m[..n], &mut s[..n], average);
+        }
+        let chunk = n.div_ceil(rayon::current_num_threads() * 4).max(1 << 14);
+        let parts = p.par_chunks_mut(chunk).zip(g.par_chunks(chunk)).zip(m.par_chunks_mut(chunk)).zip(s.par_chunks_mut(chunk));
+        match average {
+            None => parts.map(|(((p, g), m), s)| self.update_chunk(p, g, m, s, None)).reduce(|| true, |a, b| a & b),
+            Some((a, decay)) => parts
+                .zip(a.par_chunks_mut(chunk))
+                .map(|((((p, g), m), s), a)| self.update_chunk(p, g, m, s, Some((a, decay))))
+                .reduce(|| true, |a, b| a & b),
+        }
+    }
+
+    fn update_chunk<T: Float>(&self, p: &mut [T], g: &[T], m: &mut [T], s: &mut [T], average: Option<(&mut [T], f64)>) -> bool {
+        let real = |x: f64| T::from(x).unwrap_or_else(T::zero);
+        let mut finite = true;
+        let elements = p.iter_mut().zip(g).zip(m.iter_mut().zip(s.iter_mut()));
+        match *self {
+            Self::Adam { rate, beta1, beta2, epsilon, root } => {
+                let (rate, b1, b2, epsilon, root) = (real(rate), real(beta1), real(beta2), real(epsilon), real(root));
+                let (c1, c2) = (real(1.0 - beta1), real(1.0 - beta2));
+                for ((p, &g), (m, s)) in elements {
+                    finite &= g.is_finite();
+                    *m = b1 * *m + c1 * g;
+                    *s = b2 * *s + c2 * g * g;
+                    *p = *p - rate * *m / (s.sqrt() * root + epsilon);
+                }
+            }
+            Self::AdaBelief { rate, beta1, beta2, epsilon, root_epsilon, scale } => {
+                let (rate, b1, b2, epsilon, scale) = (real(rate), real(beta1), real(beta2), real(epsilon), real(scale));
+                let (c1, c2, root_epsilon) = (real(1.0 - beta1), real(1.0 - beta2), real(root_epsilon));
+                for ((p, &g), (m, s)) in elements {
+                    finite &= g.is_finite();
+                    let surprise = g - *m;
+                    *m = b1 * *m + c1 * g;
+                    *s = b2 * *s + c2 * surprise * surprise;
+                    *p = *p - rate * *m / ((*s * scale + root_epsilon).sqrt() + epsilon);
+                }
+            }
+            Self::Sgd { rate, momentum } => {
+                let (rate, momentum) = (real(rate), real(momentum));
+                for ((p, &g), (m, _)) in elements {
+                    finite &= g.is_finite();
+                    *m = momentum * *m + g;
+                    *p = *p - rate * *m;
+                }
+            }
+        }
+        if let Some((a, decay)) = average {
+            average_into(a, p, decay);
+        }
+        finite
+    }
+
+    /// The same rule as tensor operations, for devices whose memory the host cannot reach; also the reference in tests.
+    pub fn update_tensors(&self, p: Tensor<1>, g: Tensor<1>, m: Tensor<1>, s: Tensor<1>) -> (Tensor<1>, Tensor<1>, Tensor<1>) {
+        match *self {
+            Self::Adam { rate, beta1, beta2, epsilon, root } => {
+                let m = m.mul_scalar(beta1) + g.clone().mul_scalar(1.0 - beta1);
+                let s = s.mul_scalar(beta2) + g.powi_scalar(2).mul_scalar(1.0 - beta2);
+                (p - m.clone().mul_scalar(rate) / (s.clone().sqrt().mul_scalar(root) + epsilon), m, s)
+            }
+            Self::AdaBelief { rate, beta1, beta2, epsilon, root_epsilon, scale } => {
+                let surprise = g.clone() - m.clone();
+                let m = m.mul_scalar(beta1) + g.mul_scalar(1.0 - beta1);
+                let s = s.mul_scalar(beta2) + surprise.powi_scalar(2).mul_scalar(1.0 - beta2);
+                (p - m.clone().mul_scalar(rate) / ((s.clone().mul_scalar(scale) + root_epsilon).sqrt() + epsilon), m, s)
+            }
+            Self::Sgd { rate, momentum } => {
+                let m = m.mul_scalar(momentum) + g;
+                (p - m.clone().mul_scalar(rate), m, s)
+            }
+        }
+    }
+}
+
+/// a = decay a + (1 - decay) p.
+pub(super) fn average_into<T: Float>(a: &mut [T], p: &[T], decay: f64) {
+    let real = |x: f64| T::from(x).unwrap_or_else(T::zero);
+    let (keep, take) = (real(decay), real(1.0 - decay));
+    for (a, &p) in a.iter_mut().zip(p) {
+        *a = keep * *a + take * p;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::optimiser::{AdaBelief, Adam, AdamForm, OptimiserConfig, Sgd};
+    use burn::tensor::Device;
+
+    #[test]
+    fn the_one_pass_update_equals_the_tensor_formula() {
+        let device = Device::flex();
+        let rules: [Box<dyn OptimiserConfig>; 4] = [
+            Box::new(Adam::default()),
+            Box::new(Adam { form: AdamForm::Tensorflow, beta1: 0.5, ..Adam::default() }),
+            Box::new(AdaBelief { epsilon: 1e-8, ..AdaBelief::default() }),
+            Box::new(Sgd { momentum: 0.9 }),
+        ];
+        for (odd, rule) in rules.iter().enumerate() {
+            for n in [1, 7, PARALLEL_FROM + 13 + odd] {
+                let mut p: Vec<f32> = (0..n).map(|i| (i as f32 * 0.37).sin()).collect();
+                let (mut m, mut s) = (vec![0.0; n], vec![0.0; n]);
+                let tensor = |v: &[f32]| Tensor::<1>::from_data(TensorData::new(v.to_vec(), [n]), &device);
+                let (mut tp, mut tm, mut ts) = (tensor(&p), tensor(&m), tensor(&s));
+                for step in 1..=3 {
+                    let g: Vec<f32> = (0..n).map(|i| (i as f32 * 1.7 + step as f32).cos()).collect();
+                    let rule = rule.rule(step, 1e-2);
+                    assert!(rule.update(&mut p, &g, &mut m, &mut s, None));
+                    (tp, tm, ts) = rule.update_tensors(tp, tensor(&g), tm, ts);
+                }
+                let expected: Vec<f32> = tp.into_data().to_vec().unwrap();
+                let worst = p.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+                assert!(worst < 2e-6, "n {n}: {worst}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_bad_gradient_is_reported_wherever_it_sits() {
+        let n = PARALLEL_FROM + 5;
+        for bad in [0, n / 2, n - 1] {
+            let mut g = vec![0.1f32; n];
+            g[bad] = f32::NAN;
+            let (mut p, mut m, mut s) = (vec![0.0; n], vec![0.0; n], vec![0.0; n]);
+            assert!(!Adam::default().rule(1, 0.1).update(&mut p, &g, &mut m, &mut s, None));
+        }
+    }
+
+    #[test]
+    fn the_average_follows_the_new_parameter() {
+        let (mut p, mut m, mut s, mut a) = ([1.0f64], [0.0], [0.0], [1.0]);
+        Sgd::default().rule(1, 1.0).update(&mut p, &[0.5], &mut m, &mut s, Some((&mut a, 0.9)));
+        assert!((p[0] - 0.5).abs() < 1e-12 && (a[0] - 0.95).abs() < 1e-12);
+    }
+}

@@ -1,0 +1,364 @@
+//! Configuration of a run: layers of settings (preset, file, flags) resolved into components and numbers.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::component::{Component, ComponentError};
+use crate::objective::ObjectiveConfig;
+use crate::registry::Kind;
+
+/// Keys that hold a component, with its kind.
+pub const COMPONENT_KEYS: [(&str, Kind); 7] = [
+    ("objective", Kind::Objective),
+    ("encoder", Kind::Encoder),
+    ("decoder", Kind::Decoder),
+    ("dataset", Kind::Dataset),
+    ("strategy", Kind::Strategy),
+    ("optimiser", Kind::Optimiser),
+    ("schedule", Kind::Schedule),
+];
+
+/// Why settings cannot be resolved.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// A component string or map is wrong.
+    #[error("{key}: {source}")]
+    Component {
+        /// Which setting.
+        key: String,
+        /// What is wrong with it.
+        source: ComponentError,
+    },
+    /// Anything else.
+    #[error("{0}")]
+    Setting(String),
+}
+
+/// How often a checkpoint is written: `500steps`, `2epochs` or `10min`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum CheckpointEvery {
+    /// After so many steps.
+    Steps(u64),
+    /// After so many epochs.
+    Epochs(u64),
+    /// After so many minutes.
+    Minutes(u64),
+}
+
+impl TryFrom<String> for CheckpointEvery {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+        let wrong = || format!("`{text}` is not a checkpoint interval: write a number above 0 and a unit, e.g. 500steps, 2epochs or 10min");
+        let n: u64 = text[..split].parse().ok().filter(|&n| n > 0).ok_or_else(wrong)?;
+        match &text[split..] {
+            "steps" | "step" => Ok(Self::Steps(n)),
+            "epochs" | "epoch" => Ok(Self::Epochs(n)),
+            "min" | "minutes" => Ok(Self::Minutes(n)),
+            _ => Err(wrong()),
+        }
+    }
+}
+
+impl From<CheckpointEvery> for String {
+    fn from(every: CheckpointEvery) -> Self {
+        match every {
+            CheckpointEvery::Steps(n) => format!("{n}steps"),
+            CheckpointEvery::Epochs(n) => format!("{n}epochs"),
+            CheckpointEvery::Minutes(n) => format!("{n}min"),
+        }
+    }
+}
+
+/// When to stop before the planned end.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EarlyStopping {
+    /// Evaluations without improvement of the watched metric after which training stops.
+    pub patience: u64,
+    /// Change below which a better value does not count as improvement, in the metric's unit.
+    #[serde(default)]
+    pub min_delta: f64,
+}
+
+/// A run as resolved: everything `config.yml` holds.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct RunConfig {
+    /// Objective.
+    pub objective: Component,
+    /// Encoder.
+    pub encoder: Component,
+    /// Decoder.
+    pub decoder: Component,
+    /// Data set.
+    pub dataset: Component,
+    /// Training strategy.
+    pub strategy: Component,
+    /// Optimiser.
+    pub optimiser: Component,
+    /// Learning-rate schedule.
+    pub schedule: Component,
+    /// Numbers.
+    #[serde(flatten)]
+    pub training: Training,
+}
+
+/// Settings that are not components.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Training {
+    /// Base learning rate.
+    pub lr: f64,
+    /// Passes over the training split.
+    pub epochs: u64,
+    /// Steps after which training ends, instead of `epochs`.
+    #[serde(default)]
+    pub steps: Option<u64>,
+    /// Samples a step.
+    pub batch_size: usize,
+    /// Decay of the moving average of the weights; none is kept without it.
+    #[serde(default)]
+    pub average: Option<f64>,
+    /// Seed of every random draw.
+    #[serde(default)]
+    pub seed: u64,
+    /// Device, see `ibhost devices`.
+    #[serde(default = "default_device")]
+    pub device: String,
+    /// Use only the first so many training samples.
+    #[serde(default)]
+    pub limit_train: Option<usize>,
+    /// Epochs between evaluations; the last epoch is always evaluated.
+    #[serde(default = "default_evaluate_every")]
+    pub evaluate_every: u64,
+    /// Samples evaluated at once.
+    #[serde(default = "default_evaluation_batch")]
+    pub evaluation_batch: usize,
+    /// Metric that decides which checkpoint is best and when to stop early, `<split>.<metric>`.
+    #[serde(default = "default_watch")]
+    pub watch: String,
+    /// Early stopping on the watched metric.
+    #[serde(default)]
+    pub early_stopping: Option<EarlyStopping>,
+    /// How often a checkpoint is written besides at the end.
+    #[serde(default = "default_checkpoint_every")]
+    pub checkpoint_every: CheckpointEvery,
+    /// Name given by the user, part of the run's folder name.
+    #[serde(default)]
+    pub name: Option<String>,
+}
+
+fn default_device() -> String {
+    "flex".to_owned()
+}
+fn default_evaluate_every() -> u64 {
+    1
+}
+fn default_evaluation_batch() -> usize {
+    1000
+}
+fn default_watch() -> String {
+    "test.loss".to_owned()
+}
+fn default_checkpoint_every() -> CheckpointEvery {
+    CheckpointEvery::Minutes(5)
+}
+
+/// Settings gathered layer by layer; later layers win.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Settings(Map<String, Value>);
+
+impl Settings {
+    /// No settings.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Lays `layer` over what is there. A component map without `name` changes parameters of the component below it.
+    pub fn overlay(&mut self, layer: Map<String, Value>) -> Result<(), ConfigError> {
+        for (key, value) in layer {
+            match (value, COMPONENT_KEYS.iter().find(|(k, _)| *k == key)) {
+                (Value::Object(parameters), Some((_, kind))) if !parameters.contains_key("name") => {
+                    for (parameter, value) in parameters {
+                        self.set_parameter(&key, *kind, &parameter, value)?;
+                    }
+                }
+                (value, _) => {
+                    self.0.insert(key, value);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Sets one value by its path: `lr`, or `objective.beta` for a parameter of a component.
+    ///
+    /// # Errors
+    /// [`ConfigError`] when the path leads nowhere.
+    pub fn set(&mut self, path: &str, value: Value) -> Result<(), ConfigError> {
+        match path.split_once('.') {
+            None => {
+                self.0.insert(path.to_owned(), value);
+                Ok(())
+            }
+            Some(("early_stopping", field)) => {
+                let entry = self.0.entry("early_stopping").or_insert_with(|| Value::Object(Map::new()));
+                match entry.as_object_mut() {
+                    Some(map) => {
+                        map.insert(field.to_owned(), value);
+                        Ok(())
+                    }
+                    None => Err(ConfigError::Setting("`early_stopping` must be a map with `patience`".to_owned())),
+                }
+            }
+            Some((key, parameter)) => match COMPONENT_KEYS.iter().find(|(k, _)| *k == key) {
+                Some((_, kind)) => self.set_parameter(key, *kind, parameter, value),
+                None => Err(ConfigError::Setting(format!(
+                    "`{path}` is not a setting: before the dot stands one of {}",
+                    COMPONENT_KEYS.map(|(k, _)| k).join(", ")
+                ))),
+            },
+        }
+    }
+
+    fn set_parameter(&mut self, key: &str, kind: Kind, parameter: &str, value: Value) -> Result<(), ConfigError> {
+        let Some(current) = self.0.get(key) else {
+            return Err(ConfigError::Setting(format!("`{key}.{parameter}` is set, but no {key} is named: give {key} first")));
+        };
+        let component = Component::from_json(kind, current).map_err(|source| ConfigError::Component { key: key.to_owned(), source })?;
+        let mut map = component.to_json_full();
+        if let Some(map) = map.as_object_mut() {
+            map.insert(parameter.to_owned(), value);
+        }
+        self.0.insert(key.to_owned(), map);
+        Ok(())
+    }
+
+    /// Value of a top-level key.
+    pub fn get(&self, key: &str) -> Option<&Value> {
+        self.0.get(key)
+    }
+
+    /// Checks everything and fills what is not set from the objective's recipe.
+    ///
+    /// # Errors
+    /// [`ConfigError`] naming the setting, what is wrong and what would be right.
+    pub fn resolve(mut self) -> Result<RunConfig, ConfigError> {
+        let objective = self.component("objective", Kind::Objective, None)?;
+        let recipe = objective
+            .build::<dyn ObjectiveConfig>()
+            .map_err(|source| ConfigError::Component { key: "objective".to_owned(), source })?
+            .recipe();
+        let encoder = self.component("encoder", Kind::Encoder, None)?;
+        let decoder = self.component("decoder", Kind::Decoder, Some(recipe.decoder))?;
+        let dataset = self.component("dataset", Kind::Dataset, Some("digits"))?;
+        let strategy = self.component("strategy", Kind::Strategy, Some(recipe.strategy))?;
+        let optimiser = self.component("optimiser", Kind::Optimiser, Some(recipe.optimiser))?;
+        let schedule = self.component("schedule", Kind::Schedule, Some(recipe.schedule))?;
+        let mut defaults = Map::new();
+        defaults.insert("lr".to_owned(), recipe.learning_rate.into());
+        defaults.insert("epochs".to_owned(), recipe.epochs.into());
+        defaults.insert("batch_size".to_owned(), recipe.batch_size.into());
+        defaults.insert("average".to_owned(), recipe.average.into());
+        for (key, value) in defaults {
+            self.0.entry(key).or_insert(value);
+        }
+        let training: Training = serde_json::from_value(Value::Object(self.0)).map_err(|e| ConfigError::Setting(e.to_string()))?;
+        training.check()?;
+        Ok(RunConfig { objective, encoder, decoder, dataset, strategy, optimiser, schedule, training })
+    }
+
+    fn component(&mut self, key: &str, kind: Kind, default: Option<&str>) -> Result<Component, ConfigError> {
+        let value = match (self.0.shift_remove(key), default) {
+            (Some(value), _) => value,
+            (None, Some(default)) => Value::String(default.to_owned()),
+            (None, None) => {
+                return Err(ConfigError::Setting(format!("no {key} is given\n  hint: add `--{key} NAME`; `ibhost list --kind {key}` shows the choices")));
+            }
+        };
+        Component::from_json(kind, &value).map_err(|source| ConfigError::Component { key: key.to_owned(), source })
+    }
+}
+
+impl RunConfig {
+    /// Reads back what [`RunConfig`] serialises to.
+    ///
+    /// # Errors
+    /// As [`Settings::resolve`].
+    pub fn from_json(value: Value) -> Result<Self, ConfigError> {
+        match value {
+            Value::Object(map) => {
+                let mut settings = Settings::new();
+                settings.overlay(map)?;
+                settings.resolve()
+            }
+            _ => Err(ConfigError::Setting("a run configuration is a map of settings".to_owned())),
+        }
+    }
+
+    /// `<encoder>-<objective>-<dataset>`, the stem of the run's folder name.
+    pub fn stem(&self) -> String {
+        format!("{}-{}-{}", self.encoder.name, self.objective.name, self.dataset.name)
+    }
+}
+
+impl Training {
+    fn check(&self) -> Result<(), ConfigError> {
+        let wrong = |what: &str| Err(ConfigError::Setting(what.to_owned()));
+        if !(self.lr.is_finite() && self.lr > 0.0) {
+            return wrong(&format!("`lr` must be a finite number above 0, got {}", self.lr));
+        }
+        if self.batch_size == 0 || self.evaluation_batch == 0 || self.evaluate_every == 0 {
+            return wrong("`batch_size`, `evaluation_batch` and `evaluate_every` must be at least 1");
+        }
+        if self.epochs == 0 || self.steps == Some(0) {
+            return wrong("`epochs` and `steps` must be at least 1");
+        }
+        if self.limit_train == Some(0) {
+            return wrong("`limit_train` must be at least 1");
+        }
+        if let Some(decay) = self.average
+            && !(0.0..1.0).contains(&decay)
+        {
+            return wrong(&format!("`average` must lie in [0, 1), got {decay}"));
+        }
+        let split = self.watch.split_once('.').map_or("", |(split, _)| split);
+        if !matches!(split, "train" | "test" | "test_average") {
+            return wrong(&format!("`watch` is `{}`, expected `<split>.<metric>` with the split train, test or test_average", self.watch));
+        }
+        if split == "test_average" && self.average.is_none() {
+            return wrong("`watch` names the averaged weights, but no `average` is kept: set `average`, e.g. to 0.999");
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn checkpoint_intervals_round_trip_and_nonsense_is_refused() {
+        for text in ["500steps", "2epochs", "10min"] {
+            assert_eq!(String::from(CheckpointEvery::try_from(text.to_owned()).unwrap()), text);
+        }
+        for text in ["", "0steps", "steps", "5", "5h", "-1min", "99999999999999999999steps"] {
+            assert!(CheckpointEvery::try_from(text.to_owned()).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_missing_objective_is_named() {
+        let error = Settings::new().resolve().unwrap_err().to_string();
+        assert!(error.contains("no objective is given") && error.contains("--objective"), "{error}");
+    }
+
+    #[test]
+    fn a_parameter_of_a_component_that_is_not_named_is_refused() {
+        let error = Settings::new().set("objective.beta", 1.into()).unwrap_err().to_string();
+        assert!(error.contains("objective.beta"), "{error}");
+        assert!(Settings::new().set("nonsense.beta", 1.into()).unwrap_err().to_string().contains("before the dot"));
+    }
+}

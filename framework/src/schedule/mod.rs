@@ -1,0 +1,42 @@
+//! Learning-rate schedules, functions of an optimiser's own step count.
+
+mod constant;
+mod cosine;
+mod exponential;
+mod geometric;
+mod piecewise;
+
+use crate::component::Configured;
+
+pub use constant::Constant;
+pub use cosine::Cosine;
+pub use exponential::Exponential;
+pub use geometric::Geometric;
+pub use piecewise::{KerasResnet20, PytorchResnet20, Step};
+
+/// Where an optimiser stands.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ScheduleContext {
+    /// Base learning rate of the run.
+    pub base: f64,
+    /// Updates this optimiser has made so far.
+    pub step: u64,
+    /// Full batches in an epoch, floor(samples / batch).
+    pub steps_per_epoch: u64,
+    /// Steps of the whole run.
+    pub total_steps: u64,
+    /// Steps of the run per update of this optimiser, see [`OptimiserSlot`](crate::strategy::OptimiserSlot).
+    pub step_factor: u64,
+}
+
+/// Configuration of a schedule, found by name in the registry.
+#[typetag::serde(tag = "name")]
+pub trait ScheduleConfig: Configured + Send + Sync {
+    /// Learning rate of the next update.
+    fn rate(&self, context: &ScheduleContext) -> f64;
+
+    /// Whether the rate never changes.
+    fn is_constant(&self) -> bool {
+        false
+    }
+}

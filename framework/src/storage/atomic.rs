@@ -1,0 +1,509 @@
+//! The only code that changes the disk: whole files and whole folders that appear complete or not at all, and the error for everything
+//! that can go wrong on the way.
+
+use std::fs::{self, File, OpenOptions};
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::io::{self, ErrorKind, Write};
+use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use thiserror::Error;
+
+/// Start of the name of every file and folder that is still being written.
+const TEMPORARY_PREFIX: &str = ".tmp-";
+
+/// How often a fresh name is tried before a name collision is reported.
+const NAME_ATTEMPTS: usize = 16;
+
+/// What can go wrong when a run's files are written or read.
+#[derive(Debug, Error)]
+pub enum StorageError {
+    /// The operating system refused an operation.
+    #[error("cannot {action} `{}`: {source}{}", path.display(), hint(source))]
+    Io {
+        /// What was attempted, as a verb phrase.
+        action: &'static str,
+        /// The file or folder concerned.
+        path: PathBuf,
+        /// The operating system's answer.
+        source: io::Error,
+    },
+    /// A file or folder that must be new is already there.
+    #[error("`{}` already exists and is never overwritten; choose another name or move it away", path.display())]
+    AlreadyExists {
+        /// The occupied path.
+        path: PathBuf,
+    },
+    /// Another live process writes to the run.
+    #[error(
+        "`{}` is in use by {}; wait until it ends or stop it first",
+        path.display(),
+        if *pid == 0 { "another process".to_string() } else { format!("process {pid} on {host}") }
+    )]
+    Locked {
+        /// The run folder.
+        path: PathBuf,
+        /// Process id of the holder, 0 when it has not written its id yet.
+        pid: u32,
+        /// Host name of the holder.
+        host: String,
+    },
+    /// A file is not what was once written.
+    #[error("`{}` is damaged: {reason}", path.display())]
+    Damaged {
+        /// The damaged, missing or surplus file.
+        path: PathBuf,
+        /// What was found and what was expected.
+        reason: String,
+    },
+    /// A file or folder that belongs to something else.
+    #[error("`{}` does not belong here: {reason}", path.display())]
+    Foreign {
+        /// The file or folder.
+        path: PathBuf,
+        /// Why it is not accepted.
+        reason: String,
+    },
+    /// A format newer or older than this program reads.
+    #[error(
+        "`{}` has format version {found}, this build reads version {supported}; use the version of the program that wrote it",
+        path.display()
+    )]
+    Version {
+        /// The file that states the version.
+        path: PathBuf,
+        /// Version stated in the file.
+        found: u32,
+        /// Version this build reads and writes.
+        supported: u32,
+    },
+    /// Content that the file format cannot hold.
+    #[error("cannot store `{}`: {reason}", path.display())]
+    Encode {
+        /// The file to be written.
+        path: PathBuf,
+        /// What the format does not accept.
+        reason: String,
+    },
+}
+
+impl StorageError {
+    /// Attaches what was attempted and where to an error of the operating system.
+    pub(crate) fn io(action: &'static str, path: &Path, source: io::Error) -> Self {
+        Self::Io { action, path: path.to_path_buf(), source }
+    }
+
+    /// A damaged file with the reason.
+    pub(crate) fn damaged(path: &Path, reason: impl Into<String>) -> Self {
+        Self::Damaged { path: path.to_path_buf(), reason: reason.into() }
+    }
+
+    /// A file of something else with the reason.
+    pub(crate) fn foreign(path: &Path, reason: impl Into<String>) -> Self {
+        Self::Foreign { path: path.to_path_buf(), reason: reason.into() }
+    }
+
+    /// Content a format cannot hold, with the reason.
+    pub(crate) fn encode(path: &Path, reason: impl Into<String>) -> Self {
+        Self::Encode { path: path.to_path_buf(), reason: reason.into() }
+    }
+}
+
+/// What to do about the errors a long run meets most often.
+fn hint(source: &io::Error) -> &'static str {
+    match source.kind() {
+        ErrorKind::StorageFull => " (the disk is full: free some space or write to another disk)",
+        ErrorKind::QuotaExceeded => " (the disk quota is used up: remove files or ask for more)",
+        ErrorKind::ReadOnlyFilesystem => " (the file system is read-only: write to another folder)",
+        ErrorKind::PermissionDenied => " (permission is missing: check the owner and mode of the folder)",
+        ErrorKind::NotFound => " (check the spelling, and that the disk is still mounted)",
+        _ => "",
+    }
+}
+
+/// Every change of the disk passes here, so that a test can make the n-th one fail.
+fn perform<T>(action: &'static str, path: &Path, operation: impl FnOnce() -> io::Result<T>) -> Result<T, StorageError> {
+    #[cfg(test)]
+    if let Some(source) = fault::strike() {
+        return Err(StorageError::io(action, path, source));
+    }
+    operation().map_err(|source| StorageError::io(action, path, source))
+}
+
+/// Creates a file that must not exist yet, open for writing.
+pub(crate) fn create_file(path: &Path) -> Result<File, StorageError> {
+    perform("create", path, || OpenOptions::new().write(true).create_new(true).open(path)).map_err(occupied)
+}
+
+/// Creates a folder that must not exist yet.
+pub(crate) fn create_folder(path: &Path) -> Result<(), StorageError> {
+    perform("create", path, || fs::create_dir(path)).map_err(occupied)
+}
+
+/// Creates a folder and its parents where they are missing.
+pub(crate) fn create_folders(path: &Path) -> Result<(), StorageError> {
+    perform("create", path, || fs::create_dir_all(path))
+}
+
+/// Opens a file for reading and writing in place, creating it when it is missing and keeping its content.
+pub(crate) fn open_in_place(path: &Path) -> Result<File, StorageError> {
+    perform("open for writing", path, || OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path))
+}
+
+/// Writes all of `bytes` at the file's current position.
+pub(crate) fn write_all(mut file: &File, path: &Path, bytes: &[u8]) -> Result<(), StorageError> {
+    #[cfg(test)]
+    if let Some(source) = fault::strike() {
+        // A full disk usually takes the first part of a write before it refuses the rest.
+        file.write_all(&bytes[..bytes.len() / 2]).map_err(|e| StorageError::io("write", path, e))?;
+        return Err(StorageError::io("write", path, source));
+    }
+    file.write_all(bytes).map_err(|source| StorageError::io("write", path, source))
+}
+
+/// Cuts or extends a file to `length` bytes.
+pub(crate) fn set_length(file: &File, path: &Path, length: u64) -> Result<(), StorageError> {
+    perform("set the length of", path, || file.set_len(length))
+}
+
+/// Waits until the content of a file is on the disk.
+pub(crate) fn sync_file(file: &File, path: &Path) -> Result<(), StorageError> {
+    perform("flush to disk", path, || file.sync_all())
+}
+
+/// Waits until the names inside a folder are on the disk; systems that cannot open folders do this on their own.
+pub(crate) fn sync_folder(path: &Path) -> Result<(), StorageError> {
+    if cfg!(unix) { perform("flush to disk", path, || File::open(path)?.sync_all()) } else { Ok(()) }
+}
+
+/// Gives a file or folder its new name in one step.
+pub(crate) fn rename(from: &Path, to: &Path) -> Result<(), StorageError> {
+    perform("rename to", to, || fs::rename(from, to))
+}
+
+/// Removes one file.
+pub(crate) fn remove_file(path: &Path) -> Result<(), StorageError> {
+    perform("remove", path, || fs::remove_file(path))
+}
+
+/// Removes a folder with everything in it.
+pub(crate) fn remove_folder(path: &Path) -> Result<(), StorageError> {
+    perform("remove", path, || fs::remove_dir_all(path))
+}
+
+/// Reads a whole regular file; the memory used is the file's own size.
+pub(crate) fn read(path: &Path) -> Result<Vec<u8>, StorageError> {
+    let kind = fs::metadata(path).map_err(|source| StorageError::io("read", path, source))?;
+    if !kind.is_file() {
+        // A pipe or device would block or never end.
+        return Err(StorageError::foreign(path, "a regular file is expected"));
+    }
+    fs::read(path).map_err(|source| StorageError::io("read", path, source))
+}
+
+/// The folder a path lies in; `.` for a bare name.
+pub(crate) fn parent_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
+/// Turns "file exists" of an exclusive creation into its own error.
+fn occupied(error: StorageError) -> StorageError {
+    match error {
+        StorageError::Io { path, source, .. } if source.kind() == ErrorKind::AlreadyExists => StorageError::AlreadyExists { path },
+        other => other,
+    }
+}
+
+/// A random number of this process, so that leftovers of an earlier process with the same id are told apart.
+static FIRST_SERIAL: LazyLock<u64> = LazyLock::new(|| RandomState::new().build_hasher().finish() >> 16);
+static SERIALS_USED: AtomicU64 = AtomicU64::new(0);
+
+/// A sibling name that nothing else uses: `.tmp-<name>-<pid>-<n>`.
+fn temporary_path(parent: &Path, name: &str) -> PathBuf {
+    let serial = *FIRST_SERIAL + SERIALS_USED.fetch_add(1, Ordering::Relaxed);
+    parent.join(format!("{TEMPORARY_PREFIX}{name}-{}-{serial}", std::process::id()))
+}
+
+/// Tries fresh temporary names until `create` meets one that is free.
+fn create_temporary<T>(parent: &Path, name: &str, create: impl Fn(&Path) -> Result<T, StorageError>) -> Result<(PathBuf, T), StorageError> {
+    let mut path = temporary_path(parent, name);
+    for _ in 1..NAME_ATTEMPTS {
+        match create(&path) {
+            Err(StorageError::AlreadyExists { .. }) => path = temporary_path(parent, name),
+            other => return other.map(|made| (path, made)),
+        }
+    }
+    create(&path).map(|made| (path, made))
+}
+
+/// Writes a file so that readers see the old content or all of the new, also after a loss of power.
+///
+/// # Errors
+/// Any refusal of the operating system; the old file is then untouched, or the new one is in place but not yet known to be durable.
+pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<(), StorageError> {
+    let Some(name) = path.file_name() else {
+        return Err(StorageError::encode(path, "a file name is needed"));
+    };
+    let parent = parent_of(path);
+    let (temporary, file) = create_temporary(parent, &name.to_string_lossy(), create_file)?;
+    let written = write_all(&file, &temporary, bytes).and_then(|()| sync_file(&file, &temporary));
+    // Some systems refuse to rename a file that is open.
+    drop(file);
+    if let Err(error) = written.and_then(|()| rename(&temporary, path)) {
+        discard(remove_file(&temporary));
+        return Err(error);
+    }
+    sync_folder(parent)
+}
+
+/// Notes a failed clean-up; the error that led to it is the one worth reporting.
+fn discard(result: Result<(), StorageError>) {
+    if let Err(error) = result {
+        tracing::warn!("a temporary file stays behind: {error}");
+    }
+}
+
+/// A folder that is filled under a temporary name and becomes visible as a whole.
+#[derive(Debug)]
+pub struct AtomicDir {
+    parent: PathBuf,
+    temporary: Option<PathBuf>,
+}
+
+impl AtomicDir {
+    /// Starts a folder inside `parent`; `name` is what it is going to be called, for people who look at leftovers.
+    ///
+    /// # Errors
+    /// When `parent` is missing or cannot be written.
+    pub fn new(parent: &Path, name: &str) -> Result<Self, StorageError> {
+        let (temporary, ()) = create_temporary(parent, name, create_folder)?;
+        Ok(Self { parent: parent.to_path_buf(), temporary: Some(temporary) })
+    }
+
+    /// Writes one new file into the folder and waits until it is on the disk.
+    ///
+    /// # Errors
+    /// When `name` is not a plain file name, is taken, or the disk refuses.
+    pub fn file(&mut self, name: &str, bytes: &[u8]) -> Result<(), StorageError> {
+        let Some(folder) = &self.temporary else {
+            return Err(StorageError::encode(&self.parent.join(name), "the folder is already complete"));
+        };
+        let path = folder.join(name);
+        if !is_plain_name(name) {
+            return Err(StorageError::encode(&path, "a plain file name of letters, digits, `.`, `_` and `-` is needed"));
+        }
+        let file = create_file(&path)?;
+        write_all(&file, &path, bytes)?;
+        sync_file(&file, &path)
+    }
+
+    /// Gives the folder its final name inside the parent and returns that path.
+    ///
+    /// # Errors
+    /// [`StorageError::AlreadyExists`] when the name is taken, otherwise what the disk refused.
+    pub fn commit(mut self, final_name: &str) -> Result<PathBuf, StorageError> {
+        let target = self.parent.join(final_name);
+        let Some(temporary) = &self.temporary else {
+            return Err(StorageError::encode(&target, "the folder is already complete"));
+        };
+        // A rename would silently replace an empty folder of that name.
+        if fs::symlink_metadata(&target).is_ok() {
+            return Err(StorageError::AlreadyExists { path: target });
+        }
+        sync_folder(temporary)?;
+        rename(temporary, &target)?;
+        self.temporary = None;
+        sync_folder(&self.parent)?;
+        Ok(target)
+    }
+}
+
+impl Drop for AtomicDir {
+    fn drop(&mut self) {
+        if let Some(temporary) = self.temporary.take() {
+            discard(remove_folder(&temporary));
+        }
+    }
+}
+
+/// Takes a folder away so that it is never seen half deleted under its own name.
+pub(crate) fn retire_folder(path: &Path) -> Result<(), StorageError> {
+    let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+    let grave = temporary_path(parent_of(path), &name);
+    rename(path, &grave)?;
+    remove_folder(&grave)
+}
+
+/// Whether a name is safe to join to a folder: no separators, no hidden files, nothing a shell or another system would trip over.
+pub(crate) fn is_plain_name(name: &str) -> bool {
+    !name.is_empty() && !name.starts_with('.') && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
+}
+
+/// Removes what dead processes left half written directly inside `dir` and returns how many entries went; a missing folder has none.
+///
+/// # Errors
+/// When the folder cannot be read or an entry cannot be removed.
+pub fn clean_leftovers(dir: &Path) -> Result<usize, StorageError> {
+    let entries = match fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(0),
+        Err(error) => return Err(StorageError::io("list", dir, error)),
+    };
+    let mut removed = 0;
+    for entry in entries {
+        let entry = entry.map_err(|source| StorageError::io("list", dir, source))?;
+        if !is_stale(&entry.file_name().to_string_lossy()) {
+            continue;
+        }
+        let kind = entry.file_type().map_err(|source| StorageError::io("inspect", &entry.path(), source))?;
+        if kind.is_dir() {
+            remove_folder(&entry.path())?;
+        } else {
+            remove_file(&entry.path())?;
+        }
+        removed += 1;
+    }
+    Ok(removed)
+}
+
+/// Whether a name is that of a temporary whose writer is gone.
+fn is_stale(name: &str) -> bool {
+    let Some(rest) = name.strip_prefix(TEMPORARY_PREFIX) else {
+        return false;
+    };
+    let mut parts = rest.rsplitn(3, '-').map(str::parse::<u64>);
+    let (Some(Ok(serial)), Some(Ok(pid))) = (parts.next(), parts.next()) else {
+        // Not a name this module gives.
+        return false;
+    };
+    if pid == u64::from(std::process::id()) {
+        let ours = *FIRST_SERIAL..*FIRST_SERIAL + SERIALS_USED.load(Ordering::Relaxed);
+        return !ours.contains(&serial);
+    }
+    !Path::new("/proc").join(pid.to_string()).exists()
+}
+
+/// Makes a chosen disk operation of this thread fail, so that tests can sweep every point of failure.
+#[cfg(test)]
+pub(crate) mod fault {
+    use std::cell::Cell;
+    use std::io;
+
+    thread_local! {
+        static CALLS: Cell<u64> = const { Cell::new(0) };
+        static FAIL_FROM: Cell<u64> = const { Cell::new(u64::MAX) };
+        static FAIL_ALL_LATER: Cell<bool> = const { Cell::new(false) };
+    }
+
+    /// Lets operation number `call` (from 0) fail, and every later one too when `all_later`; counting starts again.
+    pub(crate) fn arm(call: u64, all_later: bool) {
+        CALLS.set(0);
+        FAIL_FROM.set(call);
+        FAIL_ALL_LATER.set(all_later);
+    }
+
+    /// Lets everything pass again and returns how many operations were counted.
+    pub(crate) fn disarm() -> u64 {
+        FAIL_FROM.set(u64::MAX);
+        CALLS.get()
+    }
+
+    /// Counts one operation; the error it is to fail with, if any.
+    pub(super) fn strike() -> Option<io::Error> {
+        let call = CALLS.get();
+        CALLS.set(call + 1);
+        let hit = call == FAIL_FROM.get() || (FAIL_ALL_LATER.get() && call > FAIL_FROM.get());
+        hit.then(|| io::Error::from(io::ErrorKind::StorageFull))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(dir: &Path) -> Vec<String> {
+        let mut names: Vec<String> = fs::read_dir(dir).unwrap().map(|e| e.unwrap().file_name().to_string_lossy().into_owned()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn a_file_is_replaced_as_a_whole_and_leaves_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("summary.yml");
+        write_atomic(&path, b"one").unwrap();
+        write_atomic(&path, b"two and more").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"two and more");
+        assert_eq!(names(dir.path()), ["summary.yml"]);
+    }
+
+    #[test]
+    fn every_failing_operation_keeps_the_old_file_or_shows_the_new_one_whole() {
+        for all_later in [false, true] {
+            for call in 0..5 {
+                let dir = tempfile::tempdir().unwrap();
+                let path = dir.path().join("f");
+                write_atomic(&path, b"old content").unwrap();
+                fault::arm(call, all_later);
+                let error = write_atomic(&path, b"new content").unwrap_err();
+                fault::disarm();
+                assert!(error.to_string().contains("the disk is full"), "{error}");
+                let content = fs::read(&path).unwrap();
+                // Operations: create, write, flush, rename, flush folder; only after the rename is the new content there.
+                assert_eq!(content, if call < 4 { b"old content" } else { b"new content" }, "operation {call}");
+                if !all_later {
+                    assert_eq!(names(dir.path()), ["f"], "operation {call}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_folder_appears_complete_or_not_at_all() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut folder = AtomicDir::new(dir.path(), "set").unwrap();
+        folder.file("a", b"1").unwrap();
+        assert!(matches!(folder.file("a", b"2"), Err(StorageError::AlreadyExists { .. })));
+        assert!(matches!(folder.file("../a", b"2"), Err(StorageError::Encode { .. })));
+        assert!(!dir.path().join("set").exists());
+        let path = folder.commit("set").unwrap();
+        assert_eq!(fs::read(path.join("a")).unwrap(), b"1");
+
+        let mut second = AtomicDir::new(dir.path(), "set").unwrap();
+        second.file("a", b"3").unwrap();
+        assert!(matches!(second.commit("set"), Err(StorageError::AlreadyExists { .. })));
+        assert_eq!(names(dir.path()), ["set"]);
+        assert_eq!(fs::read(path.join("a")).unwrap(), b"1");
+    }
+
+    #[test]
+    fn leftovers_of_dead_processes_go_and_those_of_this_one_stay() {
+        let dir = tempfile::tempdir().unwrap();
+        let live = AtomicDir::new(dir.path(), "live").unwrap();
+        fs::create_dir_all(dir.path().join(".tmp-set-4294967290-0/inner")).unwrap();
+        fs::write(dir.path().join(".tmp-summary.yml-4294967290-7"), b"x").unwrap();
+        // The same process id as ours, but from an earlier life of that number.
+        fs::write(dir.path().join(format!(".tmp-f-{}-{}", std::process::id(), u64::MAX)), b"x").unwrap();
+        fs::write(dir.path().join(".tmp-notes"), b"of a person").unwrap();
+        assert_eq!(clean_leftovers(dir.path()).unwrap(), 3);
+        assert_eq!(names(dir.path()).len(), 2);
+        drop(live);
+        assert_eq!(names(dir.path()), [".tmp-notes"]);
+        assert_eq!(clean_leftovers(&dir.path().join("absent")).unwrap(), 0);
+    }
+
+    #[test]
+    fn errors_say_what_where_and_what_to_do() {
+        let error = write_atomic(Path::new("/proc/no/such/file"), b"").unwrap_err();
+        assert!(error.to_string().contains("cannot create `/proc/no/such/.tmp-file-"), "{error}");
+        let refused = StorageError::io("create", Path::new("runs"), ErrorKind::PermissionDenied.into()).to_string();
+        assert!(refused.contains("`runs`") && refused.contains("check the owner"), "{refused}");
+        let read_only = StorageError::io("create", Path::new("runs"), ErrorKind::ReadOnlyFilesystem.into()).to_string();
+        assert!(read_only.contains("write to another folder"), "{read_only}");
+        assert!(matches!(read(Path::new("/dev/null")), Err(StorageError::Foreign { .. })));
+    }
+}

@@ -1,0 +1,17 @@
+//! Everything a run leaves on disk: run folders, checkpoints, metric logs and summaries, and the one layer that writes them.
+
+pub mod atomic;
+pub mod checkpoint;
+pub mod manifest;
+pub mod metrics_log;
+pub mod run_dir;
+pub mod summary;
+pub mod tensors;
+
+pub use atomic::{AtomicDir, StorageError, clean_leftovers, write_atomic};
+pub use checkpoint::{CheckpointContent, CheckpointEntry, CheckpointStore, Label};
+pub use manifest::{FileHash, Manifest, verify};
+pub use metrics_log::{MetricsLog, MetricsSplit, Row};
+pub use run_dir::{LockHolder, RunDir};
+pub use summary::{Best, FinalMetrics, Metrics, RunStatus, Summary, Versions};
+pub use tensors::{HostData, HostTensor};

@@ -1,0 +1,557 @@
+//! The folder of one run: created exclusively, locked while a process writes to it, with its configuration and summary sealed by a hash.
+
+use std::fs::{self, File, TryLockError};
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::io::{ErrorKind, Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::atomic::{self, StorageError};
+use super::checkpoint::CheckpointStore;
+use super::summary::Summary;
+
+/// What marks a folder as a run.
+const IDENTITY_FILE: &str = ".run.json";
+const IDENTITY_FORMAT: &str = "ibhost-run";
+const IDENTITY_VERSION: u32 = 1;
+const LOCK_FILE: &str = ".lock";
+const CONFIG_FILE: &str = "config.yml";
+const SUMMARY_FILE: &str = "summary.yml";
+const FOLDERS: [&str; 4] = ["tensorboard", "checkpoints", "plots", "analyses"];
+
+/// Start of the last line of a sealed file.
+const SEAL: &str = "# blake3 of the lines above: ";
+/// How often a fresh short id is tried.
+const NAME_ATTEMPTS: usize = 16;
+/// Longest stem, so that whole names stay within the 255 bytes file systems allow.
+const STEM_BYTES: usize = 160;
+/// A look at a lock holds it for an instant; that must not be taken for another run.
+const LOCK_ATTEMPTS: u32 = 5;
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
+
+/// What makes a run the same run after its folder was moved or renamed.
+#[derive(Debug, Serialize, Deserialize)]
+struct Identity {
+    format: String,
+    version: u32,
+    run_id: String,
+    created: String,
+}
+
+/// The process that writes to a run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LockHolder {
+    /// Process id, 0 while it is still unknown.
+    pub pid: u32,
+    /// Host name.
+    pub host: String,
+    /// Local time at which it took the lock.
+    pub started: String,
+}
+
+/// An open run folder.
+#[derive(Debug)]
+pub struct RunDir {
+    path: PathBuf,
+    run_id: String,
+    /// Held as long as this value lives; `None` when opened for reading.
+    lock: Option<RunLock>,
+}
+
+impl RunDir {
+    /// Creates `<output_dir>/<stem>[-<name>]--<local time>-<short id>/` with its sub-folders and takes its lock.
+    /// Characters of `stem` and `name` other than letters, digits, `.`, `_` and `-` become `-`.
+    ///
+    /// # Errors
+    /// What the disk refused; nothing is left behind then.
+    pub fn create(output_dir: &Path, stem: &str, name: Option<&str>) -> Result<Self, StorageError> {
+        atomic::create_folders(output_dir)?;
+        let stem = folder_stem(stem, name);
+        for _ in 0..NAME_ATTEMPTS {
+            let now = jiff::Zoned::now();
+            let run_id = short_id(&now);
+            let path = output_dir.join(format!("{stem}--{}-{run_id}", now.strftime("%Y-%m-%dT%H-%M-%S")));
+            match atomic::create_folder(&path) {
+                Ok(()) => return Self::furnish_or_remove(&path, run_id),
+                Err(StorageError::AlreadyExists { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Err(StorageError::AlreadyExists { path: output_dir.join(stem) })
+    }
+
+    /// Fills a fresh run folder, or removes it again when that fails.
+    fn furnish_or_remove(path: &Path, run_id: String) -> Result<Self, StorageError> {
+        Self::furnish(path, run_id).inspect_err(|_| {
+            if let Err(error) = atomic::remove_folder(path) {
+                tracing::warn!("an unfinished run folder stays behind: {error}");
+            }
+        })
+    }
+
+    /// Fills a fresh run folder; the identity comes last and makes it a run.
+    fn furnish(path: &Path, run_id: String) -> Result<Self, StorageError> {
+        let lock = RunLock::acquire(path)?;
+        for folder in FOLDERS {
+            atomic::create_folder(&path.join(folder))?;
+        }
+        let identity =
+            Identity { format: IDENTITY_FORMAT.into(), version: IDENTITY_VERSION, run_id: run_id.clone(), created: local_time() };
+        let file = path.join(IDENTITY_FILE);
+        let text = serde_json::to_vec_pretty(&identity).map_err(|e| StorageError::encode(&file, e.to_string()))?;
+        atomic::write_atomic(&file, &text)?;
+        atomic::sync_folder(atomic::parent_of(path))?;
+        Ok(Self { path: path.to_path_buf(), run_id, lock: Some(lock) })
+    }
+
+    /// Opens an existing run for writing: takes its lock, restores missing sub-folders and removes what a dead process left half written.
+    ///
+    /// # Errors
+    /// [`StorageError::Foreign`] when the folder is not a run, [`StorageError::Locked`] when a live process writes to it.
+    pub fn open(path: &Path) -> Result<Self, StorageError> {
+        let mut run = Self::open_read_only(path)?;
+        run.lock = Some(RunLock::acquire(path)?);
+        atomic::clean_leftovers(path)?;
+        for folder in FOLDERS {
+            let folder = path.join(folder);
+            atomic::create_folders(&folder)?;
+            atomic::clean_leftovers(&folder)?;
+        }
+        Ok(run)
+    }
+
+    /// Opens an existing run for reading, whether or not a process writes to it.
+    ///
+    /// # Errors
+    /// [`StorageError::Foreign`] when the folder is not a run.
+    pub fn open_read_only(path: &Path) -> Result<Self, StorageError> {
+        let file = path.join(IDENTITY_FILE);
+        fs::metadata(path).map_err(|source| StorageError::io("open the run", path, source))?;
+        if !file.is_file() {
+            return Err(StorageError::foreign(path, format!("it is not the folder of a run (it has no `{IDENTITY_FILE}`)")));
+        }
+        let identity: Identity =
+            serde_json::from_slice(&atomic::read(&file)?).map_err(|e| StorageError::damaged(&file, format!("not valid: {e}")))?;
+        if identity.format != IDENTITY_FORMAT {
+            return Err(StorageError::foreign(&file, format!("its `format` is not `{IDENTITY_FORMAT}`")));
+        }
+        if identity.version != IDENTITY_VERSION {
+            return Err(StorageError::Version { path: file, found: identity.version, supported: IDENTITY_VERSION });
+        }
+        Ok(Self { path: path.to_path_buf(), run_id: identity.run_id, lock: None })
+    }
+
+    /// The process that writes to the run in `path` right now; `None` when nobody does.
+    ///
+    /// # Errors
+    /// When the lock file cannot be read.
+    pub fn holder(path: &Path) -> Result<Option<LockHolder>, StorageError> {
+        let file_path = path.join(LOCK_FILE);
+        let mut file = match File::open(&file_path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(StorageError::io("read", &file_path, error)),
+        };
+        match file.try_lock_shared() {
+            Ok(()) => Ok(None),
+            Err(TryLockError::WouldBlock) => Ok(Some(read_holder(&mut file))),
+            Err(TryLockError::Error(error)) if lacks_locks(&error) => Ok(None),
+            Err(TryLockError::Error(error)) => Err(StorageError::io("inspect the lock", &file_path, error)),
+        }
+    }
+
+    /// Writes `config.yml`, keys in the order the value gives them.
+    ///
+    /// # Errors
+    /// When YAML cannot hold the value or the disk refuses.
+    pub fn write_config<T: Serialize>(&self, config: &T) -> Result<(), StorageError> {
+        write_sealed(&self.config_path(), config)
+    }
+
+    /// Reads `config.yml` and checks its seal.
+    ///
+    /// # Errors
+    /// [`StorageError::Damaged`] when the text is not what was written, or not a `T`.
+    pub fn read_config<T: DeserializeOwned>(&self) -> Result<T, StorageError> {
+        read_sealed(&self.config_path())
+    }
+
+    /// Replaces `summary.yml`.
+    ///
+    /// # Errors
+    /// What the disk refused; the old summary then stays.
+    pub fn write_summary(&self, summary: &Summary) -> Result<(), StorageError> {
+        write_sealed(&self.summary_path(), summary)
+    }
+
+    /// Reads `summary.yml` and checks its seal.
+    ///
+    /// # Errors
+    /// [`StorageError::Damaged`] when the text is not what was written.
+    pub fn read_summary(&self) -> Result<Summary, StorageError> {
+        read_sealed(&self.summary_path())
+    }
+
+    /// The run's checkpoints.
+    pub fn checkpoints(&self) -> CheckpointStore {
+        CheckpointStore::new(self)
+    }
+
+    /// The folder itself.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Short id, unique to the run and part of its folder's first name.
+    pub fn run_id(&self) -> &str {
+        &self.run_id
+    }
+
+    /// Whether this value holds the run's lock and may write.
+    pub fn is_writable(&self) -> bool {
+        self.lock.is_some()
+    }
+
+    /// `config.yml`: the resolved configuration.
+    pub fn config_path(&self) -> PathBuf {
+        self.path.join(CONFIG_FILE)
+    }
+
+    /// `summary.yml`: status and results.
+    pub fn summary_path(&self) -> PathBuf {
+        self.path.join(SUMMARY_FILE)
+    }
+
+    /// `metrics.jsonl`: every measurement.
+    pub fn metrics_path(&self) -> PathBuf {
+        self.path.join("metrics.jsonl")
+    }
+
+    /// `log.txt`: messages for people.
+    pub fn log_path(&self) -> PathBuf {
+        self.path.join("log.txt")
+    }
+
+    /// Folder of the `TensorBoard` event files.
+    pub fn tensorboard_dir(&self) -> PathBuf {
+        self.path.join("tensorboard")
+    }
+
+    /// Folder of the checkpoints.
+    pub fn checkpoints_dir(&self) -> PathBuf {
+        self.path.join("checkpoints")
+    }
+
+    /// Folder of the plots.
+    pub fn plots_dir(&self) -> PathBuf {
+        self.path.join("plots")
+    }
+
+    /// Folder of the results of analyses.
+    pub fn analyses_dir(&self) -> PathBuf {
+        self.path.join("analyses")
+    }
+}
+
+/// The run's lock file with the operating system's lock on it, which ends with the process however that dies.
+#[derive(Debug)]
+struct RunLock {
+    file: File,
+    path: PathBuf,
+}
+
+impl RunLock {
+    /// Takes the lock of a run folder and writes down who holds it.
+    fn acquire(run: &Path) -> Result<Self, StorageError> {
+        let path = run.join(LOCK_FILE);
+        let mut file = atomic::open_in_place(&path)?;
+        let mut attempt = 1;
+        loop {
+            match file.try_lock() {
+                Ok(()) => break,
+                Err(TryLockError::WouldBlock) if attempt < LOCK_ATTEMPTS => std::thread::sleep(LOCK_PAUSE),
+                Err(TryLockError::WouldBlock) => {
+                    let holder = read_holder(&mut file);
+                    return Err(StorageError::Locked { path: run.to_path_buf(), pid: holder.pid, host: holder.host });
+                }
+                Err(TryLockError::Error(error)) if lacks_locks(&error) => {
+                    tracing::warn!("`{}` is on a file system without locks: do not resume one run twice at a time", run.display());
+                    break;
+                }
+                Err(TryLockError::Error(error)) => return Err(StorageError::io("lock", &path, error)),
+            }
+            attempt += 1;
+        }
+        let previous = read_holder(&mut file);
+        if previous.pid != 0 {
+            tracing::info!("process {} on {} left the run without closing it; taking over", previous.pid, previous.host);
+        }
+        let holder = LockHolder { pid: std::process::id(), host: host_name(), started: local_time() };
+        let text = serde_json::to_vec(&holder).map_err(|e| StorageError::encode(&path, e.to_string()))?;
+        atomic::set_length(&file, &path, 0)?;
+        file.seek(SeekFrom::Start(0)).map_err(|source| StorageError::io("seek in", &path, source))?;
+        atomic::write_all(&file, &path, &text)?;
+        Ok(Self { file, path })
+    }
+}
+
+impl Drop for RunLock {
+    fn drop(&mut self) {
+        // The file stays: removing it would let two processes lock two different files of that name.
+        if let Err(error) = atomic::set_length(&self.file, &self.path, 0) {
+            tracing::debug!("the lock keeps the name of its last holder: {error}");
+        }
+    }
+}
+
+/// Who a lock file names; process 0 when it names nobody.
+fn read_holder(file: &mut File) -> LockHolder {
+    let mut text = String::new();
+    let read = file.seek(SeekFrom::Start(0)).and_then(|_| file.take(4096).read_to_string(&mut text));
+    let parsed = read.ok().and_then(|_| serde_json::from_str(&text).ok());
+    parsed.unwrap_or(LockHolder { pid: 0, host: "unknown".into(), started: String::new() })
+}
+
+/// Whether the file system cannot lock at all, as some network file systems.
+fn lacks_locks(error: &std::io::Error) -> bool {
+    // Not supported (95), no locks available (37), not implemented (38), as Linux numbers them.
+    error.kind() == ErrorKind::Unsupported || (cfg!(target_os = "linux") && matches!(error.raw_os_error(), Some(95 | 37 | 38)))
+}
+
+/// The machine's name, for people who look for the process that holds a lock.
+pub(crate) fn host_name() -> String {
+    let from_system = fs::read_to_string("/proc/sys/kernel/hostname").ok();
+    let from_shell = || std::env::var("HOSTNAME").or_else(|_| std::env::var("COMPUTERNAME")).ok();
+    from_system.or_else(from_shell).map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()).unwrap_or("unknown-host".into())
+}
+
+/// The local time with its offset from UTC, to the second.
+pub fn local_time() -> String {
+    jiff::Zoned::now().strftime("%Y-%m-%dT%H:%M:%S%:z").to_string()
+}
+
+/// Eight hexadecimal digits that two runs are very unlikely to share.
+fn short_id(now: &jiff::Zoned) -> String {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&RandomState::new().build_hasher().finish().to_le_bytes());
+    hasher.update(&now.timestamp().as_nanosecond().to_le_bytes());
+    hasher.update(&std::process::id().to_le_bytes());
+    hasher.finalize().to_hex()[..8].to_owned()
+}
+
+/// A stem and an optional name as the start of a folder name.
+fn folder_stem(stem: &str, name: Option<&str>) -> String {
+    let joined = match name {
+        Some(name) if !name.is_empty() => format!("{stem}-{name}"),
+        _ => stem.to_owned(),
+    };
+    let kept = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    let mut plain: String = joined.chars().map(|c| if kept(c) { c } else { '-' }).collect();
+    plain.truncate(STEM_BYTES);
+    let plain = plain.trim_matches(['.', '-']);
+    // `--` separates the stem from the time.
+    let mut single = plain.to_owned();
+    while single.contains("--") {
+        single = single.replace("--", "-");
+    }
+    if single.is_empty() { "run".into() } else { single }
+}
+
+/// Writes a value as YAML whose last line is a comment with the hash of the rest.
+fn write_sealed<T: Serialize>(path: &Path, value: &T) -> Result<(), StorageError> {
+    let options = serde_saphyr::ser_options! { prefer_block_scalars: false };
+    let mut text = String::new();
+    serde_saphyr::to_fmt_writer_with_options(&mut text, value, options).map_err(|e| StorageError::encode(path, e.to_string()))?;
+    if !text.ends_with('\n') {
+        text.push('\n');
+    }
+    let hash = blake3::hash(text.as_bytes()).to_hex();
+    atomic::write_atomic(path, format!("{text}{SEAL}{hash}\n").as_bytes())
+}
+
+/// Reads what [`write_sealed`] wrote.
+fn read_sealed<T: DeserializeOwned>(path: &Path) -> Result<T, StorageError> {
+    let text = read_text(path)?;
+    let body = text.rfind(SEAL).map(|start| text.split_at(start));
+    let sound = body.filter(|(body, seal)| **seal == format!("{SEAL}{}\n", blake3::hash(body.as_bytes()).to_hex()));
+    let Some((body, _)) = sound else {
+        let reason = "its text does not match the hash in its last line; if it was edited on purpose, start a new run from a copy";
+        return Err(StorageError::damaged(path, reason));
+    };
+    parse_yaml(path, body)
+}
+
+/// Reads any YAML file, sealed or written by hand.
+///
+/// # Errors
+/// [`StorageError::Damaged`] with line and column when the text is not a `T`.
+pub fn read_yaml<T: DeserializeOwned>(path: &Path) -> Result<T, StorageError> {
+    parse_yaml(path, &read_text(path)?)
+}
+
+fn read_text(path: &Path) -> Result<String, StorageError> {
+    String::from_utf8(atomic::read(path)?).map_err(|e| StorageError::damaged(path, format!("not valid UTF-8: {e}")))
+}
+
+fn parse_yaml<T: DeserializeOwned>(path: &Path, text: &str) -> Result<T, StorageError> {
+    yaml_from_str(text).map_err(|reason| StorageError::damaged(path, format!("not valid YAML: {reason}")))
+}
+
+/// Reads YAML text.
+///
+/// # Errors
+/// Line, column and cause when the text is not a `T`.
+pub fn yaml_from_str<T: DeserializeOwned>(text: &str) -> Result<T, String> {
+    let options = serde_saphyr::options! { non_finite_float_policy: serde_saphyr::NonFiniteFloatPolicy::PassThrough };
+    serde_saphyr::from_str_with_options(text, options).map_err(|e| e.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::atomic::fault;
+    use super::super::summary::tests::example;
+    use super::*;
+
+    const STEM: &str = "mlp-vib-digits";
+
+    #[test]
+    fn two_runs_in_one_second_get_two_folders_with_all_parts() {
+        let dir = tempfile::tempdir().unwrap();
+        let runs: Vec<RunDir> = (0..20).map(|_| RunDir::create(&dir.path().join("runs"), STEM, None).unwrap()).collect();
+        let mut paths: Vec<_> = runs.iter().map(|r| r.path().to_path_buf()).collect();
+        paths.sort();
+        paths.dedup();
+        assert_eq!(paths.len(), 20);
+        let name = runs[0].path().file_name().unwrap().to_string_lossy().into_owned();
+        let (stem, rest) = name.split_once("--").unwrap();
+        assert_eq!((stem, rest.len()), (STEM, "2026-01-02T03-04-05".len() + 9), "{name}");
+        assert!(rest.ends_with(runs[0].run_id()));
+        for folder in [runs[0].tensorboard_dir(), runs[0].checkpoints_dir(), runs[0].plots_dir(), runs[0].analyses_dir()] {
+            assert!(folder.is_dir());
+        }
+    }
+
+    #[test]
+    fn a_live_lock_is_respected_and_a_dead_one_recovered() {
+        let dir = tempfile::tempdir().unwrap();
+        let run = RunDir::create(dir.path(), STEM, None).unwrap();
+        let path = run.path().to_path_buf();
+        let error = RunDir::open(&path).unwrap_err();
+        assert!(matches!(error, StorageError::Locked { pid, .. } if pid == std::process::id()), "{error}");
+        assert!(error.to_string().contains(&format!("process {}", std::process::id())), "{error}");
+        assert_eq!(RunDir::holder(&path).unwrap().unwrap().pid, std::process::id());
+        assert!(!RunDir::open_read_only(&path).unwrap().is_writable());
+        drop(run);
+        assert_eq!(RunDir::holder(&path).unwrap(), None);
+
+        // What a killed process leaves: its name in the lock file, a half-written file, and no lock.
+        fs::write(path.join(LOCK_FILE), r#"{"pid":4294967290,"host":"gone","started":"x"}"#).unwrap();
+        fs::write(path.join(".tmp-summary.yml-4294967290-3"), "sta").unwrap();
+        fs::create_dir(path.join("checkpoints/.tmp-last-000000001-4294967290-4")).unwrap();
+        fs::remove_dir(path.join("plots")).unwrap();
+        let run = RunDir::open(&path).unwrap();
+        assert!(run.is_writable() && run.plots_dir().is_dir());
+        assert!(!path.join(".tmp-summary.yml-4294967290-3").exists());
+        assert_eq!(fs::read_dir(run.checkpoints_dir()).unwrap().count(), 0);
+        assert!(path.file_name().unwrap().to_string_lossy().ends_with(run.run_id()));
+    }
+
+    #[test]
+    fn folders_that_are_no_runs_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(matches!(RunDir::open(dir.path()), Err(StorageError::Foreign { .. })));
+        assert!(matches!(RunDir::open(&dir.path().join("absent")), Err(StorageError::Io { .. })));
+        assert!(!dir.path().join(LOCK_FILE).exists(), "a foreign folder must stay as it was");
+        let identity = |text: &str| {
+            fs::write(dir.path().join(IDENTITY_FILE), text).unwrap();
+            RunDir::open(dir.path()).unwrap_err()
+        };
+        assert!(matches!(identity("{"), StorageError::Damaged { .. }));
+        let newer = r#"{"format":"ibhost-run","version":9,"run_id":"x","created":"y"}"#;
+        assert!(matches!(identity(newer), StorageError::Version { found: 9, .. }));
+        assert!(matches!(identity(&newer.replace("ibhost-run", "z")), StorageError::Foreign { .. }));
+    }
+
+    #[test]
+    fn the_summary_comes_back_exactly_with_its_non_finite_numbers() {
+        let dir = tempfile::tempdir().unwrap();
+        let run = RunDir::create(dir.path(), STEM, None).unwrap();
+        let written = example();
+        run.write_summary(&written).unwrap();
+        let text = fs::read_to_string(run.summary_path()).unwrap();
+        assert!(text.contains("status: failed") && text.contains("\nfinal:\n"), "{text}");
+        assert!(text.contains("loss: .nan") && text.contains("accuracy: .inf") && text.contains("izy_nats: -.inf"), "{text}");
+        let read = run.read_summary().unwrap();
+        // Debug prints floats exactly and, unlike equality, takes NaN for NaN.
+        assert_eq!(format!("{read:?}"), format!("{written:?}"));
+    }
+
+    #[test]
+    fn the_configuration_keeps_order_and_digits_and_every_change_is_found() {
+        let dir = tempfile::tempdir().unwrap();
+        let run = RunDir::create(dir.path(), STEM, None).unwrap();
+        let rates: Vec<f64> = (1..500u32).map(|i| (f64::from(i) * 0.737).exp() / f64::from(i * i)).collect();
+        let config = serde_json::json!({ "zeta": rates, "alpha": "yes", "seed": u64::MAX, "nested": { "b": [], "a": {} }, "rate": 1e-7 });
+        run.write_config(&config).unwrap();
+        let read: serde_json::Value = run.read_config().unwrap();
+        assert_eq!(read.to_string(), config.to_string());
+        assert_eq!(read_yaml::<serde_json::Value>(&run.config_path()).unwrap(), config);
+
+        let path = run.config_path();
+        let sound = fs::read(&path).unwrap();
+        for position in (0..sound.len()).step_by(7).chain(sound.len() - 100..sound.len()) {
+            let mut bytes = sound.clone();
+            bytes[position] ^= 1;
+            fs::write(&path, &bytes).unwrap();
+            let error = run.read_config::<serde_json::Value>().unwrap_err();
+            assert!(matches!(error, StorageError::Damaged { .. }) && error.to_string().contains("config.yml"), "{position}: {error}");
+            fs::write(&path, &sound[..position]).unwrap();
+            assert!(run.read_config::<serde_json::Value>().is_err(), "cut to {position} bytes");
+        }
+        fs::write(&path, [&sound[..], b"extra: 1\n"].concat()).unwrap();
+        assert!(run.read_config::<serde_json::Value>().is_err());
+    }
+
+    #[test]
+    fn hand_written_yaml_errors_name_the_place() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("mine.yml");
+        fs::write(&path, "seed: 1\nseed: 2\n").unwrap();
+        let error = read_yaml::<serde_json::Value>(&path).unwrap_err().to_string();
+        assert!(error.contains("mine.yml") && error.contains("seed"), "{error}");
+    }
+
+    #[test]
+    fn names_become_safe_folder_names() {
+        assert_eq!(folder_stem("a-b-c", Some("my run/../x")), "a-b-c-my-run-..-x");
+        assert_eq!(folder_stem("a--b", None), "a-b");
+        assert_eq!(folder_stem("", Some("ü")), "run");
+        assert_eq!(folder_stem("..", None), "run");
+        assert!(folder_stem(&"x".repeat(10_000), None).len() <= STEM_BYTES);
+        let dir = tempfile::tempdir().unwrap();
+        let run = RunDir::create(dir.path(), STEM, Some("../../escape")).unwrap();
+        assert_eq!(run.path().parent().unwrap(), dir.path());
+    }
+
+    #[test]
+    fn whichever_operation_of_a_creation_fails_no_run_folder_is_left() {
+        let dir = tempfile::tempdir().unwrap();
+        fault::arm(u64::MAX, false);
+        drop(RunDir::create(&dir.path().join("count"), STEM, None).unwrap());
+        // The last operation clears the lock when the run is dropped.
+        let operations = fault::disarm() - 1;
+        assert!(operations > 10, "{operations} operations");
+        for call in 0..operations {
+            let output = dir.path().join(call.to_string());
+            fault::arm(call, false);
+            let result = RunDir::create(&output, STEM, None);
+            fault::disarm();
+            assert!(result.is_err(), "operation {call} of {operations} went unnoticed");
+            let left = fs::read_dir(&output).map_or(0, Iterator::count);
+            assert_eq!(left, 0, "operation {call}");
+        }
+    }
+}

@@ -1,0 +1,210 @@
+//! Analysis `embedding`: UMAP map of the posteriors of the test samples, and the files of TensorBoard's projector.
+
+use ibhost_framework::analysis::{AnalysisConfig, AnalysisContext, AnalysisError, AnalysisReport};
+use ibhost_framework::dataset::Split;
+use ibhost_framework::noise::Noise;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use std::fmt::Write as _;
+
+use crate::model::{Codes, encode, encoder, not_empty};
+use crate::neighbours::nearest;
+use crate::output::{picture, write};
+use crate::plot::colour::spectral;
+use crate::plot::{Figure, Layer, Mark, png};
+use crate::umap::{layout, principal_start};
+
+const NAME: &str = "embedding";
+/// Half the size of the published maps.
+const LIMIT: f64 = 10.0;
+
+/// Distance between two posteriors.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Metric {
+    /// Euclidean distance of the means.
+    #[default]
+    Euclidean,
+    /// Squared 2-Wasserstein distance of the diagonal normal distributions, |mean difference|^2 + |sigma difference|^2.
+    W2,
+}
+
+/// UMAP map of the posteriors of all test samples, coloured by class.
+///
+/// Writes `analyses/umap-embedding.png` (`umap-embedding-w2.png` for the metric w2) and, for TensorBoard's projector, the posterior means
+/// with their labels: `tensorboard/test/embedding-vec.tsv`, `embedding-meta.tsv` and `projector_config.pbtxt`. The metric `w2` compares
+/// standard deviations; of a full covariance it uses the diagonal. Neighbours are exact, the start is the first two principal components,
+/// every draw follows the seed. The map is centred; its axes are ±10, or wider when the map is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct Embedding {
+    /// Distance between posteriors.
+    pub metric: Metric,
+    /// Neighbours of each point, itself included.
+    #[schemars(range(min = 2, max = 1000))]
+    pub neighbours: usize,
+    /// Smallest distance between points of the map.
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub min_dist: f64,
+    /// Use only the first test samples.
+    #[schemars(range(min = 3, max = 10_000_000))]
+    pub points: Option<usize>,
+}
+
+impl Default for Embedding {
+    fn default() -> Self {
+        Self { metric: Metric::Euclidean, neighbours: 15, min_dist: 0.1, points: None }
+    }
+}
+
+impl Embedding {
+    /// What distances are measured between: means, or means and standard deviations side by side.
+    fn rows(&self, codes: &Codes) -> (Vec<f32>, usize) {
+        let single = |values: &[f64]| values.iter().map(|&x| x as f32).collect::<Vec<f32>>();
+        match self.metric {
+            Metric::Euclidean => (single(&codes.means), codes.latent),
+            Metric::W2 => {
+                let pairs = codes.means.chunks_exact(codes.latent).zip(codes.deviations.chunks_exact(codes.latent));
+                (pairs.flat_map(|(mean, sigma)| [single(mean), single(sigma)].concat()).collect(), 2 * codes.latent)
+            }
+        }
+    }
+}
+
+#[typetag::serde(name = "embedding")]
+impl AnalysisConfig for Embedding {
+    fn run(&self, context: &AnalysisContext<'_>) -> Result<AnalysisReport, AnalysisError> {
+        let model = encoder(context, NAME)?;
+        let test = context.data.split(Split::Test);
+        not_empty(test, NAME)?;
+        let indices: Vec<usize> = (0..test.len().min(self.points.unwrap_or(usize::MAX))).collect();
+        let codes = encode(model, test, &indices, context);
+        codes.need_finite(NAME)?;
+        let labels: Vec<u8> = indices.iter().map(|&i| test.label(i)).collect();
+        let mut files = projector_files(context, &codes, &labels)?;
+
+        let (rows, dim) = self.rows(&codes);
+        let neighbours = nearest(&rows, dim, self.neighbours);
+        let distances: Vec<f32> = match self.metric {
+            Metric::Euclidean => neighbours.squared.iter().map(|d| d.sqrt()).collect(),
+            // Squared on purpose, as the published maps have it.
+            Metric::W2 => neighbours.squared.clone(),
+        };
+        let noise = Noise::new(context.seed);
+        let start = principal_start(&rows, dim, noise);
+        let mut map = layout(&neighbours, &distances, &start, self.min_dist, noise).map_err(AnalysisError::Request)?;
+        centre(&mut map);
+
+        let (suffix, metric) = match self.metric {
+            Metric::Euclidean => ("", "Euclidean distance of the means"),
+            Metric::W2 => ("-w2", "squared 2-Wasserstein distance"),
+        };
+        let classes = &context.data.info().classes;
+        let limit = map.iter().flatten().fold(LIMIT, |limit, x| limit.max(x.abs().ceil()));
+        let mut figure = Figure::new(format!("{}: {metric}", context.label), "UMAP 1", "UMAP 2").within(limit);
+        let shade = |class: usize| spectral(class as f64 / (classes.len().max(2) - 1) as f64);
+        for (point, &label) in map.iter().zip(&labels) {
+            let colour = shade(usize::from(label));
+            figure.layers.push(Layer::Points { points: vec![*point], colour, opacity: 1.0, radius: 2 });
+        }
+        for (class, name) in classes.iter().enumerate() {
+            figure.entry(name.as_str(), shade(class), Mark::Swatch);
+        }
+        files.insert(0, picture(context.run_dir, &format!("analyses/umap-embedding{suffix}.png"), png(&figure, (900, 700)))?);
+        let result = json!({
+            "points": indices.len(), "latent": codes.latent, "metric": self.metric, "neighbours": self.neighbours, "min_dist": self.min_dist,
+            "map": map.iter().zip(&labels).map(|(p, label)| json!([p[0], p[1], label])).collect::<Vec<_>>(),
+        });
+        let table = vec![
+            ["points", "latent", "metric", "neighbours", "min_dist"].map(str::to_owned).to_vec(),
+            vec![
+                indices.len().to_string(),
+                codes.latent.to_string(),
+                metric.to_owned(),
+                self.neighbours.to_string(),
+                self.min_dist.to_string(),
+            ],
+        ];
+        Ok(AnalysisReport { result, table, files })
+    }
+}
+
+fn centre(map: &mut [[f64; 2]]) {
+    let n = map.len().max(1) as f64;
+    let middle = [0, 1].map(|c| map.iter().map(|p| p[c]).sum::<f64>() / n);
+    map.iter_mut().for_each(|p| *p = [p[0] - middle[0], p[1] - middle[1]]);
+}
+
+fn projector_files(context: &AnalysisContext<'_>, codes: &Codes, labels: &[u8]) -> Result<Vec<std::path::PathBuf>, AnalysisError> {
+    let mut vectors = String::new();
+    for i in 0..codes.len() {
+        for (k, x) in codes.mean(i).iter().enumerate() {
+            let separator = if k == 0 { "" } else { "\t" };
+            // Writing to a string cannot fail.
+            let _ = write!(vectors, "{separator}{x}");
+        }
+        vectors.push('\n');
+    }
+    let meta: String = labels.iter().map(|label| format!("{label}\n")).collect();
+    let config = "embeddings {\n  tensor_name: \"posterior means\"\n  tensor_path: \"embedding-vec.tsv\"\n  metadata_path: \"embedding-meta.tsv\"\n}\n";
+    [("embedding-vec.tsv", vectors.as_str()), ("embedding-meta.tsv", &meta), ("projector_config.pbtxt", config)]
+        .into_iter()
+        .map(|(file, text)| write_file(context, file, text))
+        .collect()
+}
+
+fn write_file(context: &AnalysisContext<'_>, file: &str, text: &str) -> Result<std::path::PathBuf, AnalysisError> {
+    write(context.run_dir, &format!("tensorboard/test/{file}"), text.as_bytes())
+}
+
+ibhost_framework::register! {
+    Analysis: Embedding as AnalysisConfig,
+    paper: "Banerjee & Montúfar 2020, arXiv:1810.11677; UMAP: McInnes et al. 2018, arXiv:1802.03426",
+    example: "embedding/metric:euclidean|neighbours:15|min_dist:0.1",
+    needs: [Encode],
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture::{Bars, Fixture, Shape};
+    use crate::plot::{decode_png, show};
+    use crate::wasserstein::squared_w2;
+
+    #[test]
+    fn map_and_projector_files_are_written() {
+        let fixture = Fixture::on(Shape::Diagonal, Bars::new("bars", [1, 8, 8], 500), 6);
+        for metric in [Metric::Euclidean, Metric::W2] {
+            let config = Embedding { metric, points: Some(400), ..Embedding::default() };
+            let report = config.run(&fixture.context()).unwrap();
+            let bytes = std::fs::read(&report.files[0]).unwrap();
+            show(&format!("embedding-{metric:?}.png"), &bytes);
+            assert_eq!(decode_png(&bytes).0, (900, 700));
+            assert_eq!(report.result["map"].as_array().unwrap().len(), 400);
+            assert_eq!(config.run(&fixture.context()).unwrap().result, report.result);
+            let vectors = std::fs::read_to_string(&report.files[1]).unwrap();
+            assert_eq!(vectors.lines().count(), 400);
+            assert!(vectors.lines().all(|line| line.split('\t').filter(|x| x.parse::<f64>().is_ok()).count() == 6));
+            let meta = std::fs::read_to_string(&report.files[2]).unwrap();
+            assert!(meta.starts_with("0\n1\n2\n") && meta.lines().count() == 400);
+        }
+    }
+
+    #[test]
+    fn rows_of_w2_have_its_distance() {
+        let codes = Codes { latent: 2, means: vec![0.0, 1.0, 3.0, 1.5], deviations: vec![0.5, 2.0, 1.0, 0.1], covariances: Vec::new() };
+        let (rows, dim) = Embedding { metric: Metric::W2, ..Embedding::default() }.rows(&codes);
+        let euclidean: f64 = (0..dim).map(|k| f64::from(rows[k] - rows[dim + k]).powi(2)).sum();
+        let variances: Vec<f64> = codes.deviations.iter().map(|s| s * s).collect();
+        let w2 = squared_w2(&codes.means[..2], &variances[..2], &codes.means[2..], &variances[2..]);
+        assert!((euclidean - w2).abs() < 1e-5, "{euclidean} {w2}");
+    }
+
+    #[test]
+    fn too_few_points_are_an_error() {
+        let fixture = Fixture::new(Shape::Full, 10);
+        let error = Embedding::default().run(&fixture.context()).unwrap_err().to_string();
+        assert!(error.contains("10 points"), "{error}");
+    }
+}

@@ -1,0 +1,193 @@
+//! A small linear model on drawn digits, for the tests of the analyses.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use burn::module::{Module, Param};
+use burn::tensor::activation::log_softmax;
+use burn::tensor::{Device, Tensor, TensorData};
+use ibhost_framework::analysis::AnalysisContext;
+use ibhost_framework::dataset::{Batch, DataInfo, DataRoot, Dataset, Samples, Scaling, Split, Values};
+use ibhost_framework::noise::{Draws, Noise};
+use ibhost_framework::objective::{Classifier, Loss, Measure, Objective, PosteriorModel};
+use ibhost_framework::posterior::Posterior;
+
+/// Height and width of an image.
+pub(crate) const SIDE: usize = 8;
+
+/// Which posterior the model has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Shape {
+    Point,
+    Diagonal,
+    Full,
+}
+
+/// Codes are a fixed projection of the pixels, classes are decided by the distance to the class means of the codes.
+#[derive(Module, Debug)]
+pub(crate) struct LinearModel {
+    projection: Param<Tensor<2>>,
+    centres: Param<Tensor<2>>,
+    #[module(skip)]
+    shape: u8,
+}
+
+impl LinearModel {
+    fn shape(&self) -> Shape {
+        [Shape::Point, Shape::Diagonal, Shape::Full][usize::from(self.shape)]
+    }
+}
+
+impl Objective for LinearModel {
+    fn loss(&self, _phase: &str, batch: &Batch, draws: &mut Draws) -> Loss {
+        let total = self.class_log_probabilities(batch.inputs.clone(), 1, draws).mean().neg();
+        Loss { measures: vec![Measure::new("loss", total.clone())], total }
+    }
+
+    fn evaluate(&self, batch: &Batch, draws: &mut Draws) -> Vec<Measure> {
+        self.loss("main", batch, draws).measures
+    }
+
+    fn as_classifier(&self) -> Option<&dyn Classifier> {
+        Some(self)
+    }
+
+    fn as_posterior(&self) -> Option<&dyn PosteriorModel> {
+        Some(self)
+    }
+}
+
+impl PosteriorModel for LinearModel {
+    fn posterior(&self, inputs: Tensor<4>) -> Posterior {
+        let [batch, c, h, w] = inputs.dims();
+        let mean = inputs.reshape([batch, c * h * w]).matmul(self.projection.val());
+        let latent = mean.dims()[1];
+        let scale = mean.clone().tanh().powi_scalar(2).mul_scalar(0.2).add_scalar(0.1);
+        match self.shape() {
+            Shape::Point => Posterior::Point { mean },
+            Shape::Diagonal => Posterior::Diagonal { mean, scale },
+            Shape::Full => {
+                let eye = Tensor::<2>::eye(latent, &mean.device()).reshape([1, latent, latent]);
+                let below = Tensor::<2>::ones([latent, latent], &mean.device()).tril(-1).reshape([1, latent, latent]);
+                let cholesky = scale.reshape([batch, latent, 1]) * eye + below.mul_scalar(0.1);
+                Posterior::Full { mean, cholesky }
+            }
+        }
+    }
+}
+
+impl Classifier for LinearModel {
+    fn class_log_probabilities(&self, inputs: Tensor<4>, samples: usize, draws: &mut Draws) -> Tensor<2> {
+        let posterior = self.posterior(inputs);
+        let [batch, latent] = posterior.dims();
+        let noise = draws.normal("posterior", [samples, batch, latent], &posterior.mean().device());
+        let codes = posterior.sample(noise).mean_dim(0).reshape([batch, 1, latent]);
+        let centres = self.centres.val();
+        let classes = centres.dims()[0];
+        let distance = (codes - centres.reshape([1, classes, latent])).powi_scalar(2).sum_dim(2).reshape([batch, classes]);
+        log_softmax(distance.neg(), 1)
+    }
+}
+
+/// Images whose class decides where a bright bar lies.
+#[derive(Debug)]
+pub(crate) struct Bars {
+    info: DataInfo,
+    samples: Samples,
+}
+
+impl Dataset for Bars {
+    fn info(&self) -> &DataInfo {
+        &self.info
+    }
+
+    fn split(&self, _split: Split) -> &Samples {
+        &self.samples
+    }
+}
+
+impl Bars {
+    /// `n` images of `shape` under the name `name`, classes in turn.
+    pub(crate) fn new(name: &str, shape: [usize; 3], n: usize) -> Self {
+        let [channels, height, width] = shape;
+        let mut noise = Noise::new(11).stream("bars", 0);
+        let mut values = Vec::with_capacity(n * channels * height * width);
+        for i in 0..n {
+            for _ in 0..channels {
+                for y in 0..height {
+                    for x in 0..width {
+                        let class = i % 10;
+                        let on = if class < 5 { y * 5 / height == class } else { x * 5 / width == class - 5 };
+                        values.push((if on { 200.0 } else { 20.0 } + 50.0 * noise.uniform()) as u8);
+                    }
+                }
+            }
+        }
+        let labels = (0..n).map(|i| (i % 10) as u8).collect();
+        let scaling = Scaling::uniform(channels, 2.0 / 255.0, -1.0);
+        let samples = Samples::new(Values::U8(Arc::new(values)), labels, shape, scaling).unwrap();
+        let classes = (0..10).map(|c| c.to_string()).collect();
+        Self { info: DataInfo { name: name.to_owned(), classes, shape, note: None }, samples }
+    }
+}
+
+/// Everything an analysis looks at.
+pub(crate) struct Fixture {
+    pub(crate) model: LinearModel,
+    pub(crate) data: Bars,
+    pub(crate) root: DataRoot,
+    pub(crate) device: Device,
+    pub(crate) run: tempfile::TempDir,
+}
+
+impl Fixture {
+    /// Model with two latent dimensions on `n` images of 8x8.
+    pub(crate) fn new(shape: Shape, n: usize) -> Self {
+        Self::on(shape, Bars::new("bars", [1, SIDE, SIDE], n), 2)
+    }
+
+    /// Model with `latent` dimensions on `data`; its class centres are the means of the codes of the data.
+    pub(crate) fn on(shape: Shape, data: Bars, latent: usize) -> Self {
+        let device = Device::flex();
+        let pixels: usize = data.samples.shape().iter().product();
+        let mut noise = Noise::new(5).stream("projection", 0);
+        let weights: Vec<f32> = (0..pixels * latent).map(|_| noise.normal_f32() * 2.0 / (pixels as f32).sqrt()).collect();
+        let projection = Tensor::<2>::from_data(TensorData::new(weights, [pixels, latent]), &device);
+        let indices: Vec<usize> = (0..data.samples.len()).collect();
+        let mut rows = Vec::new();
+        data.samples.gather(&indices, &mut rows);
+        let codes = Tensor::<2>::from_data(TensorData::new(rows, [indices.len(), pixels]), &device).matmul(projection.clone());
+        let codes: Vec<f64> = codes.into_data().iter::<f64>().collect();
+        let mut centres = vec![0f32; 10 * latent];
+        for (i, code) in codes.chunks_exact(latent).enumerate() {
+            let class = usize::from(data.samples.label(i));
+            let members = indices.iter().filter(|&&j| usize::from(data.samples.label(j)) == class).count();
+            for (k, x) in code.iter().enumerate() {
+                centres[class * latent + k] += (x / members as f64) as f32;
+            }
+        }
+        let centres = Tensor::from_data(TensorData::new(centres, [10, latent]), &device);
+        let shape = shape as u8;
+        let model = LinearModel { projection: Param::from_tensor(projection), centres: Param::from_tensor(centres), shape };
+        let run = tempfile::tempdir().unwrap();
+        Self { model, data, root: DataRoot(run.path().join("data")), device, run }
+    }
+
+    /// Context with a fixed seed.
+    pub(crate) fn context(&self) -> AnalysisContext<'_> {
+        AnalysisContext {
+            model: &self.model,
+            data: &self.data,
+            root: &self.root,
+            device: &self.device,
+            run_dir: self.run_dir(),
+            label: "Strategy=oneshot  Beta=0.001 M=12",
+            seed: 3,
+        }
+    }
+
+    /// Directory of the run.
+    pub(crate) fn run_dir(&self) -> &Path {
+        self.run.path()
+    }
+}

@@ -1,0 +1,130 @@
+//! Analysis `latent_plot`: posteriors of a two-dimensional code as ellipses coloured by class.
+
+use ibhost_framework::analysis::{AnalysisConfig, AnalysisContext, AnalysisError, AnalysisReport};
+use ibhost_framework::dataset::{Samples, Split};
+use ibhost_framework::storage::{MetricsLog, StorageError};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use crate::ellipse::contour;
+use crate::model::{encode, encoder, not_empty};
+use crate::npy::encode_rows;
+use crate::output::{picture, write};
+use crate::plot::colour::gist_rainbow;
+use crate::plot::{Figure, Layer, Mark, Stroke, png};
+
+const NAME: &str = "latent_plot";
+
+/// Samples shown when the fixed set does not fit the test split.
+const SHOWN: usize = 1000;
+
+/// One-sigma ellipses of q(z|x) for 1,000 test samples, coloured by class; needs a code of two dimensions.
+///
+/// Shows the fixed set of 1,000 positions in the official test set, or the first 1,000 test samples when the set does not fit. Writes
+/// `plots/latent-representation.png` and `plots/latent-representation.npy` (float64 rows: label, mean 0, mean 1, covariance 00, 01, 10,
+/// 11). Diagonal posteriors are drawn with diag(sigma^2).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct LatentPlot {
+    /// Size of the ellipses in standard deviations.
+    #[schemars(range(min = 0.01, max = 10.0))]
+    pub n_std: f64,
+    /// Axes from minus to plus this value instead of around the data.
+    #[schemars(range(min = 1e-6, max = 1e6))]
+    pub limit: Option<f64>,
+}
+
+impl Default for LatentPlot {
+    fn default() -> Self {
+        Self { n_std: 1.0, limit: None }
+    }
+}
+
+/// The samples of latent plots: the fixed set of the official test set when it exists, otherwise the first ones.
+pub(crate) fn small_set<'a>(context: &AnalysisContext<'a>) -> (&'a Samples, Vec<usize>) {
+    let test = context.data.official_test().unwrap_or_else(|| context.data.split(Split::Test));
+    let fixed = ibhost_datasets::two_d_samples();
+    if fixed.iter().all(|&i| i < test.len()) { (test, fixed) } else { (test, (0..test.len().min(SHOWN)).collect()) }
+}
+
+/// `Epoch=12 <label>`, or the label alone when the run has no metrics yet.
+pub(crate) fn title(context: &AnalysisContext<'_>) -> String {
+    let rows = MetricsLog::read(&context.run_dir.join("metrics.jsonl")).unwrap_or_default();
+    match rows.last() {
+        Some(row) => format!("Epoch={} {}", row.epoch, context.label),
+        None => context.label.to_owned(),
+    }
+}
+
+#[typetag::serde(name = "latent_plot")]
+impl AnalysisConfig for LatentPlot {
+    fn run(&self, context: &AnalysisContext<'_>) -> Result<AnalysisReport, AnalysisError> {
+        let (samples, indices) = small_set(context);
+        not_empty(samples, NAME)?;
+        let codes = encode(encoder(context, NAME)?, samples, &indices, context);
+        codes.need_plane(NAME)?;
+        let mut figure = Figure::new(title(context), "z 1", "z 2");
+        let mut rows = Vec::with_capacity(7 * indices.len());
+        for (i, &index) in indices.iter().enumerate() {
+            let (mean, c, label) = (codes.point(i), codes.covariances[i], samples.label(index));
+            rows.extend([f64::from(label), mean[0], mean[1], c[0][0], c[0][1], c[1][0], c[1][1]]);
+            let colour = gist_rainbow(f64::from(label) / 10.0);
+            let points = contour(mean, c, self.n_std, 64);
+            figure.layers.push(Layer::Curve { points, colour, opacity: 0.5, width: 1, stroke: Stroke::Solid });
+        }
+        for (label, class) in context.data.info().classes.iter().enumerate() {
+            figure.entry(class.as_str(), gist_rainbow(label as f64 / 10.0), Mark::Swatch);
+        }
+        if let Some(limit) = self.limit {
+            figure = figure.within(limit);
+        }
+        let png_path = picture(context.run_dir, "plots/latent-representation.png", png(&figure, (900, 700)))?;
+        let npy = "plots/latent-representation.npy";
+        let bytes = encode_rows(&rows, 7).map_err(|e| StorageError::Encode { path: context.run_dir.join(npy), reason: e.to_string() })?;
+        let npy_path = write(context.run_dir, npy, &bytes)?;
+        let table = vec![vec!["samples".to_owned(), "n_std".to_owned()], vec![indices.len().to_string(), self.n_std.to_string()]];
+        let result = json!({"samples": indices.len(), "n_std": self.n_std, "seed": context.seed});
+        Ok(AnalysisReport { result, table, files: vec![png_path, npy_path] })
+    }
+}
+
+ibhost_framework::register! {
+    Analysis: LatentPlot as AnalysisConfig,
+    paper: "Banerjee & Montúfar 2020, arXiv:1810.11677",
+    example: "latent_plot",
+    needs: [Encode],
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture::{Bars, Fixture, Shape};
+    use crate::npy::Array;
+    use crate::plot::{decode_png, show};
+
+    #[test]
+    fn picture_and_array_are_written_for_every_posterior() {
+        for (shape, n) in [(Shape::Full, 400), (Shape::Diagonal, 10_000), (Shape::Point, 30)] {
+            let fixture = Fixture::new(shape, n);
+            let report = LatentPlot::default().run(&fixture.context()).unwrap();
+            let bytes = std::fs::read(&report.files[0]).unwrap();
+            show(&format!("latent-{n}.png"), &bytes);
+            assert_eq!(decode_png(&bytes).0, (900, 700));
+            let mut array = Array::open(&report.files[1]).unwrap();
+            assert_eq!(array.shape, [n.min(1000), 7]);
+            let label = array.next_bytes(8).unwrap();
+            // Classes come in turn, and the fixed set starts with position 6967.
+            assert_eq!(label, if n == 10_000 { 7f64 } else { 0f64 }.to_le_bytes());
+        }
+    }
+
+    #[test]
+    fn other_sizes_are_refused() {
+        let fixture = Fixture::on(Shape::Full, Bars::new("bars", [1, 8, 8], 20), 3);
+        let error = LatentPlot::default().run(&fixture.context()).unwrap_err().to_string();
+        assert!(error.contains("this model has 3") && error.contains("z:2"), "{error}");
+        let empty = Fixture::on(Shape::Full, Bars::new("bars", [1, 8, 8], 0), 2);
+        assert!(LatentPlot::default().run(&empty.context()).unwrap_err().to_string().contains("empty"));
+    }
+}

@@ -1,0 +1,158 @@
+//! What analyses ask of a model, over whole splits in bounded batches.
+
+use burn::tensor::Tensor;
+use ibhost_framework::analysis::{AnalysisContext, AnalysisError};
+use ibhost_framework::dataset::Samples;
+use ibhost_framework::noise::Draws;
+use ibhost_framework::objective::{Classifier, PosteriorModel};
+use ibhost_framework::posterior::Posterior;
+use ibhost_framework::registry::Capability;
+
+/// Samples classified at once.
+pub(crate) const BATCH: usize = 1000;
+/// Samples encoded at once; a full covariance takes the square of the latent size for each.
+const ENCODE_BATCH: usize = 100;
+
+/// The model as a classifier.
+pub(crate) fn classifier<'a>(context: &AnalysisContext<'a>, analysis: &str) -> Result<&'a dyn Classifier, AnalysisError> {
+    context.model.as_classifier().ok_or_else(|| unfit(analysis, Capability::Classify))
+}
+
+/// The model as an encoder.
+pub(crate) fn encoder<'a>(context: &AnalysisContext<'a>, analysis: &str) -> Result<&'a dyn PosteriorModel, AnalysisError> {
+    context.model.as_posterior().ok_or_else(|| unfit(analysis, Capability::Encode))
+}
+
+fn unfit(analysis: &str, capability: Capability) -> AnalysisError {
+    AnalysisError::Unfit { analysis: analysis.to_owned(), capability: capability.to_string() }
+}
+
+/// Refuses an empty split.
+pub(crate) fn not_empty(samples: &Samples, analysis: &str) -> Result<(), AnalysisError> {
+    if samples.is_empty() {
+        return Err(AnalysisError::Request(format!("`{analysis}` needs test samples, but the test split of this run's data set is empty")));
+    }
+    Ok(())
+}
+
+/// ln of the class probabilities averaged over `samples` codes, row by row on the host.
+pub(crate) fn log_probabilities(model: &dyn Classifier, inputs: Tensor<4>, samples: usize, draws: &mut Draws) -> Vec<Vec<f64>> {
+    let scores = model.class_log_probabilities(inputs, samples, draws);
+    let classes = scores.dims()[1];
+    let values: Vec<f64> = scores.into_data().iter::<f64>().collect();
+    values.chunks_exact(classes.max(1)).map(<[f64]>::to_vec).collect()
+}
+
+/// How many inputs have their label as the most probable class.
+pub(crate) fn count_correct(model: &dyn Classifier, inputs: Tensor<4>, labels: &[u8], samples: usize, draws: &mut Draws) -> usize {
+    let predicted = model.class_log_probabilities(inputs, samples, draws).argmax(1).into_data();
+    predicted.iter::<i64>().zip(labels).filter(|(p, label)| *p == i64::from(**label)).count()
+}
+
+/// Posteriors of some samples on the host.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Codes {
+    /// Latent dimensions.
+    pub(crate) latent: usize,
+    /// Means, sample-major.
+    pub(crate) means: Vec<f64>,
+    /// Marginal standard deviations, sample-major.
+    pub(crate) deviations: Vec<f64>,
+    /// Covariance matrices of two-dimensional posteriors, empty for other sizes.
+    pub(crate) covariances: Vec<[[f64; 2]; 2]>,
+}
+
+impl Codes {
+    /// Number of samples.
+    pub(crate) fn len(&self) -> usize {
+        if self.latent == 0 { 0 } else { self.means.len() / self.latent }
+    }
+
+    /// Mean of sample `i`.
+    pub(crate) fn mean(&self, i: usize) -> &[f64] {
+        &self.means[i * self.latent..(i + 1) * self.latent]
+    }
+
+    /// Mean of sample `i` of two-dimensional codes.
+    pub(crate) fn point(&self, i: usize) -> [f64; 2] {
+        [self.means[2 * i], self.means[2 * i + 1]]
+    }
+
+    /// An error unless the codes have two dimensions and are finite.
+    pub(crate) fn need_plane(&self, analysis: &str) -> Result<(), AnalysisError> {
+        if self.latent != 2 {
+            return Err(AnalysisError::Request(format!(
+                "`{analysis}` draws two-dimensional codes, but this model has {}; train one with `z:2` or use `embedding`",
+                self.latent
+            )));
+        }
+        self.need_finite(analysis)
+    }
+
+    /// An error when the model returned something that is no number.
+    pub(crate) fn need_finite(&self, analysis: &str) -> Result<(), AnalysisError> {
+        if let Some(bad) = self.means.iter().chain(&self.deviations).position(|x| !x.is_finite()) {
+            let sample = bad % self.means.len() / self.latent;
+            return Err(AnalysisError::Request(format!(
+                "`{analysis}` cannot use this model: the posterior of test sample {sample} is not finite; analyse an earlier checkpoint"
+            )));
+        }
+        Ok(())
+    }
+}
+
+/// Encodes the samples at `indices`.
+pub(crate) fn encode(model: &dyn PosteriorModel, samples: &Samples, indices: &[usize], context: &AnalysisContext<'_>) -> Codes {
+    let mut codes = Codes::default();
+    for chunk in indices.chunks(ENCODE_BATCH) {
+        let posterior = model.posterior(samples.batch(chunk, context.device).inputs);
+        let [batch, latent] = posterior.dims();
+        codes.latent = latent;
+        codes.means.extend(posterior.mean().into_data().iter::<f64>());
+        let deviations = match &posterior {
+            Posterior::Point { mean } => Tensor::zeros([batch, latent], &mean.device()),
+            Posterior::Diagonal { scale, .. } => scale.clone(),
+            Posterior::Full { cholesky, .. } => cholesky.clone().powi_scalar(2).sum_dim(2).reshape([batch, latent]).sqrt(),
+        };
+        codes.deviations.extend(deviations.into_data().iter::<f64>());
+        if latent == 2 {
+            let flat: Vec<f64> = posterior.covariance().into_data().iter::<f64>().collect();
+            codes.covariances.extend(flat.chunks_exact(4).map(|c| [[c[0], c[1]], [c[2], c[3]]]));
+        }
+    }
+    codes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture::{Fixture, Shape};
+    use ibhost_framework::dataset::{Dataset, Split};
+
+    #[test]
+    fn codes_of_all_posteriors_agree_with_the_model() {
+        for shape in [Shape::Diagonal, Shape::Full, Shape::Point] {
+            let fixture = Fixture::new(shape, 230);
+            let context = fixture.context();
+            let indices: Vec<usize> = (0..230).collect();
+            let codes = encode(encoder(&context, "t").unwrap(), fixture.data.split(Split::Test), &indices, &context);
+            assert_eq!((codes.len(), codes.covariances.len()), (230, 230));
+            codes.need_plane("t").unwrap();
+            for (i, c) in codes.covariances.iter().enumerate() {
+                for k in 0..2 {
+                    assert!((c[k][k].sqrt() - codes.deviations[2 * i + k]).abs() < 1e-5);
+                }
+            }
+            let off = codes.covariances[7][0][1].abs();
+            assert_eq!(off > 1e-4, shape == Shape::Full, "{off}");
+        }
+    }
+
+    #[test]
+    fn wrong_sizes_and_numbers_are_refused() {
+        let three = Codes { latent: 3, means: vec![0.0; 3], deviations: vec![1.0; 3], covariances: Vec::new() };
+        assert!(three.need_plane("latent_plot").unwrap_err().to_string().contains("this model has 3"));
+        let nan = Codes { latent: 2, means: vec![0.0, 1.0, f64::NAN, 0.0], deviations: vec![1.0; 4], covariances: Vec::new() };
+        assert!(nan.need_plane("x").unwrap_err().to_string().contains("test sample 1"));
+    }
+}

@@ -1,0 +1,111 @@
+//! Reader of the CIFAR-10 binary format: records of one label byte and 3,072 pixel bytes, red plane first.
+
+use std::fs::File;
+use std::io::{BufReader, ErrorKind, Read};
+use std::path::Path;
+
+use ibhost_framework::dataset::{DataError, DataRoot};
+
+/// Bytes of one image: three planes of 32x32.
+pub const IMAGE_BYTES: usize = 3 * 32 * 32;
+/// Bytes of one record.
+pub const RECORD_BYTES: usize = 1 + IMAGE_BYTES;
+/// Records of a published batch file.
+pub const RECORDS: usize = 10_000;
+
+/// Images and labels in file order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Records {
+    /// Pixels, image by image, planes red, green, blue, row by row.
+    pub pixels: Vec<u8>,
+    /// One class number per image.
+    pub labels: Vec<u8>,
+}
+
+/// Appends the `records` records of the file `relative` below `root` to `into`.
+///
+/// # Errors
+/// [`DataError::Missing`], [`DataError::Io`], or [`DataError::Damaged`] when the file has another length or a label above 9.
+pub fn read_batch(name: &str, root: &DataRoot, relative: &str, records: usize, into: &mut Records) -> Result<(), DataError> {
+    let path = root.join(relative);
+    let io = |action| {
+        let path = path.clone();
+        move |source| DataError::Io { action, path, source }
+    };
+    let file = match File::open(&path) {
+        Ok(file) => file,
+        Err(e) if e.kind() == ErrorKind::NotFound => return Err(DataError::Missing { name: name.to_owned(), path, root: root.0.clone() }),
+        Err(source) => return Err(io("open")(source)),
+    };
+    // The length decides before anything is allocated, so a wrong file costs no memory.
+    let length = file.metadata().map_err(io("read"))?.len();
+    let expected = (records * RECORD_BYTES) as u64;
+    if length != expected {
+        let at = length.min(expected);
+        return Err(damaged(name, &path, at, format!("{expected} bytes, {records} records of {RECORD_BYTES}"), format!("{length} bytes")));
+    }
+    into.pixels.reserve_exact(records * IMAGE_BYTES);
+    into.labels.reserve_exact(records);
+    let mut reader = BufReader::with_capacity(1 << 16, file);
+    let mut record = [0; RECORD_BYTES];
+    for index in 0..records {
+        reader.read_exact(&mut record).map_err(io("read"))?;
+        if record[0] > 9 {
+            let offset = (index * RECORD_BYTES) as u64;
+            return Err(damaged(name, &path, offset, "a label from 0 to 9".to_owned(), record[0].to_string()));
+        }
+        into.labels.push(record[0]);
+        into.pixels.extend_from_slice(&record[1..]);
+    }
+    Ok(())
+}
+
+fn damaged(name: &str, path: &Path, offset: u64, expected: String, found: String) -> DataError {
+    DataError::Damaged { name: name.to_owned(), path: path.to_owned(), offset, expected, found }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    fn record(label: u8, pixel: u8) -> Vec<u8> {
+        let mut bytes = vec![pixel; RECORD_BYTES];
+        bytes[0] = label;
+        bytes
+    }
+
+    fn read(bytes: &[u8], records: usize) -> Result<Records, DataError> {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("batch.bin"), bytes).unwrap();
+        let mut found = Records::default();
+        read_batch("cifar10", &DataRoot(folder.path().to_owned()), "batch.bin", records, &mut found).map(|()| found)
+    }
+
+    #[test]
+    fn records_are_appended_in_order() {
+        let found = read(&[record(3, 7), record(9, 8)].concat(), 2).unwrap();
+        assert_eq!(found.labels, [3, 9]);
+        assert_eq!(found.pixels.len(), 2 * IMAGE_BYTES);
+        assert_eq!((found.pixels[0], found.pixels[IMAGE_BYTES - 1], found.pixels[IMAGE_BYTES]), (7, 7, 8));
+    }
+
+    #[test]
+    fn wrong_length_and_label_are_located() {
+        let two = [record(3, 7), record(10, 8)].concat();
+        for (bytes, offset) in [(&two[..], RECORD_BYTES), (&two[..100], 100), (&[&two[..], &[0]].concat(), 2 * RECORD_BYTES)] {
+            match read(bytes, 2) {
+                Err(DataError::Damaged { offset: at, .. }) => assert_eq!(at, offset as u64),
+                other => panic!("expected damage, got {other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_missing_batch_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let error = read_batch("cifar10", &DataRoot(folder.path().to_owned()), "x.bin", 1, &mut Records::default()).unwrap_err();
+        assert!(matches!(error, DataError::Missing { .. }));
+    }
+}

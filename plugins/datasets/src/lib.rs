@@ -1,0 +1,57 @@
+//! Data sets of ibhost: embedded digits, MNIST, Fashion-MNIST and CIFAR-10, with views on them, download and verification.
+
+pub mod augmentation;
+pub mod cifar;
+pub mod cifar10;
+pub mod digits;
+pub mod fashion_mnist;
+pub mod fetch;
+pub mod idx;
+pub mod idx_set;
+pub mod image;
+pub mod kfold;
+pub mod mnist;
+pub mod scaling;
+pub mod small_set;
+pub mod verify;
+pub mod view;
+
+mod archive;
+mod download;
+#[cfg(test)]
+mod test_server;
+
+pub use fetch::{FetchError, FetchOptions, FetchReport, Progress, fetch};
+pub use small_set::two_d_samples;
+pub use verify::{Verdict, verify};
+pub use view::View;
+
+#[cfg(test)]
+mod tests {
+    use ibhost_framework::component::resolve;
+    use ibhost_framework::dataset::DatasetConfig;
+    use ibhost_framework::registry::{Kind, Registry};
+
+    #[test]
+    fn every_data_set_is_registered_with_an_example_that_works() {
+        let registry = Registry::global().unwrap();
+        let names: Vec<&str> = registry.items(Kind::Dataset).iter().map(|item| item.name).collect();
+        assert_eq!(names, ["cifar10", "digits", "fashion_mnist", "mnist"]);
+        for item in registry.items(Kind::Dataset) {
+            let (component, _) = resolve::<dyn DatasetConfig>(Kind::Dataset, item.example).unwrap();
+            assert_eq!(component.to_string(), item.example);
+            assert!(item.parameters.iter().all(|parameter| !parameter.doc.is_empty()), "{} has an undocumented parameter", item.name);
+        }
+    }
+
+    #[test]
+    fn views_are_part_of_the_component_string() {
+        let parse = |text: &str| resolve::<dyn DatasetConfig>(Kind::Dataset, text);
+        let (component, config) = parse("cifar10/augment:true,folds:5,fold:2,scale:unit").unwrap();
+        assert_eq!(component.to_string(), "cifar10/scale:unit|augment:true|folds:5|fold:2");
+        assert!(format!("{config:?}").contains("folds: Some(5), fold: 2"), "{config:?}");
+        for text in ["mnist/scale:standard", "mnist/first:0", "digits/folds:1", "digits/augment:true", "mnist/subset:-1"] {
+            assert!(parse(text).is_err(), "{text} should be refused");
+        }
+    }
+}
