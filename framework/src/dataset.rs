@@ -75,11 +75,7 @@ impl Samples {
     pub fn new(values: Values, labels: Vec<u8>, shape: [usize; 3], scaling: Scaling) -> Result<Self, DataError> {
         let per_sample: usize = shape.iter().product();
         if per_sample == 0 || values.len() != labels.len() * per_sample {
-            return Err(DataError::Inconsistent(format!(
-                "{} values cannot be {} samples of shape {shape:?}",
-                values.len(),
-                labels.len()
-            )));
+            return Err(DataError::Inconsistent(format!("{} values cannot be {} samples of shape {shape:?}", values.len(), labels.len())));
         }
         if scaling.gain.len() != shape[0] || scaling.offset.len() != shape[0] {
             return Err(DataError::Inconsistent(format!("scaling must have one pair for each of {} channels", shape[0])));

@@ -18,7 +18,12 @@ pub struct DeviceFamily {
 /// Every family known, in the order of `ibhost devices`.
 pub const FAMILIES: [DeviceFamily; 7] = [
     DeviceFamily { name: "flex", feature: "", built: true, summary: "pure Rust on the CPU, AVX-512 where the CPU has it" },
-    DeviceFamily { name: "tch", feature: "tch", built: cfg!(feature = "tch"), summary: "LibTorch on the CPU; `tch:cuda:0`, `tch:mps` where it has them" },
+    DeviceFamily {
+        name: "tch",
+        feature: "tch",
+        built: cfg!(feature = "tch"),
+        summary: "LibTorch on the CPU; `tch:cuda:0`, `tch:mps` where it has them",
+    },
     DeviceFamily { name: "cuda", feature: "cuda", built: cfg!(feature = "cuda"), summary: "NVIDIA GPUs through CUDA" },
     DeviceFamily { name: "rocm", feature: "rocm", built: cfg!(feature = "rocm"), summary: "AMD GPUs through ROCm" },
     DeviceFamily { name: "metal", feature: "metal", built: cfg!(feature = "metal"), summary: "Apple GPUs through Metal" },

@@ -59,9 +59,7 @@ impl LatentClassifier {
     /// Shares of inputs classified right with one code and with the average over `samples` codes.
     pub fn accuracies(&self, batch: &Batch, samples: usize, draws: &mut Draws) -> [Tensor<1>; 2] {
         let posterior = self.encoder.encode(batch.inputs.clone());
-        let mut share = |n, purpose: &str| {
-            accuracy(log_mean_softmax(self.sampled_logits(&posterior, n, purpose, draws).0), &batch.labels)
-        };
+        let mut share = |n, purpose: &str| accuracy(log_mean_softmax(self.sampled_logits(&posterior, n, purpose, draws).0), &batch.labels);
         [share(1, "accuracy"), share(samples, "averaged accuracy")]
     }
 }

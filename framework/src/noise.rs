@@ -97,7 +97,7 @@ impl Draws {
 
     /// Standard normal tensor of `shape` for `purpose` on `device`.
     pub fn normal<const D: usize>(&mut self, purpose: &str, shape: [usize; D], device: &Device) -> Tensor<D> {
-        self.draw(purpose, shape, device, |stream| stream.normal_f32())
+        self.draw(purpose, shape, device, Stream::normal_f32)
     }
 
     /// Uniform `[0, 1)` tensor of `shape` for `purpose` on `device`.
@@ -191,8 +191,8 @@ mod tests {
             ("posterior".to_owned(), TensorData::from([1.0f32, 2.0])),
             ("posterior".to_owned(), TensorData::from([3.0f32, 4.0])),
         ]);
-        let first: Vec<f32> = recorded.normal("posterior", [2], &device).into_data().to_vec().unwrap();
-        let second: Vec<f32> = recorded.normal("posterior", [2], &device).into_data().to_vec().unwrap();
+        let first: Vec<f32> = recorded.normal("posterior", [2], &device).into_data().try_to_vec().unwrap();
+        let second: Vec<f32> = recorded.normal("posterior", [2], &device).into_data().try_to_vec().unwrap();
         assert_eq!((first, second), (vec![1.0, 2.0], vec![3.0, 4.0]));
     }
 }

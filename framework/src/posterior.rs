@@ -127,7 +127,7 @@ mod tests {
     use burn::tensor::Device;
 
     fn values<const D: usize>(x: Tensor<D>) -> Vec<f32> {
-        x.into_data().to_vec().unwrap()
+        x.into_data().try_to_vec().unwrap()
     }
 
     #[test]

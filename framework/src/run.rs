@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::component::suggest::nearest;
 use crate::component::{Component, ComponentError};
 use crate::objective::ObjectiveConfig;
 use crate::registry::Kind;
@@ -16,6 +17,24 @@ pub const COMPONENT_KEYS: [(&str, Kind); 7] = [
     ("strategy", Kind::Strategy),
     ("optimiser", Kind::Optimiser),
     ("schedule", Kind::Schedule),
+];
+
+/// Keys that hold anything else, in the order of [`Training`]'s fields.
+pub const TRAINING_KEYS: [&str; 14] = [
+    "lr",
+    "epochs",
+    "steps",
+    "batch_size",
+    "average",
+    "seed",
+    "device",
+    "limit_train",
+    "evaluate_every",
+    "evaluation_batch",
+    "watch",
+    "early_stopping",
+    "checkpoint_every",
+    "name",
 ];
 
 /// Why settings cannot be resolved.
@@ -177,8 +196,15 @@ impl Settings {
     }
 
     /// Lays `layer` over what is there. A component map without `name` changes parameters of the component below it.
+    ///
+    /// # Errors
+    /// [`ConfigError`] when such a map has no component below it, or changes a parameter that does not exist.
+    ///
+    /// # Errors
+    /// [`ConfigError`] when a key is unknown or a parameter does not fit its component.
     pub fn overlay(&mut self, layer: Map<String, Value>) -> Result<(), ConfigError> {
         for (key, value) in layer {
+            check_key(&key)?;
             match (value, COMPONENT_KEYS.iter().find(|(k, _)| *k == key)) {
                 (Value::Object(parameters), Some((_, kind))) if !parameters.contains_key("name") => {
                     for (parameter, value) in parameters {
@@ -200,6 +226,7 @@ impl Settings {
     pub fn set(&mut self, path: &str, value: Value) -> Result<(), ConfigError> {
         match path.split_once('.') {
             None => {
+                check_key(path)?;
                 self.0.insert(path.to_owned(), value);
                 Ok(())
             }
@@ -262,6 +289,12 @@ impl Settings {
         defaults.insert("epochs".to_owned(), recipe.epochs.into());
         defaults.insert("batch_size".to_owned(), recipe.batch_size.into());
         defaults.insert("average".to_owned(), recipe.average.into());
+        for (key, value) in &self.0 {
+            // One key at a time over sound defaults, because serde does not say which key a wrong value belongs to.
+            let mut alone = defaults.clone();
+            alone.insert(key.clone(), value.clone());
+            serde_json::from_value::<Training>(Value::Object(alone)).map_err(|e| ConfigError::Setting(format!("`{key}`: {e}")))?;
+        }
         for (key, value) in defaults {
             self.0.entry(key).or_insert(value);
         }
@@ -275,11 +308,29 @@ impl Settings {
             (Some(value), _) => value,
             (None, Some(default)) => Value::String(default.to_owned()),
             (None, None) => {
-                return Err(ConfigError::Setting(format!("no {key} is given\n  hint: add `--{key} NAME`; `ibhost list --kind {key}` shows the choices")));
+                return Err(ConfigError::Setting(format!(
+                    "no {key} is given\n  hint: add `--{key} NAME`; `ibhost list --kind {key}` shows the choices"
+                )));
             }
         };
         Component::from_json(kind, &value).map_err(|source| ConfigError::Component { key: key.to_owned(), source })
     }
+}
+
+/// Refuses a top-level key that no setting has.
+fn check_key(key: &str) -> Result<(), ConfigError> {
+    let known = || COMPONENT_KEYS.iter().map(|(k, _)| *k).chain(TRAINING_KEYS);
+    if known().any(|k| k == key) {
+        return Ok(());
+    }
+    let near = nearest(key, known());
+    let hint = if near.is_empty() {
+        format!("the settings are {}", known().collect::<Vec<_>>().join(", "))
+    } else {
+        format!("did you mean `{}`?", near.join("` or `"))
+    };
+    let shown: String = key.chars().take(64).collect();
+    Err(ConfigError::Setting(format!("unknown setting `{shown}`\n  hint: {hint}")))
 }
 
 impl RunConfig {
@@ -324,6 +375,14 @@ impl Training {
         {
             return wrong(&format!("`average` must lie in [0, 1), got {decay}"));
         }
+        if let Some(early) = &self.early_stopping {
+            if early.patience == 0 {
+                return wrong("the patience of `early_stopping` must be at least 1");
+            }
+            if !(early.min_delta.is_finite() && early.min_delta >= 0.0) {
+                return wrong(&format!("`min_delta` of `early_stopping` must be a finite number of at least 0, got {}", early.min_delta));
+            }
+        }
         let split = self.watch.split_once('.').map_or("", |(split, _)| split);
         if !matches!(split, "train" | "test" | "test_average") {
             return wrong(&format!("`watch` is `{}`, expected `<split>.<metric>` with the split train, test or test_average", self.watch));
@@ -347,6 +406,23 @@ mod tests {
         for text in ["", "0steps", "steps", "5", "5h", "-1min", "99999999999999999999steps"] {
             assert!(CheckpointEvery::try_from(text.to_owned()).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn the_known_keys_are_the_fields_of_the_settings() {
+        let training = r#"{ "lr": 0.1, "epochs": 1, "batch_size": 1 }"#;
+        let training: Training = serde_json::from_str(training).unwrap();
+        let value = serde_json::to_value(training).unwrap();
+        assert_eq!(value.as_object().unwrap().keys().map(String::as_str).collect::<Vec<_>>(), TRAINING_KEYS);
+    }
+
+    #[test]
+    fn unknown_settings_are_refused_with_the_nearest_names() {
+        let error = Settings::new().set("batchsize", 1.into()).unwrap_err().to_string();
+        assert!(error.contains("unknown setting `batchsize`") && error.contains("`batch_size`"), "{error}");
+        let layer = Map::from_iter([("zzzzzz".to_owned(), Value::Null)]);
+        let error = Settings::new().overlay(layer).unwrap_err().to_string();
+        assert!(error.contains("`zzzzzz`") && error.contains("checkpoint_every"), "{error}");
     }
 
     #[test]

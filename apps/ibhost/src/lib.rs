@@ -31,7 +31,9 @@ pub fn main() -> ExitCode {
             ExitCode::from(failure.code())
         }
         Err(_) => {
-            eprintln!("error: this is a bug in ibhost; the lines above say where\n  hint: the run's log.txt and summary.yml hold what was saved before it");
+            eprintln!(
+                "error: this is a bug in ibhost; the lines above say where\n  hint: the run's log.txt and summary.yml hold what was saved before it"
+            );
             ExitCode::from(exit::BUG)
         }
     }

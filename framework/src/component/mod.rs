@@ -195,7 +195,7 @@ impl Registry {
             let parameter = item.parameter(&key.value).ok_or_else(|| unknown_key(item, text, key))?;
             let value = convert(parameter, given).map_err(|misfit| {
                 let span = misfit.within.map_or(span.clone(), |within| span.start + within.start..span.start + within.end);
-                ComponentError::new(text, span, misfit.message, misfit.help.or_else(|| allowed(parameter)))
+                ComponentError::new(text, span, misfit.message, misfit.help.or_else(|| Some(allowed(parameter))))
             })?;
             values.insert(key.value.clone(), value);
         }
@@ -259,7 +259,7 @@ fn unknown_key(item: &Item, text: &str, key: &Spanned<String>) -> ComponentError
 }
 
 /// The hint for a value that does not fit: type, range and default of its parameter.
-fn allowed(parameter: &Parameter) -> Option<String> {
+fn allowed(parameter: &Parameter) -> String {
     let kind = match &parameter.kind {
         ParameterKind::Choice(choices) => format!("one of {}", alternatives(&choices.iter().map(|(word, _)| word).collect::<Vec<_>>())),
         kind => kind.label(),
@@ -267,7 +267,7 @@ fn allowed(parameter: &Parameter) -> Option<String> {
     let range = parameter.range_text().map(|range| format!(", {range}")).unwrap_or_default();
     let default = parameter.default_text();
     let default = if default.is_empty() { String::new() } else { format!("; default {default}") };
-    Some(format!("`{}` is {kind}{range}{default}", parameter.name))
+    format!("`{}` is {kind}{range}{default}", parameter.name)
 }
 
 #[cfg(test)]

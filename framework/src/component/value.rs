@@ -179,8 +179,11 @@ fn whole_number(parameter: &Parameter, subject: &str, given: Given<'_>) -> Optio
     })
 }
 
+/// A bound, how it is worded, and which orderings of value and bound satisfy it.
+type BoundRule<'a> = (&'a Option<Number>, &'static str, fn(Ordering) -> bool);
+
 fn in_bounds(parameter: &Parameter, subject: &str, number: &Number) -> Result<(), Misfit> {
-    let rules: [(&Option<Number>, &str, fn(Ordering) -> bool); 4] = [
+    let rules: [BoundRule<'_>; 4] = [
         (&parameter.minimum, "at least", Ordering::is_ge),
         (&parameter.exclusive_minimum, "greater than", Ordering::is_gt),
         (&parameter.maximum, "at most", Ordering::is_le),

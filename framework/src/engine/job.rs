@@ -122,8 +122,7 @@ impl Job {
         self.summary.epochs = state.step / self.session.batches_per_epoch().max(1);
         self.summary.elapsed_time_s = state.elapsed_s;
         let [train, test, test_average] = state.latest.clone();
-        self.summary.final_metrics =
-            FinalMetrics { train: train.unwrap_or_default(), test: test.unwrap_or_default(), test_average };
+        self.summary.final_metrics = FinalMetrics { train: train.unwrap_or_default(), test: test.unwrap_or_default(), test_average };
         self.summary.best = state.watch.best().map(|value| Best {
             metric: state.watch.metric.clone(),
             value,

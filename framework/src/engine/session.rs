@@ -100,8 +100,7 @@ impl Session {
         let parts = Parts { encoder: &*encoder, decoder: &*decoder, data: data.info(), context: &context };
         let model: BoxedObjective = Erased::new(objective.build(&parts)?);
         let plan = strategy.plan(&model.groups());
-        let average =
-            config.training.average.map(|decay| WeightAverage { decay, weights: parameters::average_buffers(&model) });
+        let average = config.training.average.map(|decay| WeightAverage { decay, weights: parameters::average_buffers(&model) });
         let quantities = objective.quantities();
         let watch = Watch::new(&config.training.watch, watched_direction(&config.training.watch, &quantities)?);
         let session = Self {

@@ -12,7 +12,7 @@ use super::session::{Session, State};
 use super::watch::Watch;
 use crate::optimiser::{Buffer, is_host};
 use crate::parameters;
-use crate::storage::{CheckpointContent, HostTensor, Label, Metrics, RunDir, StorageError};
+use crate::storage::{CheckpointContent, HostTensor, Label, Metrics, MetricsLog, RunDir, StorageError};
 
 /// Everything but tensors. Sums are kept as bits, because JSON has no NaN and must not round.
 #[derive(Debug, Serialize, Deserialize)]
@@ -74,6 +74,12 @@ fn weights(state: &State) -> BTreeMap<String, BTreeMap<String, HostTensor>> {
     tensors
 }
 
+/// Length and digest of the metrics log that a `last` checkpoint belongs to; `None` for other content.
+pub fn metrics_mark(content: &CheckpointContent) -> Option<(u64, String)> {
+    let bytes = content.state.get("metrics_bytes")?.as_u64()?;
+    Some((bytes, content.state.get("metrics_digest")?.as_str()?.to_owned()))
+}
+
 /// Puts the newest `last` checkpoint of `run` into `state`; returns the length of the metrics log it belongs to, or `None` when the run
 /// has no checkpoint yet.
 ///
@@ -86,6 +92,7 @@ pub fn restore_last(session: &Session, state: State, run: &RunDir) -> Result<(St
             let misfit = |reason: String| EngineError::Inconsistent { path: run.checkpoints_dir(), reason };
             let saved: SavedState =
                 serde_json::from_value(content.state.clone()).map_err(|e| misfit(format!("the checkpoint's state cannot be read: {e}")))?;
+            MetricsLog::check(&run.metrics_path(), saved.metrics_bytes, &saved.metrics_digest)?;
             let mut state = restore_weights(state, &content).map_err(misfit)?;
             if saved.optimiser_steps.len() != state.optimisers.len() {
                 return Err(misfit("it has another number of optimisers than the plan".to_owned()));
@@ -107,8 +114,8 @@ pub fn restore_weights_of(state: State, run: &RunDir, label: Label) -> Result<Op
     match run.checkpoints().load(label)? {
         None => Ok(None),
         Some((step, content)) => {
-            let mut state = restore_weights(state, &content)
-                .map_err(|reason| EngineError::Inconsistent { path: run.checkpoints_dir(), reason })?;
+            let mut state =
+                restore_weights(state, &content).map_err(|reason| EngineError::Inconsistent { path: run.checkpoints_dir(), reason })?;
             state.step = step;
             Ok(Some(state))
         }
@@ -158,10 +165,14 @@ fn restore_moments(state: &mut State, saved: Option<&BTreeMap<String, HostTensor
         let host = is_host(&parameter.device());
         let moment = |order: u32| {
             let key = format!("{slot}.{order}.{path}");
-            saved.get(&key).and_then(|value| Buffer::from_host(value, parameter, host)).ok_or_else(|| format!("`{key}` is missing or has another size"))
+            saved
+                .get(&key)
+                .and_then(|value| Buffer::from_host(value, parameter, host))
+                .ok_or_else(|| format!("`{key}` is missing or has another size"))
         };
         let buffers = [moment(1)?, moment(2)?];
-        let optimiser = state.optimisers.get_mut(slot).ok_or_else(|| format!("`{name}` belongs to optimiser {slot}, which the plan lacks"))?;
+        let optimiser =
+            state.optimisers.get_mut(slot).ok_or_else(|| format!("`{name}` belongs to optimiser {slot}, which the plan lacks"))?;
         optimiser.moments.insert(path.to_owned(), buffers);
     }
     Ok(())

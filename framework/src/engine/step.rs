@@ -47,13 +47,8 @@ pub fn training_step(
             let loss = model.loss(&phase.name, batch, &mut draws);
             let gradients = rules.iter().any(Option::is_some).then(|| loss.total.backward());
             drop(loss.total);
-            let mut update = ParameterUpdate::new(
-                gradients,
-                &session.plan.optimisers,
-                state.optimisers,
-                rules,
-                state.average.as_deref_mut(),
-            );
+            let mut update =
+                ParameterUpdate::new(gradients, &session.plan.optimisers, state.optimisers, rules, state.average.as_deref_mut());
             model = model.map(&mut update);
             if let Some(path) = update.non_finite() {
                 return Err(non_finite(step, epoch, &phase.name, format!("the gradient of `{path}`"), loss.measures));

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-
 use burn::module::{ModuleMapper, Param};
 use burn::tensor::{DType, Device, Gradients, Tensor};
 

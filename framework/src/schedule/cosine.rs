@@ -33,7 +33,8 @@ mod tests {
 
     #[test]
     fn falls_from_the_base_through_the_middle_to_the_end() {
-        let at = |step| Cosine { last: 0.2 }.rate(&ScheduleContext { base: 1.0, step, steps_per_epoch: 1, total_steps: 100, step_factor: 1 });
+        let at =
+            |step| Cosine { last: 0.2 }.rate(&ScheduleContext { base: 1.0, step, steps_per_epoch: 1, total_steps: 100, step_factor: 1 });
         assert!((at(0) - 1.0).abs() < 1e-12 && (at(50) - 0.6).abs() < 1e-12 && (at(100) - 0.2).abs() < 1e-12);
     }
 }

@@ -37,7 +37,8 @@ mod tests {
 
     #[test]
     fn starts_at_the_base_and_ends_at_the_last_rate() {
-        let at = |step| Geometric::default().rate(&ScheduleContext { base: 1e-3, step, steps_per_epoch: 10, total_steps: 101, step_factor: 1 });
+        let at =
+            |step| Geometric::default().rate(&ScheduleContext { base: 1e-3, step, steps_per_epoch: 10, total_steps: 101, step_factor: 1 });
         assert!((at(0) - 1e-3).abs() < 1e-15 && (at(100) - 3e-5).abs() < 1e-15);
         assert!((at(50) - (1e-3f64 * 3e-5).sqrt()).abs() < 1e-15);
     }

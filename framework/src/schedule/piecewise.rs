@@ -94,7 +94,9 @@ mod tests {
 
     #[test]
     fn step_drops_by_its_factor() {
-        let at = |step| Step { every: 2, factor: 0.5 }.rate(&ScheduleContext { base: 1.0, step, steps_per_epoch: 5, total_steps: 0, step_factor: 1 });
+        let at = |step| {
+            Step { every: 2, factor: 0.5 }.rate(&ScheduleContext { base: 1.0, step, steps_per_epoch: 5, total_steps: 0, step_factor: 1 })
+        };
         assert!((at(9) - 1.0).abs() < 1e-12 && (at(10) - 0.5).abs() < 1e-12 && (at(20) - 0.25).abs() < 1e-12);
     }
 }

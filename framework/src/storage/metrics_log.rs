@@ -120,6 +120,25 @@ impl MetricsLog {
         Ok(self.position)
     }
 
+    /// Checks that the first `bytes` bytes of the log are those whose [`Self::digest`] a checkpoint stored.
+    ///
+    /// # Errors
+    /// [`StorageError::Damaged`] when the log is shorter or says something else there.
+    pub fn check(path: &Path, bytes: u64, digest: &str) -> Result<(), StorageError> {
+        let hasher = match File::open(path) {
+            Ok(file) => hash_prefix(&file, path, bytes)?,
+            Err(error) if error.kind() == ErrorKind::NotFound && bytes == 0 => blake3::Hasher::new(),
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                return Err(StorageError::damaged(path, format!("it is missing, the checkpoint expects {bytes} bytes of it")));
+            }
+            Err(error) => return Err(StorageError::io("read", path, error)),
+        };
+        if hasher.finalize().to_hex().as_str() == digest {
+            return Ok(());
+        }
+        Err(StorageError::damaged(path, format!("its first {bytes} bytes are not what the checkpoint was taken with")))
+    }
+
     /// All complete rows of a log; a last line that was cut off by a crash is left out.
     ///
     /// # Errors
@@ -204,6 +223,7 @@ mod tests {
             log.append(&row(step)).unwrap();
         }
         let digest = log.digest();
+        MetricsLog::check(&whole, log.position(), &digest).unwrap();
 
         let mut log = MetricsLog::open(&broken, None).unwrap();
         log.append(&row(0)).unwrap();
@@ -219,6 +239,10 @@ mod tests {
         log.append(&row(3)).unwrap();
         assert_eq!(log.digest(), digest);
         assert_eq!(fs::read(&whole).unwrap(), fs::read(&broken).unwrap());
+        let text = fs::read_to_string(&whole).unwrap().replacen("\"step\":1", "\"step\":5", 1);
+        fs::write(&whole, &text).unwrap();
+        let error = MetricsLog::check(&whole, text.len() as u64, &digest).unwrap_err().to_string();
+        assert!(error.contains("whole") && error.contains("are not what the checkpoint"), "{error}");
     }
 
     #[test]

@@ -17,7 +17,9 @@ use crate::npy::Array;
 /// Refuses runs on other data.
 pub(crate) fn need_data_set(context: &AnalysisContext<'_>, analysis: &str, name: &str, shape: [usize; 3]) -> Result<(), AnalysisError> {
     let info = context.data.info();
-    if info.name.starts_with(name) && info.shape == shape {
+    // Folds and subsets carry a suffix, `cifar10-cv5-0`.
+    let same = info.name.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'));
+    if same && info.shape == shape {
         return Ok(());
     }
     Err(AnalysisError::Request(format!(

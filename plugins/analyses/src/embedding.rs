@@ -101,7 +101,7 @@ impl AnalysisConfig for Embedding {
             Metric::W2 => ("-w2", "squared 2-Wasserstein distance"),
         };
         let classes = &context.data.info().classes;
-        let limit = map.iter().flatten().fold(LIMIT, |limit, x| limit.max(x.abs().ceil()));
+        let limit = map.iter().flatten().fold(LIMIT, |limit, x| limit.max((1.03 * x.abs()).ceil()));
         let mut figure = Figure::new(format!("{}: {metric}", context.label), "UMAP 1", "UMAP 2").within(limit);
         let shade = |class: usize| spectral(class as f64 / (classes.len().max(2) - 1) as f64);
         for (point, &label) in map.iter().zip(&labels) {
@@ -133,7 +133,9 @@ impl AnalysisConfig for Embedding {
 fn centre(map: &mut [[f64; 2]]) {
     let n = map.len().max(1) as f64;
     let middle = [0, 1].map(|c| map.iter().map(|p| p[c]).sum::<f64>() / n);
-    map.iter_mut().for_each(|p| *p = [p[0] - middle[0], p[1] - middle[1]]);
+    for p in map.iter_mut() {
+        *p = [p[0] - middle[0], p[1] - middle[1]];
+    }
 }
 
 fn projector_files(context: &AnalysisContext<'_>, codes: &Codes, labels: &[u8]) -> Result<Vec<std::path::PathBuf>, AnalysisError> {
@@ -146,7 +148,10 @@ fn projector_files(context: &AnalysisContext<'_>, codes: &Codes, labels: &[u8]) 
         }
         vectors.push('\n');
     }
-    let meta: String = labels.iter().map(|label| format!("{label}\n")).collect();
+    let mut meta = String::new();
+    for label in labels {
+        let _ = writeln!(meta, "{label}");
+    }
     let config = "embeddings {\n  tensor_name: \"posterior means\"\n  tensor_path: \"embedding-vec.tsv\"\n  metadata_path: \"embedding-meta.tsv\"\n}\n";
     [("embedding-vec.tsv", vectors.as_str()), ("embedding-meta.tsv", &meta), ("projector_config.pbtxt", config)]
         .into_iter()

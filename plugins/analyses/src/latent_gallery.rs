@@ -199,7 +199,7 @@ fn density_figure(images: &Images<'_>, index: usize, i: usize, codes: &Codes) ->
         // Relative to the peak; a point has no density.
         if det > 0.0 { (-(c[1][1] * d[0] * d[0] - 2.0 * c[0][1] * d[0] * d[1] + c[0][0] * d[1] * d[1]) / (2.0 * det)).exp() } else { 0.0 }
     };
-    let cells = (0..GRID * GRID).map(height).map(|h| (blues(h), if h > 1e-3 { 1.0 } else { 0.0 })).collect();
+    let cells = (0..GRID * GRID).map(height).map(|h| (blues(h), if h > 1e-3 { (20.0 * h).min(1.0) } else { 0.0 })).collect();
     figure.layers.push(Layer::Cells { cells, columns: GRID, extent: [-limit, limit, -limit, limit] });
     figure.layers.push(images.layer(index, mean, [0.25 * limit, 0.25 * limit], [180, 30, 30], 0.8));
     figure

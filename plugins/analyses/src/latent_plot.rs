@@ -50,6 +50,7 @@ pub(crate) fn small_set<'a>(context: &AnalysisContext<'a>) -> (&'a Samples, Vec<
 
 /// `Epoch=12 <label>`, or the label alone when the run has no metrics yet.
 pub(crate) fn title(context: &AnalysisContext<'_>) -> String {
+    // A title is not worth failing for: `curves` is where a damaged log is reported.
     let rows = MetricsLog::read(&context.run_dir.join("metrics.jsonl")).unwrap_or_default();
     match rows.last() {
         Some(row) => format!("Epoch={} {}", row.epoch, context.label),

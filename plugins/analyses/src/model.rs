@@ -65,7 +65,7 @@ pub(crate) struct Codes {
 impl Codes {
     /// Number of samples.
     pub(crate) fn len(&self) -> usize {
-        if self.latent == 0 { 0 } else { self.means.len() / self.latent }
+        self.means.len().checked_div(self.latent).unwrap_or(0)
     }
 
     /// Mean of sample `i`.
@@ -139,8 +139,8 @@ mod tests {
             assert_eq!((codes.len(), codes.covariances.len()), (230, 230));
             codes.need_plane("t").unwrap();
             for (i, c) in codes.covariances.iter().enumerate() {
-                for k in 0..2 {
-                    assert!((c[k][k].sqrt() - codes.deviations[2 * i + k]).abs() < 1e-5);
+                for (k, row) in c.iter().enumerate() {
+                    assert!((row[k].sqrt() - codes.deviations[2 * i + k]).abs() < 1e-5);
                 }
             }
             let off = codes.covariances[7][0][1].abs();

@@ -21,7 +21,7 @@ pub struct Neighbours {
 /// The `count` nearest rows of each row of `rows` (`dim` values each) by squared Euclidean distance; every row is its own first
 /// neighbour, ties go to the smaller number. At most as many neighbours as rows are returned.
 pub fn nearest(rows: &[f32], dim: usize, count: usize) -> Neighbours {
-    let n = if dim == 0 { 0 } else { rows.len() / dim };
+    let n = rows.len().checked_div(dim).unwrap_or(0);
     let count = count.min(n);
     let blocks: Vec<Vec<(f32, u32)>> = rows
         .par_chunks(BLOCK * dim.max(1))

@@ -186,7 +186,9 @@ pub fn principal_start(rows: &[f32], dim: usize, noise: Noise) -> Vec<[f64; 2]> 
     for c in 0..2 {
         let (low, high) = points.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), p| (low.min(p[c]), high.max(p[c])));
         let range = if high > low { high - low } else { 1.0 };
-        points.iter_mut().for_each(|p| p[c] = 10.0 * ((p[c] - low) / range + 1e-4 * stream.normal()));
+        for p in &mut points {
+            p[c] = 10.0 * ((p[c] - low) / range + 1e-4 * stream.normal());
+        }
     }
     points
 }
@@ -194,7 +196,9 @@ pub fn principal_start(rows: &[f32], dim: usize, noise: Noise) -> Vec<[f64; 2]> 
 fn normalise(vector: &mut [f64]) {
     let length = vector.iter().map(|x| x * x).sum::<f64>().sqrt();
     if length > 0.0 {
-        vector.iter_mut().for_each(|x| *x /= length);
+        for x in vector.iter_mut() {
+            *x /= length;
+        }
     }
 }
 

@@ -105,7 +105,7 @@ mod tests {
         let (train, test) = (data.split(Split::Train), data.split(Split::Test));
         assert_eq!((train.len(), test.len(), train.shape()), (1437, 360, [1, 8, 8]));
         assert_eq!(train.value_range(), (-1.0, 1.0));
-        let count = |samples: &Samples, class| samples.labels().iter().filter(|&&label| label == class).count();
+        let count = |samples: &Samples, class| samples.labels().into_iter().filter(|&label| label == class).count();
         for class in 0..10 {
             let (a, b) = (count(train, class), count(test, class));
             assert!((a + b).abs_diff(5 * b) <= 5, "class {class}: {a} and {b}");

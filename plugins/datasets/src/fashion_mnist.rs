@@ -65,7 +65,7 @@ mod tests {
         assert_eq!(data.split(Split::Test).value_range(), (0.0, 1.0));
         let labels = data.split(Split::Test).labels();
         for class in 0..10 {
-            assert_eq!(labels.iter().filter(|&&label| label == class).count(), 1000);
+            assert_eq!((0..labels.len()).filter(|&i| labels[i] == class).count(), 1000);
         }
         assert_eq!(data.info().classes[9], "Ankle boot");
     }

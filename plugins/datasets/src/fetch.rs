@@ -143,9 +143,9 @@ pub fn fetch(files: &[DataFile], root: &Path, options: FetchOptions<'_>) -> Resu
             vec![file]
         };
         if file.archive_member.is_some() {
-            fetcher.archive(&group)?
+            fetcher.archive(&group)?;
         } else {
-            fetcher.file(file)?
+            fetcher.file(file)?;
         }
         wanted.retain(|file| !group.iter().any(|done| std::ptr::eq(*done, *file)));
         report.fetched.extend(group.iter().map(|file| file.path.clone()));
@@ -162,7 +162,7 @@ struct Fetcher<'a> {
 impl Fetcher<'_> {
     fn file(&self, file: &DataFile) -> Result<(), FetchError> {
         let target = self.root.join(&file.path);
-        self.from_mirrors(&file.path, &file.mirrors, file.bytes, |part| {
+        self.try_mirrors(&file.path, &file.mirrors, file.bytes, |part| {
             part.sync_all().map_err(Broken::Disk)?;
             check(part, file.md5.as_deref())
         })?;
@@ -180,7 +180,7 @@ impl Fetcher<'_> {
             wanted.push(Wanted { member, target, bytes: file.bytes, md5: file.md5.clone() });
         }
         let path = archive_path(first);
-        self.from_mirrors(&path, &first.mirrors, None, |part| {
+        self.try_mirrors(&path, &first.mirrors, None, |part| {
             io::Seek::rewind(part).map_err(Broken::Disk)?;
             extract(part, &mut wanted)
         })?;
@@ -188,7 +188,7 @@ impl Fetcher<'_> {
     }
 
     /// Completes the partial file of `path` from the first mirror whose bytes `accept` takes.
-    fn from_mirrors(
+    fn try_mirrors(
         &self,
         path: &str,
         mirrors: &[String],

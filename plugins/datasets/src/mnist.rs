@@ -72,7 +72,7 @@ mod tests {
         let mut values = Vec::new();
         train.gather(&(0..train.len()).collect::<Vec<_>>(), &mut values);
         let mean = values.iter().map(|&x| f64::from(x)).sum::<f64>() / values.len() as f64;
-        assert!(((mean + 1.0) / 2.0 - 0.1307).abs() < 1e-4, "mean {mean}");
+        assert!((0.5 * mean + 0.5 - 0.1307).abs() < 1e-4, "mean {mean}");
         assert!(verify(&MNIST.files(), &root.0).iter().all(|(_, verdict)| *verdict == Verdict::Ok));
     }
 

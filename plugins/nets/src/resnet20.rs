@@ -141,25 +141,43 @@ mod tests {
         }
     }
 
+    struct Check<'a>(&'a burn::tensor::Gradients, usize);
+    impl burn::module::ModuleVisitor for Check<'_> {
+        fn visit_float<const D: usize>(&mut self, param: &burn::module::Param<Tensor<D>>) {
+            if param.val().is_require_grad() {
+                let gradient = param.val().grad(self.0).expect("every parameter takes part");
+                assert!(gradient.into_data().iter::<f32>().all(f32::is_finite));
+                self.1 += 1;
+            }
+        }
+    }
+
     #[test]
     fn every_parameter_gets_a_gradient() {
         let device = Device::flex().autodiff();
         let encoder = built(&Resnet20Config::default(), [1, 8, 8], device.clone());
         let ramp = Tensor::<1, burn::tensor::Int>::arange(0..4 * 64, &device).float().mul_scalar(0.1).sin().reshape([4, 1, 8, 8]);
         let gradients = encoder.encode(ramp).rate().sum().backward();
-        struct Check<'a>(&'a burn::tensor::Gradients, usize);
-        impl burn::module::ModuleVisitor for Check<'_> {
-            fn visit_float<const D: usize>(&mut self, param: &burn::module::Param<Tensor<D>>) {
-                if param.val().is_require_grad() {
-                    let gradient = param.val().grad(self.0).expect("every parameter takes part");
-                    assert!(gradient.into_data().iter::<f32>().all(f32::is_finite));
-                    self.1 += 1;
-                }
-            }
-        }
         let mut check = Check(&gradients, 0);
         encoder.visit(&mut check);
         assert_eq!(check.1, 19 + 2 * 19 + 2);
+    }
+
+    #[test]
+    fn evaluation_copies_give_input_gradients_that_treat_each_image_on_its_own() {
+        let device = Device::flex().autodiff();
+        let encoder = built(&Resnet20Config::default(), [1, 8, 8], device.clone());
+        let inputs = Tensor::<1, burn::tensor::Int>::arange(0..2 * 64, &device).float().mul_scalar(0.3).cos().reshape([2, 1, 8, 8]);
+        let evaluation = encoder.valid();
+        let gradient = |images: Tensor<4>| {
+            let images = images.detach().require_grad();
+            let gradients = evaluation.encode(images.clone()).rate().sum().backward();
+            images.grad(&gradients).unwrap().into_data().try_to_vec::<f32>().unwrap()
+        };
+        let both = gradient(inputs.clone());
+        let first = gradient(inputs.narrow(0, 0, 1));
+        assert!(first.iter().any(|g| *g != 0.0));
+        assert!(first.iter().zip(&both).all(|(a, b)| (a - b).abs() < 1e-4 * (1.0 + a.abs())), "batch statistics would mix the images");
     }
 
     #[test]

@@ -110,10 +110,10 @@ impl ObjectiveConfig for VdbConfig {
         let mut all = quantities(self.eval_samples, &class);
         for quantity in &mut all {
             if deficiency && quantity.name.starts_with("izy") {
-                quantity.meaning = "J(Y;Z): ln(classes) minus the class term, uniform class prior; may exceed I(X;Z)".to_owned();
+                "J(Y;Z): ln(classes) minus the class term, uniform class prior; may exceed I(X;Z)".clone_into(&mut quantity.meaning);
             }
             if quantity.name == "accuracy" && self.train_accuracy == TrainAccuracy::Batch {
-                quantity.meaning += &format!("; on training batches by the softmax averaged over the {} codes of the loss", self.m);
+                quantity.meaning.push_str("; on training batches by the softmax averaged over the loss's own codes");
             }
         }
         all
@@ -144,17 +144,12 @@ struct Terms {
 
 impl VdbObjective {
     fn terms(&self, posterior: &Posterior, labels: &Tensor<1, Int>, draws: &mut Draws) -> Terms {
-        let logits = self.model.sampled_logits(posterior, self.samples(posterior, self.config.m), "posterior", draws).0;
+        let logits = self.model.sampled_logits(posterior, codes(posterior, self.config.m), "posterior", draws).0;
         let class = match self.config.class_loss {
             ClassLoss::Vdb => averaged_likelihood_loss(logits.clone(), labels),
             ClassLoss::Vib => averaged_log_likelihood_loss(logits.clone(), labels),
         };
         Terms { class, rate: posterior.is_stochastic().then(|| posterior.rate().mean()), logits }
-    }
-
-    /// A deterministic code gives the same logits every time.
-    fn samples(&self, posterior: &Posterior, wanted: usize) -> usize {
-        if posterior.is_stochastic() { wanted } else { 1 }
     }
 
     fn total(&self, terms: &Terms) -> Tensor<1> {
@@ -183,6 +178,11 @@ impl VdbObjective {
     fn averaged_accuracy_name(&self) -> String {
         format!("accuracy_l{}", self.config.eval_samples)
     }
+}
+
+/// A deterministic code gives the same logits every time.
+fn codes(posterior: &Posterior, wanted: usize) -> usize {
+    if posterior.is_stochastic() { wanted } else { 1 }
 }
 
 impl Objective for VdbObjective {
@@ -219,7 +219,7 @@ impl Objective for VdbObjective {
         let terms = self.terms(&posterior, &batch.labels, draws);
         let mut measures = self.measures(&terms, &self.total(&terms));
         let mut share = |samples, purpose: &str| {
-            let logits = self.model.sampled_logits(&posterior, self.samples(&posterior, samples), purpose, draws).0;
+            let logits = self.model.sampled_logits(&posterior, codes(&posterior, samples), purpose, draws).0;
             accuracy(log_mean_softmax(logits), &batch.labels)
         };
         measures.push(Measure::new("accuracy", share(1, "accuracy")));

@@ -42,20 +42,21 @@ impl Vib {
         };
         nats.div_scalar(self.config.unit.in_nats())
     }
+}
 
-    fn measures(&self, terms: &Terms, total: &Tensor<1>, labels: &Tensor<1, Int>) -> Vec<Measure> {
-        let classes = terms.logits.dims()[2] as f64;
-        let information = terms.class.clone().detach().mean().neg().add_scalar(classes.ln());
-        let mut measures = vec![Measure::new("loss", total.clone()), Measure::new("accuracy", terms.accuracy(labels))];
-        if let Some(rate) = &terms.rate {
-            let rate = rate.clone().detach().mean();
-            measures.push(Measure::new("izx_bits", rate.clone().div_scalar(NATS_PER_BIT)));
-            measures.push(Measure::new("izx_nats", rate));
-        }
-        measures.push(Measure::new("izy_bits", information.clone().div_scalar(NATS_PER_BIT)));
-        measures.push(Measure::new("izy_nats", information));
-        measures
+/// Batch means of what every forward pass shows.
+fn measures(terms: &Terms, total: &Tensor<1>, labels: &Tensor<1, Int>) -> Vec<Measure> {
+    let classes = terms.logits.dims()[2] as f64;
+    let information = terms.class.clone().detach().mean().neg().add_scalar(classes.ln());
+    let mut measures = vec![Measure::new("loss", total.clone()), Measure::new("accuracy", terms.accuracy(labels))];
+    if let Some(rate) = &terms.rate {
+        let rate = rate.clone().detach().mean();
+        measures.push(Measure::new("izx_bits", rate.clone().div_scalar(NATS_PER_BIT)));
+        measures.push(Measure::new("izx_nats", rate));
     }
+    measures.push(Measure::new("izy_bits", information.clone().div_scalar(NATS_PER_BIT)));
+    measures.push(Measure::new("izy_nats", information));
+    measures
 }
 
 impl Objective for Vib {
@@ -66,14 +67,14 @@ impl Objective for Vib {
     fn loss(&self, _phase: &str, batch: &Batch, draws: &mut Draws) -> Loss {
         let terms = self.terms(&self.model.encoder.encode(batch.inputs.clone()), &batch.labels, draws);
         let total = self.total(&terms);
-        let measures = self.measures(&terms, &total, &batch.labels);
+        let measures = measures(&terms, &total, &batch.labels);
         Loss { total, measures }
     }
 
     fn evaluate(&self, batch: &Batch, draws: &mut Draws) -> Vec<Measure> {
         let posterior = self.model.encoder.encode(batch.inputs.clone());
         let terms = self.terms(&posterior, &batch.labels, draws);
-        let mut measures = self.measures(&terms, &self.total(&terms), &batch.labels);
+        let mut measures = measures(&terms, &self.total(&terms), &batch.labels);
         let ensemble = Ensemble::new(&self.model, &posterior, self.config.eval_samples, draws);
         let index = batch.labels.clone().reshape([-1, 1]);
         let class = ensemble.log_probabilities.clone().gather(1, index).mean().neg().div_scalar(self.config.unit.in_nats());

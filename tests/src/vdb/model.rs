@@ -183,3 +183,29 @@ fn intermediate(case: &Value, cov: &str, model: &BoxedObjective, batch: &Batch, 
     let want = crate::golden::values(log_mean_softmax(logits).exp());
     close("mean softmax", &crate::golden::values(found.exp()), &want, tolerance.0, tolerance.1)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn rows_of_the_first_layer_follow_their_pixels() {
+        // One unit per row number, so a row says which recorded position it came from.
+        let [channels, height, width] = [2, 2, 3];
+        let rows: Vec<usize> = (0..12).collect();
+        let weights = json!({ "enc/dense1/w": { "shape": [12, 1], "data": rows }, "dec/b": { "shape": [2], "data": [5, 6] } });
+        let found = by_path(&weights, [channels, height, width]).unwrap();
+        let mut expected = Vec::new();
+        for c in 0..channels {
+            for h in 0..height {
+                for w in 0..width {
+                    expected.push(((h * width + w) * channels + c) as f64);
+                }
+            }
+        }
+        assert_eq!(found["model.encoder.dense1.weight"], (vec![12, 1], expected));
+        assert_eq!(found["model.decoder.dense.bias"].1, [5.0, 6.0]);
+        assert!(by_path(&json!({ "enc/dense9/w": { "shape": [1], "data": [1] } }), [1, 1, 1]).unwrap_err().contains("enc/dense9"));
+    }
+}

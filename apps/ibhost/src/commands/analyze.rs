@@ -10,6 +10,7 @@ use ibhost_framework::registry::{Kind, Registry};
 use ibhost_framework::storage::{Label, write_atomic};
 use serde_json::json;
 
+use super::check_run_folder;
 use crate::cli::{AnalyzeArgs, Format};
 use crate::exit::Failure;
 use crate::paths::{data_root, show};
@@ -18,6 +19,13 @@ use crate::table;
 pub fn analyze(arguments: &AnalyzeArgs) -> Result<u8, Failure> {
     let root = data_root(&arguments.data)?;
     let label: Label = arguments.checkpoint.parse().map_err(|e: String| Failure::usage(format!("--checkpoint: {e}")))?;
+    // Everything asked for is checked before anything is computed.
+    for text in &arguments.analysis {
+        resolve::<dyn AnalysisConfig>(Kind::Analysis, text).map_err(|error| Failure::component("--analysis", &error))?;
+    }
+    for run in &arguments.runs {
+        check_run_folder(run)?;
+    }
     let mut results = Vec::new();
     for run in &arguments.runs {
         for text in &arguments.analysis {
@@ -61,12 +69,7 @@ pub fn one(run: &Path, root: &DataRoot, text: &str, label: Label, averaged: bool
         root,
         device: &session.device,
         run_dir: folder.path(),
-        label: &format!(
-            "Epoch={} Strategy={} {}",
-            state.step / session.batches_per_epoch().max(1),
-            config.strategy,
-            config.objective
-        ),
+        label: &format!("Strategy={} {}", config.strategy, config.objective),
         seed: seed.unwrap_or(config.training.seed),
     };
     let mut report = analysis.run(&context).map_err(failure)?;

@@ -5,6 +5,8 @@ use ibhost_framework::objective::ObjectiveConfig;
 use ibhost_framework::preset;
 use ibhost_framework::registry::{Item, Kind, Registry};
 
+use serde_json::json;
+
 use super::list::{fitting, item_json};
 use crate::cli::{DescribeArgs, Format};
 use crate::exit::Failure;
@@ -17,18 +19,25 @@ pub fn describe(arguments: &DescribeArgs) -> Result<u8, Failure> {
     if items.is_empty() && preset.is_none() {
         let names: Vec<&str> = registry.all().iter().flat_map(Item::names).chain(preset::all().iter().map(|p| p.name)).collect();
         let near = nearest(&arguments.name, names);
-        let hint = if near.is_empty() { "`ibhost list` shows all names".to_owned() } else { format!("did you mean {}?", near.join(" or ")) };
+        let hint =
+            if near.is_empty() { "`ibhost list` shows all names".to_owned() } else { format!("did you mean {}?", near.join(" or ")) };
         let name: String = arguments.name.chars().take(64).collect();
         return Err(Failure::usage(format!("there is no component or preset `{name}`\n  hint: {hint}")));
     }
     if arguments.format == Format::Json {
-        let values: Vec<_> = items.iter().map(|item| item_json(registry, item)).collect();
+        let mut values: Vec<_> = items.iter().map(|item| item_json(registry, item)).collect();
+        if let Some(preset) = preset {
+            let example = preset_example(preset.name);
+            values
+                .push(json!({ "kind": "preset", "name": preset.name, "summary": preset.summary, "yaml": preset.yaml, "example": example }));
+        }
         table::print_json(&values.into())?;
         return Ok(0);
     }
     let mut parts: Vec<String> = items.iter().map(|item| text(registry, item, arguments.format)).collect();
     if let Some(preset) = preset {
-        parts.push(format!("preset {}\n\n{}\n\n{}", preset.name, preset.summary, preset.yaml.trim_end()));
+        let example = preset_example(preset.name);
+        parts.push(format!("preset {}\n\n{}\n\n{}\n\nexample: {example}", preset.name, preset.summary, preset.yaml.trim_end()));
     }
     table::print(&parts.join("\n\n"))?;
     Ok(0)
@@ -58,8 +67,7 @@ fn text(registry: &Registry, item: &Item, format: Format) -> String {
     if item.kind == Kind::Objective
         && let Ok(config) = ibhost_framework::component::resolve::<dyn ObjectiveConfig>(Kind::Objective, item.name)
     {
-        let rows: Vec<Vec<String>> =
-            config.1.quantities().into_iter().map(|q| vec![q.name, q.unit.to_owned(), q.tag, q.meaning]).collect();
+        let rows: Vec<Vec<String>> = config.1.quantities().into_iter().map(|q| vec![q.name, q.unit.to_owned(), q.tag, q.meaning]).collect();
         out.push_str(&format!("\n\n{}", draw(&["quantity", "unit", "tag", "meaning"], &rows)));
     }
     let fits = fitting(registry, item);
@@ -72,6 +80,10 @@ fn text(registry: &Registry, item: &Item, format: Format) -> String {
     }
     out.push_str(&format!("\n\nexample: {}", example(item)));
     out
+}
+
+fn preset_example(name: &str) -> String {
+    format!("ibhost run --preset {name}")
 }
 
 /// A command line with the component's example in its place.

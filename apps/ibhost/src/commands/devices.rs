@@ -10,10 +10,8 @@ use crate::table;
 pub fn devices(arguments: &FormatArgs) -> Result<u8, Failure> {
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);
     if arguments.format == Format::Json {
-        let value: Vec<_> = FAMILIES
-            .iter()
-            .map(|f| json!({ "name": f.name, "built": f.built, "feature": f.feature, "summary": f.summary }))
-            .collect();
+        let value: Vec<_> =
+            FAMILIES.iter().map(|f| json!({ "name": f.name, "built": f.built, "feature": f.feature, "summary": f.summary })).collect();
         return table::print_json(&json!({ "devices": value, "cpus": cpus })).map(|()| 0);
     }
     let rows: Vec<Vec<String>> = FAMILIES

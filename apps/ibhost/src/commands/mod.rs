@@ -11,9 +11,14 @@ mod resume;
 mod run;
 mod verify;
 
+use std::path::Path;
+
+use ibhost_framework::storage::{RunDir, StorageError};
+
 use crate::cli::{Cli, Command};
 use crate::exit::Failure;
 use crate::logging;
+use crate::paths::show;
 
 /// Runs the command and returns the exit code.
 pub fn dispatch(cli: Cli) -> Result<u8, Failure> {
@@ -39,5 +44,20 @@ pub fn dispatch(cli: Cli) -> Result<u8, Failure> {
         Command::NewPlugin(arguments) => new_plugin::new_plugin(&arguments),
         Command::Completions(arguments) => generate::completions(&arguments),
         Command::Man => generate::man(),
+    }
+}
+
+/// Refuses a path that is not the folder of a run, which is a mistake in the request and not in the run.
+fn check_run_folder(path: &Path) -> Result<(), Failure> {
+    match RunDir::open_read_only(path) {
+        Ok(_) => Ok(()),
+        Err(error @ StorageError::Foreign { .. }) => {
+            Err(Failure::usage(format!("{error}\n  hint: name the folder that `ibhost run` printed, e.g. runs/<encoder>-<objective>-...")))
+        }
+        Err(StorageError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => Err(Failure::usage(format!(
+            "there is no run `{}`\n  hint: check the spelling; `ibhost run` prints the folder of a run",
+            show(path)
+        ))),
+        Err(error) => Err(error.into()),
     }
 }

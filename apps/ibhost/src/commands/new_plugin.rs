@@ -16,6 +16,9 @@ const FILES: [(&str, &str); 4] = [
     ("README.md", include_str!("../../templates/README.md.template")),
 ];
 
+/// Names that would make the crate collide with one it depends on, or its config with the trait it implements.
+const RESERVED: [&str; 6] = ["analyses", "datasets", "framework", "nets", "objective", "tests"];
+
 pub fn new_plugin(arguments: &NewPluginArgs) -> Result<u8, Failure> {
     let name = &arguments.name;
     check_name(name)?;
@@ -58,6 +61,9 @@ fn check_name(name: &str) -> Result<(), Failure> {
             "`{}` cannot name a plugin: use up to 40 lower-case letters, digits and `_`, a letter first",
             name.chars().take(60).collect::<String>()
         )));
+    }
+    if RESERVED.contains(&name) {
+        return Err(Failure::usage(format!("`{name}` is the name of a part of ibhost; choose another name for the plugin")));
     }
     let registry = Registry::global().map_err(Failure::failed)?;
     if let Some(item) = registry.get(Kind::Objective, name) {

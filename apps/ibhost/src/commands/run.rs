@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use ibhost_framework::engine::{Job, Outcome};
 use ibhost_framework::preset;
-use ibhost_framework::run::{RunConfig, Settings};
+use ibhost_framework::run::{ConfigError, RunConfig, Settings};
 use ibhost_framework::storage::run_dir::{read_yaml, yaml_from_str};
 use ibhost_framework::storage::{Label, Summary};
 use serde_json::{Map, Value, json};
@@ -35,12 +35,15 @@ fn configure(arguments: &RunArgs) -> Result<RunConfig, Failure> {
     let mut settings = Settings::new();
     if let Some(name) = &arguments.preset {
         let preset = preset::find(name).map_err(Failure::usage)?;
-        let layer: Map<String, Value> = yaml_from_str(preset.yaml)
-            .map_err(|reason| Failure::failed(format!("preset `{name}` is not valid: {reason}")))?;
+        let layer: Map<String, Value> =
+            yaml_from_str(preset.yaml).map_err(|reason| Failure::failed(format!("preset `{name}` is not valid: {reason}")))?;
         settings.overlay(layer)?;
     }
     if let Some(path) = &arguments.config {
-        settings.overlay(read_yaml(path).map_err(Failure::usage)?)?;
+        settings.overlay(read_yaml(path).map_err(Failure::usage)?).map_err(|error| match error {
+            ConfigError::Setting(message) => Failure::usage(format!("`{}`: {message}", show(path))),
+            ConfigError::Component { key, source } => Failure::component(&format!("{key} in {}", show(path)), &source),
+        })?;
     }
     let components = [
         ("objective", &arguments.objective),
@@ -105,13 +108,7 @@ fn scalar(text: &str) -> Value {
 }
 
 /// Trains `job` to its end, runs the plots that cost nothing, prints the result.
-pub fn drive(
-    job: &mut Job,
-    root: &ibhost_framework::dataset::DataRoot,
-    format: Format,
-    quiet: bool,
-    log: &RunLog,
-) -> Result<u8, Failure> {
+pub fn drive(job: &mut Job, root: &ibhost_framework::dataset::DataRoot, format: Format, quiet: bool, log: &RunLog) -> Result<u8, Failure> {
     let file = std::fs::OpenOptions::new().create(true).append(true).open(job.run.log_path());
     log.open(file.map_err(|e| Failure::failed(format!("cannot write `{}`: {e}", show(&job.run.log_path()))))?);
     if let Some(note) = &job.session.data.info().note {
@@ -133,6 +130,10 @@ pub fn drive(
         finish(job, root);
     }
     report(job, &summary, format)?;
+    if outcome == Outcome::EarlyStopped && !quiet {
+        let best = summary.best.as_ref().map_or(String::new(), |b| format!("; best {} {:.4} after epoch {}", b.metric, b.value, b.epoch));
+        eprintln!("stopped early after epoch {}: the watched metric stopped improving{best}", summary.epochs);
+    }
     if outcome == Outcome::Interrupted {
         eprintln!("interrupted after step {}; continue with\n  ibhost resume {}", summary.steps, show(job.run.path()));
         return Ok(INTERRUPTED);

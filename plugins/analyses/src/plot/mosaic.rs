@@ -3,6 +3,7 @@
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
+use super::render::fitting_size;
 use super::{FONT, PlotError, encode_png, load_font};
 
 /// Pixels between images.
@@ -78,13 +79,16 @@ impl Mosaic {
         {
             let failed = |e: DrawingAreaErrorKind<_>| PlotError(e.to_string());
             let root = BitMapBackend::with_buffer(&mut pixels, size).into_drawing_area();
-            let centred = |size| TextStyle::from((FONT, size).into_font()).pos(Pos::new(HPos::Center, VPos::Center));
-            let middle = (total_w / 2) as i32;
-            root.draw(&Text::new(self.title.as_str(), (middle, TITLE as i32 / 2), centred(17))).map_err(failed)?;
+            let write = |text: &str, at: (usize, usize), size: f64, room: usize| {
+                let size = fitting_size(&root, text, size, room as f64)?;
+                let style = TextStyle::from((FONT, size).into_font()).pos(Pos::new(HPos::Center, VPos::Center));
+                root.draw(&Text::new(text, (at.0 as i32, at.1 as i32), style))
+            };
+            write(&self.title, (total_w / 2, TITLE / 2), 17.0, total_w - 2 * GAP).map_err(failed)?;
             for (i, tile) in self.tiles.iter().enumerate() {
                 let (left, top) = corner(i);
-                let at = ((left + width * zoom / 2) as i32, (top + height * zoom + CAPTION / 2) as i32);
-                root.draw(&Text::new(tile.caption.as_str(), at, centred(13))).map_err(failed)?;
+                let below = (left + width * zoom / 2, top + height * zoom + CAPTION / 2);
+                write(&tile.caption, below, 13.0, width * zoom).map_err(failed)?;
             }
             root.present().map_err(failed)?;
         }

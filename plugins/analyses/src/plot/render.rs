@@ -11,10 +11,12 @@ use super::{Colour, FONT, Figure, Layer, Mark, PlotError, Stroke, encode_png, lo
 type Axes<'a, DB> = ChartContext<'a, DB, Cartesian2d<RangedCoordf64, RangedCoordf64>>;
 type Drawn<DB> = Result<(), DrawingAreaErrorKind<<DB as DrawingBackend>::ErrorType>>;
 
+/// PNG pictures are drawn this much larger and averaged down: the renderer rounds every corner to a whole pixel.
+const OVERSAMPLING: u32 = 2;
 /// Pixels of a legend line.
 const LEGEND_LINE: i32 = 22;
-/// Pixels of a character of the legend, on average.
-const LEGEND_CHARACTER: usize = 9;
+/// Size of the title in pixels, unless it has to be smaller to fit.
+const TITLE: f64 = 19.0;
 
 /// One figure of `size` = (width, height) pixels as a PNG file.
 ///
@@ -30,12 +32,13 @@ pub fn png(figure: &Figure, size: (u32, u32)) -> Result<Vec<u8>, PlotError> {
 /// [`PlotError`] when the renderer refuses.
 pub fn panels_png(figures: &[Figure], columns: usize, size: (u32, u32)) -> Result<Vec<u8>, PlotError> {
     load_font()?;
-    let mut pixels = vec![255; 3 * size.0 as usize * size.1 as usize];
+    let large = (OVERSAMPLING * size.0, OVERSAMPLING * size.1);
+    let mut pixels = vec![255; 3 * large.0 as usize * large.1 as usize];
     {
-        let root = BitMapBackend::with_buffer(&mut pixels, size).into_drawing_area();
-        panels(&root, figures, columns).and_then(|()| root.present()).map_err(|e| PlotError(e.to_string()))?;
+        let root = BitMapBackend::with_buffer(&mut pixels, large).into_drawing_area();
+        panels(&root, figures, columns, OVERSAMPLING).and_then(|()| root.present()).map_err(|e| PlotError(e.to_string()))?;
     }
-    encode_png(&pixels, size.0, size.1)
+    encode_png(&shrink(&pixels, size), size.0, size.1)
 }
 
 /// One figure of `size` = (width, height) pixels as an SVG document.
@@ -47,51 +50,93 @@ pub fn svg(figure: &Figure, size: (u32, u32)) -> Result<String, PlotError> {
     let mut text = String::new();
     {
         let root = SVGBackend::with_string(&mut text, size).into_drawing_area();
-        panels(&root, std::slice::from_ref(figure), 1).and_then(|()| root.present()).map_err(|e| PlotError(e.to_string()))?;
+        panels(&root, std::slice::from_ref(figure), 1, 1).and_then(|()| root.present()).map_err(|e| PlotError(e.to_string()))?;
     }
     Ok(text)
 }
 
-fn panels<DB: DrawingBackend>(root: &DrawingArea<DB, Shift>, figures: &[Figure], columns: usize) -> Drawn<DB> {
+/// Averages squares of pixels down to `size`.
+fn shrink(pixels: &[u8], size: (u32, u32)) -> Vec<u8> {
+    let (factor, width) = (OVERSAMPLING as usize, size.0 as usize);
+    let mut small = Vec::with_capacity(3 * width * size.1 as usize);
+    for y in 0..size.1 as usize {
+        for x in 0..width {
+            for c in 0..3 {
+                let at = |i: usize| 3 * ((y * factor + i / factor) * width * factor + x * factor + i % factor) + c;
+                let sum: usize = (0..factor * factor).map(|i| usize::from(pixels[at(i)])).sum();
+                small.push(((sum + factor * factor / 2) / (factor * factor)) as u8);
+            }
+        }
+    }
+    small
+}
+
+/// `scale` multiplies everything that is measured in pixels.
+fn panels<DB: DrawingBackend>(root: &DrawingArea<DB, Shift>, figures: &[Figure], columns: usize, scale: u32) -> Drawn<DB> {
     root.fill(&WHITE)?;
     let columns = columns.max(1);
     let areas = root.split_evenly((figures.len().div_ceil(columns).max(1), columns));
-    figures.iter().zip(&areas).try_for_each(|(figure, area)| draw(area, figure))
+    figures.iter().zip(&areas).try_for_each(|(figure, area)| draw(area, figure, scale))
 }
 
-fn draw<DB: DrawingBackend>(area: &DrawingArea<DB, Shift>, figure: &Figure) -> Drawn<DB> {
-    let widest = figure.legend.iter().map(|(label, ..)| label.chars().count()).max();
-    let axes_area = match widest {
-        None => area.clone(),
-        Some(characters) => {
-            let width = area.dim_in_pixel().0;
-            let legend_width = (44 + LEGEND_CHARACTER * characters).min(width as usize / 2) as u32;
-            let (left, right) = area.split_horizontally(width - legend_width);
-            legend(&right, figure)?;
-            left
+/// Width of a text in pixels at a font size.
+fn text_width<DB: DrawingBackend>(
+    area: &DrawingArea<DB, Shift>,
+    text: &str,
+    size: f64,
+) -> Result<u32, DrawingAreaErrorKind<DB::ErrorType>> {
+    Ok(area.estimate_text_size(text, &(FONT, size).into_font().into())?.0)
+}
+
+/// The font size, at most `size`, at which `text` is at most `width` pixels wide.
+pub(super) fn fitting_size<DB: DrawingBackend>(
+    area: &DrawingArea<DB, Shift>,
+    text: &str,
+    size: f64,
+    width: f64,
+) -> Result<f64, DrawingAreaErrorKind<DB::ErrorType>> {
+    let wanted = f64::from(text_width(area, text, size)?);
+    Ok(if wanted > width { size * width / wanted } else { size })
+}
+
+fn draw<DB: DrawingBackend>(area: &DrawingArea<DB, Shift>, figure: &Figure, scale: u32) -> Drawn<DB> {
+    let width = area.dim_in_pixel().0;
+    let font = |size: u32| (FONT, size * scale);
+    let mut axes_area = area.clone();
+    if !figure.legend.is_empty() {
+        let mut texts = 0;
+        for (label, ..) in &figure.legend {
+            texts = texts.max(text_width(area, label, f64::from(15 * scale))?);
         }
-    };
+        let (left, right) = area.split_horizontally(width - (texts + 46 * scale).min(width / 2));
+        legend(&right, figure, scale)?;
+        axes_area = left;
+    }
     let [x, y] = figure.ranges();
+    let room = f64::from(axes_area.dim_in_pixel().0) - f64::from(24 * scale);
+    let title = fitting_size(area, &figure.title, TITLE * f64::from(scale), room)?;
     let mut axes = ChartBuilder::on(&axes_area)
-        .caption(&figure.title, (FONT, 19))
-        .margin(12)
-        .x_label_area_size(48)
-        .y_label_area_size(70)
+        .caption(&figure.title, (FONT, title))
+        .margin(12 * scale)
+        .x_label_area_size(48 * scale)
+        .y_label_area_size(70 * scale)
         .build_cartesian_2d(x[0]..x[1], y[0]..y[1])?;
     axes.configure_mesh()
         .x_labels(8)
         .y_labels(8)
         .max_light_lines(0)
-        .bold_line_style(BLACK.mix(0.12))
+        .axis_style(BLACK.stroke_width(scale))
+        .bold_line_style(BLACK.mix(0.12).stroke_width(scale))
+        .set_all_tick_mark_size(5 * scale)
         .x_desc(&figure.x_label)
         .y_desc(&figure.y_label)
-        .axis_desc_style((FONT, 16))
-        .label_style((FONT, 14))
+        .axis_desc_style(font(16))
+        .label_style(font(14))
         .x_label_formatter(&|v| tick(*v))
         .y_label_formatter(&|v| tick(*v))
         .draw()?;
     let inside = |p: &[f64; 2]| p[0] >= x[0] && p[0] <= x[1] && p[1] >= y[0] && p[1] <= y[1];
-    figure.layers.iter().try_for_each(|each| layer(&mut axes, each, inside))
+    figure.layers.iter().try_for_each(|each| layer(&mut axes, each, inside, scale))
 }
 
 /// A tick label: at most four decimals, without the rounding noise of `0.1 * 3`.
@@ -108,19 +153,19 @@ fn rgba(colour: Colour, opacity: f64) -> RGBAColor {
     RGBAColor(colour[0], colour[1], colour[2], opacity)
 }
 
-fn layer<DB: DrawingBackend>(axes: &mut Axes<'_, DB>, layer: &Layer, inside: impl Fn(&[f64; 2]) -> bool) -> Drawn<DB> {
+fn layer<DB: DrawingBackend>(axes: &mut Axes<'_, DB>, layer: &Layer, inside: impl Fn(&[f64; 2]) -> bool, scale: u32) -> Drawn<DB> {
     match layer {
         Layer::Points { points, colour, opacity, radius } => {
             let style = rgba(*colour, *opacity).filled();
-            axes.draw_series(points.iter().filter(|p| inside(p)).map(|p| Circle::new((p[0], p[1]), *radius, style)))?;
+            axes.draw_series(points.iter().filter(|p| inside(p)).map(|p| Circle::new((p[0], p[1]), *radius * scale, style)))?;
         }
         Layer::Curve { points, colour, opacity, width, stroke } => {
-            let style = rgba(*colour, *opacity).stroke_width(*width);
+            let style = rgba(*colour, *opacity).stroke_width(*width * scale);
             for piece in points.split(|p| !inside(p)).filter(|piece| piece.len() > 1) {
                 let corners: Vec<(f64, f64)> = piece.iter().map(|p| (p[0], p[1])).collect();
                 match stroke {
                     Stroke::Solid => axes.draw_series(std::iter::once(PathElement::new(corners, style)))?,
-                    Stroke::Dashed => axes.draw_series(DashedLineSeries::new(corners, 7, 5, style))?,
+                    Stroke::Dashed => axes.draw_series(DashedLineSeries::new(corners, 7 * scale, 5 * scale, style))?,
                 };
             }
         }
@@ -148,21 +193,24 @@ fn layer<DB: DrawingBackend>(axes: &mut Axes<'_, DB>, layer: &Layer, inside: imp
     Ok(())
 }
 
-fn legend<DB: DrawingBackend>(area: &DrawingArea<DB, Shift>, figure: &Figure) -> Drawn<DB> {
-    let text = TextStyle::from((FONT, 15).into_font()).pos(Pos::new(HPos::Left, VPos::Center));
+fn legend<DB: DrawingBackend>(area: &DrawingArea<DB, Shift>, figure: &Figure, scale: u32) -> Drawn<DB> {
+    let text = TextStyle::from((FONT, 15 * scale).into_font()).pos(Pos::new(HPos::Left, VPos::Center));
+    let s = scale as i32;
     for (line, (label, colour, mark)) in figure.legend.iter().enumerate() {
-        let y = 52 + LEGEND_LINE * line as i32;
+        let y = s * (52 + LEGEND_LINE * line as i32);
         let colour = rgba(*colour, 1.0);
+        let stroke = colour.stroke_width(2 * scale);
         match mark {
-            Mark::Swatch => area.draw(&Rectangle::new([(4, y - 6), (16, y + 6)], colour.filled()))?,
-            Mark::Curve(Stroke::Solid) => area.draw(&PathElement::new([(2, y), (24, y)], colour.stroke_width(2)))?,
+            Mark::Swatch => area.draw(&Rectangle::new([(4 * s, y - 6 * s), (16 * s, y + 6 * s)], colour.filled()))?,
+            Mark::Curve(Stroke::Solid) => area.draw(&PathElement::new([(2 * s, y), (24 * s, y)], stroke))?,
             Mark::Curve(Stroke::Dashed) => {
                 for start in [2, 11, 20] {
-                    area.draw(&PathElement::new([(start, y), (start + 5, y)], colour.stroke_width(2)))?;
+                    area.draw(&PathElement::new([(start * s, y), ((start + 5) * s, y)], stroke))?;
                 }
             }
         }
-        area.draw(&Text::new(label.as_str(), (30, y), text.clone()))?;
+        // The renderer centres a box that is higher than the letters.
+        area.draw(&Text::new(label.as_str(), (30 * s, y + 2 * s), text.clone()))?;
     }
     Ok(())
 }
