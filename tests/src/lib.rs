@@ -1,5 +1,8 @@
 //! Checks of golden vectors: what the original implementations computed, recomputed by the registered components in double precision.
 
+// Every function here fails the test it is called from and says why; nothing else uses this crate.
+#![allow(clippy::missing_errors_doc, clippy::missing_panics_doc)]
+
 pub mod golden;
 pub mod run;
 pub mod shared;

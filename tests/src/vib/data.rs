@@ -32,9 +32,8 @@ pub(super) fn path_of(name: &str) -> Result<String, String> {
     };
     let parameter = match parameter {
         "weights" | "kernel" => "weight",
-        "biases" => "bias",
         "bias" if layer.starts_with("norm") => "beta",
-        "bias" => "bias",
+        "biases" | "bias" => "bias",
         "scale" => "gamma",
         _ => return Err(unknown()),
     };
