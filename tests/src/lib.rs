@@ -3,6 +3,7 @@
 // Every function here fails the test it is called from and says why; nothing else uses this crate.
 #![allow(clippy::missing_errors_doc, clippy::missing_panics_doc)]
 
+pub mod cli;
 pub mod golden;
 pub mod run;
 pub mod shared;

@@ -43,6 +43,8 @@ pub enum Command {
     Describe(DescribeArgs),
     /// Run analyses on finished runs
     Analyze(AnalyzeArgs),
+    /// One table from many runs: a metric by two settings, or corruption errors
+    Tabulate(TabulateArgs),
     /// Check that every file of a run is what was written
     Verify(VerifyArgs),
     /// List, download and verify data sets
@@ -238,6 +240,56 @@ pub struct AnalyzeArgs {
     /// Where data sets are.
     #[command(flatten)]
     pub data: DataDir,
+}
+
+/// Tables `tabulate` can make.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum TableKind {
+    /// Mean and standard deviation of a metric over runs, by two settings
+    #[default]
+    Batch,
+    /// mCE and relative mCE of runs analysed with `mnistc`
+    Mnistc,
+    /// mCE and relative mCE of runs analysed with `cifar10c`
+    Cifar10c,
+}
+
+/// Flags of `tabulate`.
+#[derive(Debug, Args)]
+pub struct TabulateArgs {
+    /// Folders of runs
+    #[arg(required = true)]
+    pub runs: Vec<PathBuf>,
+    /// Which table
+    #[arg(long, value_enum, default_value_t)]
+    pub table: TableKind,
+    /// Setting that makes the rows of a batch table
+    #[arg(long, default_value = "strategy", value_name = "SETTING")]
+    pub rows: String,
+    /// Setting that makes the columns of a batch table
+    #[arg(long, default_value = "objective.m", value_name = "SETTING")]
+    pub columns: String,
+    /// Metric of a batch table
+    #[arg(long, default_value = "test.accuracy_l12", value_name = "SPLIT.METRIC")]
+    pub metric: String,
+    /// Average the metric over so many last evaluations
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    pub last: usize,
+    /// Show 1 - metric
+    #[arg(long)]
+    pub error: bool,
+    /// Show cells in percent
+    #[arg(long)]
+    pub percent: bool,
+    /// Key of the runs that corruption errors are relative to
+    #[arg(long, value_name = "KEY")]
+    pub reference: Option<String>,
+    /// Folder to write CSV and LaTeX to
+    #[arg(long, value_name = "DIR")]
+    pub output: Option<PathBuf>,
+    /// Output format
+    #[arg(long, value_enum, default_value_t)]
+    pub format: Format,
 }
 
 /// Flags of `verify`.

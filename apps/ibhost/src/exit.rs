@@ -16,6 +16,9 @@ pub const BUG: u8 = 101;
 /// Stopped by Ctrl-C or a termination signal after saving.
 pub const INTERRUPTED: u8 = 130;
 
+/// Longest line of a message, in characters: a message repeats what was typed, which may be a whole file by mistake.
+const LINE: usize = 1000;
+
 /// What ends a command early, ready to be shown.
 #[derive(Debug)]
 pub struct Failure {
@@ -26,12 +29,12 @@ pub struct Failure {
 impl Failure {
     /// A failure of the work itself.
     pub fn failed(message: impl fmt::Display) -> Self {
-        Self { message: format!("error: {message}"), code: FAILED }
+        Self { message: bounded(&format!("error: {message}")), code: FAILED }
     }
 
     /// A mistake in what was asked for.
     pub fn usage(message: impl fmt::Display) -> Self {
-        Self { message: format!("error: {message}"), code: USAGE }
+        Self { message: bounded(&format!("error: {message}")), code: USAGE }
     }
 
     /// Exit code.
@@ -66,6 +69,20 @@ impl Failure {
     }
 }
 
+/// `text` with the middle of overlong lines left out.
+fn bounded(text: &str) -> String {
+    let shorten = |line: &str| {
+        let count = line.chars().count();
+        if count <= LINE {
+            return line.to_owned();
+        }
+        let head: String = line.chars().take(LINE * 3 / 4).collect();
+        let tail: String = line.chars().skip(count - LINE / 4).collect();
+        format!("{head} ... {tail}")
+    };
+    text.lines().map(shorten).collect::<Vec<_>>().join("\n")
+}
+
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)
@@ -95,5 +112,19 @@ impl From<EngineError> for Failure {
 impl From<ibhost_framework::storage::StorageError> for Failure {
     fn from(error: ibhost_framework::storage::StorageError) -> Self {
         Self::failed(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_typed_is_repeated_within_reason() {
+        let failure = Failure::usage(format!("`{}` is no device\n  hint: write é", "é".repeat(1 << 20)));
+        let text = failure.to_string();
+        assert!(text.starts_with("error: `éé") && text.ends_with("é` is no device\n  hint: write é"), "{}", text.len());
+        assert!(text.chars().count() < LINE + 40);
+        assert_eq!(Failure::failed("short").to_string(), "error: short");
     }
 }

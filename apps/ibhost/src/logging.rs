@@ -54,7 +54,13 @@ pub fn start(verbose: u8, quiet: bool) -> RunLog {
         (false, _) => LevelFilter::DEBUG,
     };
     let log = RunLog::default();
-    let terminal = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).without_time().with_target(false).with_filter(level);
+    let colour = std::io::IsTerminal::is_terminal(&std::io::stderr()) && std::env::var_os("NO_COLOR").is_none();
+    let terminal = tracing_subscriber::fmt::layer()
+        .with_writer(std::io::stderr)
+        .with_ansi(colour)
+        .without_time()
+        .with_target(false)
+        .with_filter(level);
     let file = tracing_subscriber::fmt::layer().with_writer(log.clone()).with_ansi(false).with_filter(LevelFilter::INFO);
     // A host may have set up logging of its own; that one then stays.
     let _ = tracing_subscriber::registry().with(terminal).with(file).try_init();

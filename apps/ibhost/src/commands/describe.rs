@@ -1,6 +1,7 @@
 //! `ibhost describe`: everything about one component.
 
 use ibhost_framework::component::suggest::nearest;
+use ibhost_framework::component::{Parameter, ParameterKind};
 use ibhost_framework::objective::ObjectiveConfig;
 use ibhost_framework::preset;
 use ibhost_framework::registry::{Item, Kind, Registry};
@@ -53,11 +54,8 @@ fn text(registry: &Registry, item: &Item, format: Format) -> String {
         out.push_str(&format!("\n\n{}", item.details));
     }
     let header = ["parameter", "type", "default", "range", "meaning"];
-    let rows: Vec<Vec<String>> = item
-        .parameters
-        .iter()
-        .map(|p| vec![p.name.clone(), p.kind.label(), p.default_text(), p.range_text().unwrap_or_default(), p.doc.replace('\n', " ")])
-        .collect();
+    let rows: Vec<Vec<String>> =
+        item.parameters.iter().map(|p| vec![p.name.clone(), p.kind.label(), p.default_text(), range(p), meaning(p)]).collect();
     let draw = |header: &[&str], rows: &[Vec<String>]| {
         if format == Format::Markdown { table::markdown(header, rows) } else { table::plain(header, rows) }
     };
@@ -84,6 +82,24 @@ fn text(registry: &Registry, item: &Item, format: Format) -> String {
 
 fn preset_example(name: &str) -> String {
     format!("ibhost run --preset {name}")
+}
+
+/// Bounds of a number, or the words a choice is made from.
+fn range(parameter: &Parameter) -> String {
+    match &parameter.kind {
+        ParameterKind::Choice(choices) => choices.iter().map(|(word, _)| word.as_str()).collect::<Vec<_>>().join(", "),
+        _ => parameter.range_text().unwrap_or_default(),
+    }
+}
+
+fn meaning(parameter: &Parameter) -> String {
+    let mut text = parameter.doc.replace('\n', " ");
+    if let ParameterKind::Choice(choices) = &parameter.kind {
+        for (word, doc) in choices.iter().filter(|(_, doc)| !doc.is_empty()) {
+            text.push_str(&format!(" {word}: {}", doc.replace('\n', " ")));
+        }
+    }
+    text
 }
 
 /// A command line with the component's example in its place.

@@ -9,6 +9,7 @@ mod list;
 mod new_plugin;
 mod resume;
 mod run;
+mod tabulate;
 mod verify;
 
 use std::path::Path;
@@ -38,6 +39,7 @@ pub fn dispatch(cli: Cli) -> Result<u8, Failure> {
         Command::List(arguments) => list::list(&arguments),
         Command::Describe(arguments) => describe::describe(&arguments),
         Command::Analyze(arguments) => analyze::analyze(&arguments),
+        Command::Tabulate(arguments) => tabulate::tabulate(&arguments),
         Command::Verify(arguments) => verify::verify(&arguments),
         Command::Data(command) => data::data(&command, cli.quiet),
         Command::Devices(arguments) => devices::devices(&arguments),

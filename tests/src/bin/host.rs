@@ -1,0 +1,13 @@
+//! The `ibhost` program as the tests of the command line run it: every plugin of this repository, and nothing else.
+
+use std::process::ExitCode;
+
+use ibhost_analyses as _;
+use ibhost_datasets as _;
+use ibhost_nets as _;
+use ibhost_vdb as _;
+use ibhost_vib as _;
+
+fn main() -> ExitCode {
+    ibhost::main()
+}

@@ -1,0 +1,201 @@
+//! What the command line says about components: the catalogue, descriptions, presets, completions and devices.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use ibhost_framework::analysis::AnalysisConfig;
+use ibhost_framework::component::resolve;
+use ibhost_framework::registry::Kind;
+use ibhost_tests::cli::CommandLine;
+use serde_json::Value;
+
+const HOST: &str = env!("CARGO_BIN_EXE_ibhost-under-test");
+
+/// Every component by kind, both in the order of the catalogue.
+const COMPONENTS: [(&str, &[&str]); 8] = [
+    ("objectives", &["vdb", "vib"]),
+    ("encoders", &["mlp", "residual_mlp", "resnet20", "resnet_keras"]),
+    ("decoders", &["gelu_classifier", "linear"]),
+    ("datasets", &["cifar10", "digits", "fashion_mnist", "mnist"]),
+    ("analyses", &["cifar10c", "curves", "embedding", "latent_gallery", "latent_plot", "mnistc", "salt_pepper"]),
+    ("strategies", &["algo1", "algo2", "oneshot"]),
+    ("optimisers", &["adabelief", "adam", "sgd"]),
+    ("schedules", &["constant", "cosine", "exponential", "geometric", "keras_resnet20_cifar10", "pytorch_resnet20_cifar10", "step"]),
+];
+
+const PRESETS: [&str; 7] = ["vdb-cifar10", "vdb-mnist", "vdb-mnist-small", "vib-2017", "vib-2d", "vib-2d-baseline", "vib-jax"];
+
+fn host(folder: &Path) -> CommandLine {
+    CommandLine::new(HOST, folder)
+}
+
+fn catalogue(folder: &Path) -> Value {
+    serde_json::from_str(&host(folder).run(&["list", "--format", "json"]).expect(0).stdout).unwrap()
+}
+
+fn names(items: &Value) -> Vec<&str> {
+    items.as_array().unwrap().iter().map(|item| item["name"].as_str().unwrap()).collect()
+}
+
+#[test]
+fn exactly_these_components_are_registered_in_this_order() {
+    let folder = tempfile::tempdir().unwrap();
+    let catalogue = catalogue(folder.path());
+    let kinds: Vec<&str> = catalogue.as_object().unwrap().keys().map(String::as_str).collect();
+    let expected: Vec<&str> = COMPONENTS.iter().map(|(kind, _)| *kind).chain(["presets"]).collect();
+    assert_eq!(kinds, expected);
+    for (kind, expected) in COMPONENTS {
+        assert_eq!(names(&catalogue[kind]), expected, "{kind}");
+    }
+    assert_eq!(names(&catalogue["presets"]), PRESETS);
+}
+
+#[test]
+fn the_catalogue_at_the_root_is_up_to_date() {
+    let folder = tempfile::tempdir().unwrap();
+    let listed = host(folder.path()).run(&["list", "--format", "markdown"]).expect(0).stdout;
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../registry.md");
+    let written = std::fs::read_to_string(&path).unwrap_or_default().replace("\r\n", "\n");
+    assert!(
+        written == listed,
+        "registry.md differs from what is registered; write it anew with\n  cargo run --release -p ibhost -- list --format markdown > registry.md"
+    );
+}
+
+#[test]
+fn every_format_and_kind_can_be_listed() {
+    let folder = tempfile::tempdir().unwrap();
+    let host = host(folder.path());
+    for (kind, expected) in COMPONENTS.into_iter().chain([("presets", &PRESETS[..])]) {
+        for format in ["table", "markdown", "json"] {
+            let text = host.run(&["list", "--kind", kind, "--format", format]).expect(0).stdout;
+            assert!(expected.iter().all(|name| text.contains(name)), "{kind} as {format}: {text}");
+            if format == "json" {
+                let value: Value = serde_json::from_str(&text).unwrap();
+                assert_eq!(value.as_object().unwrap().len(), 1, "{text}");
+                assert_eq!(names(&value[kind]), expected);
+            }
+        }
+    }
+}
+
+#[test]
+fn every_component_and_preset_describes_itself_in_every_format() {
+    let folder = tempfile::tempdir().unwrap();
+    let host = host(folder.path());
+    let catalogue = catalogue(folder.path());
+    for (kind, items) in catalogue.as_object().unwrap() {
+        for item in items.as_array().unwrap() {
+            let name = item["name"].as_str().unwrap();
+            for format in ["table", "markdown"] {
+                let text = host.run(&["describe", name, "--format", format]).expect(0).stdout;
+                assert!(text.contains("example: ibhost ") && text.contains(item["summary"].as_str().unwrap()), "{text}");
+                assert_eq!(text.contains("paper: "), item["paper"].as_str().is_some_and(|paper| !paper.is_empty()), "{text}");
+                for parameter in item["parameters"].as_array().into_iter().flatten() {
+                    assert!(text.contains(parameter["name"].as_str().unwrap()), "{parameter}: {text}");
+                    assert!(!parameter["doc"].as_str().unwrap().is_empty(), "`{}` of {kind} `{name}` has no meaning", parameter["name"]);
+                }
+            }
+            let text = host.run(&["describe", name, "--format", "json"]).expect(0).stdout;
+            let value: Value = serde_json::from_str(&text).unwrap();
+            assert_eq!(names(&value), [name]);
+            assert!(value[0]["example"].as_str().is_some_and(|example| example.contains(name)), "{text}");
+        }
+    }
+    // A name that only some kind's alias has is described too.
+    assert!(host.run(&["describe", "seq"]).expect(0).stdout.contains("strategy algo1"));
+}
+
+#[test]
+fn descriptions_of_objectives_give_units_and_fitting_analyses() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["vib", "vdb"] {
+        let text = host(folder.path()).run(&["describe", name]).expect(0).stdout;
+        for word in ["nats", "bits", "mean over", "analyses that fit: ", "salt_pepper", "beta"] {
+            assert!(text.contains(word), "{word}: {text}");
+        }
+    }
+}
+
+#[test]
+fn every_example_is_accepted_in_its_place() {
+    let folder = tempfile::tempdir().unwrap();
+    let host = host(folder.path());
+    let catalogue = catalogue(folder.path());
+    for (kind, items) in catalogue.as_object().unwrap() {
+        for item in items.as_array().unwrap() {
+            let Some(example) = item["example"].as_str() else { continue };
+            let singular = item["kind"].as_str().unwrap();
+            if kind == "analyses" {
+                // An analysis is named only where a finished run is; the string alone is looked at here.
+                assert!(resolve::<dyn AnalysisConfig>(Kind::Analysis, example).is_ok(), "{example}");
+                continue;
+            }
+            let flag = format!("--{singular}");
+            let mut arguments = vec!["run", "--dry-run", flag.as_str(), example];
+            if singular != "objective" {
+                arguments.extend(["--objective", "vdb"]);
+            }
+            if singular != "encoder" {
+                arguments.extend(["--encoder", "mlp"]);
+            }
+            let config: Value = serde_json::from_str(&host.run(&arguments).expect(0).stdout).unwrap();
+            assert_eq!(config[singular]["name"], item["name"], "{example}");
+        }
+    }
+    assert!(!folder.path().join("runs").exists(), "a dry run leaves nothing behind");
+}
+
+#[test]
+fn every_preset_resolves_and_flags_override_it() {
+    let folder = tempfile::tempdir().unwrap();
+    for preset in PRESETS {
+        let run = |more: &[&str]| -> Value {
+            let arguments = [&["run", "--preset", preset, "--dry-run"], more].concat();
+            serde_json::from_str(&host(folder.path()).run(&arguments).expect(0).stdout).unwrap()
+        };
+        let plain = run(&[]);
+        assert!(plain["objective"]["name"].is_string() && plain["encoder"]["name"].is_string(), "{plain}");
+        let changed = run(&["--set", "objective.beta=0.125", "--lr", "0.25", "--dataset", "digits"]);
+        assert_eq!((&changed["objective"]["beta"], &changed["lr"]), (&0.125.into(), &0.25.into()), "{preset}");
+        assert_eq!((&changed["dataset"]["name"], &changed["encoder"]), (&"digits".into(), &plain["encoder"]), "{preset}");
+    }
+}
+
+#[test]
+fn listing_starts_fast() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut times: Vec<Duration> = (0..5)
+        .map(|_| {
+            let begin = Instant::now();
+            host(folder.path()).run(&["list"]).expect(0);
+            begin.elapsed()
+        })
+        .collect();
+    times.sort();
+    println!("`ibhost list` takes {:.1} ms (median of five)", times[2].as_secs_f64() * 1e3);
+    assert!(times[2] < Duration::from_millis(250), "{times:?}");
+}
+
+#[test]
+fn completions_man_page_devices_and_data_sets_are_shown() {
+    let folder = tempfile::tempdir().unwrap();
+    let host = host(folder.path());
+    for shell in ["bash", "zsh", "fish"] {
+        let text = host.run(&["completions", shell]).expect(0).stdout;
+        assert!(text.contains("ibhost") && text.contains("objective") && text.contains("new-plugin"), "{shell}: {text}");
+    }
+    let man = host.run(&["man"]).expect(0).stdout;
+    assert!(man.contains(".TH") && man.contains("interrupted after saving"), "{man}");
+
+    let devices: Value = serde_json::from_str(&host.run(&["devices", "--format", "json"]).expect(0).stdout).unwrap();
+    assert_eq!((&devices["devices"][0]["name"], &devices["devices"][0]["built"]), (&"flex".into(), &true.into()));
+    assert!(host.run(&["devices"]).expect(0).stdout.contains("flex"));
+
+    let data: Value = serde_json::from_str(&host.run(&["data", "list", "--format", "json"]).expect(0).stdout).unwrap();
+    assert_eq!(names(&data["datasets"]), COMPONENTS[3].1);
+    assert!(host.run(&["data", "list"]).expect(0).stdout.contains("ibhost data fetch mnist"));
+    assert!(host.run(&["data", "fetch", "digits"]).expect(0).stdout.contains("embedded"));
+    host.run(&["data", "verify", "mnist"]).expect(1);
+    host.run(&["data", "verify"]).expect(0);
+}

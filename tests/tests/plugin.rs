@@ -1,0 +1,92 @@
+//! `ibhost new-plugin`: a crate outside the workspace that builds, passes its own test, and whose objective is listed and trains.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Instant;
+
+use ibhost_tests::cli::{CommandLine, entries};
+use serde_json::Value;
+
+const HOST: &str = env!("CARGO_BIN_EXE_ibhost-under-test");
+
+fn workspace() -> PathBuf {
+    fs::canonicalize(concat!(env!("CARGO_MANIFEST_DIR"), "/..")).unwrap()
+}
+
+/// The target folder this test was built in, so that the plugin reuses the dependencies compiled for it.
+fn target_folder() -> PathBuf {
+    Path::new(HOST).ancestors().nth(2).unwrap().to_path_buf()
+}
+
+/// Runs cargo on the plugin, without the network and with the profile of this test, and returns what it printed.
+fn cargo(plugin: &Path, arguments: &[&str]) -> String {
+    let begin = Instant::now();
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
+    command.args(arguments).args(["--release", "--offline"]).current_dir(plugin).env("CARGO_TARGET_DIR", target_folder());
+    // What cargo told this test about itself must not look like a changed environment to the crates it is about to build.
+    for (name, _) in std::env::vars_os() {
+        let name = name.to_string_lossy().into_owned();
+        if name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_") || name.starts_with("CARGO_BIN_") {
+            command.env_remove(name);
+        }
+    }
+    let output = command.output().unwrap();
+    let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    println!("cargo {} took {:.1} s", arguments.join(" "), begin.elapsed().as_secs_f64());
+    assert!(output.status.success(), "cargo {} failed in {}:\n{text}", arguments.join(" "), plugin.display());
+    text
+}
+
+#[test]
+fn a_new_plugin_builds_passes_its_test_is_listed_and_trains() {
+    let folder = tempfile::tempdir().unwrap();
+    let home = workspace();
+    let written = CommandLine::new(HOST, folder.path()).run(&["new-plugin", "outside", "--ibhost", home.to_str().unwrap()]).expect(0);
+    assert!(written.stdout.contains("ibhost-outside"), "{written:#?}");
+    let plugin = folder.path().join("ibhost-outside");
+    assert_eq!(entries(&plugin), ["Cargo.toml", "README.md", "src/", "src/lib.rs", "src/main.rs"]);
+    // The same versions as here, so that nothing has to be fetched.
+    fs::copy(home.join("Cargo.lock"), plugin.join("Cargo.lock")).unwrap();
+
+    cargo(&plugin, &["build"]);
+    let program = target_folder().join("release").join(format!("ibhost-outside{}", std::env::consts::EXE_SUFFIX));
+    let host = CommandLine::new(&program, folder.path());
+    let listed: Value = serde_json::from_str(&host.run(&["list", "--kind", "objective", "--format", "json"]).expect(0).stdout).unwrap();
+    let item = &listed["objectives"].as_array().unwrap().iter().find(|item| item["name"] == "outside").unwrap();
+    assert_eq!(item["crate_name"], "ibhost-outside");
+    let described = host.run(&["describe", "outside"]).expect(0).stdout;
+    assert!(described.contains("beta") && described.contains("KL("), "{described}");
+    let (result, run) = host.train(&["--objective", "outside", "--encoder", "mlp/z:2", "--epochs", "2"]);
+    assert!(result["final"]["test"]["izx_nats"].as_f64().is_some_and(|rate| rate >= 0.0), "{result}");
+    host.run(&["verify", run.to_str().unwrap()]).expect(0);
+    // Resolving, refusing and suggesting work for a foreign objective as for one of our own.
+    host.run(&["run", "--objective", "outside/beto:1", "--encoder", "mlp"]).refused(2, &["no parameter `beto`", "`beta`"]);
+    host.run(&["new-plugin", "outside", "--ibhost", home.to_str().unwrap(), "--path", "again"]).refused(2, &["ibhost-outside"]);
+
+    let tested = cargo(&plugin, &["test"]);
+    assert!(tested.contains("training_on_digits_learns ... ok"), "{tested}");
+    // Every run of this test has another folder and so another copy of the crate's artefacts.
+    cargo(&plugin, &["clean", "--package", "ibhost-outside"]);
+}
+
+#[test]
+fn plugins_that_cannot_be_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let host = CommandLine::new(HOST, folder.path());
+    let home = workspace();
+    let home = home.to_str().unwrap();
+    let long = "x".repeat(41);
+    for name in ["Big", "my-plugin", "9lives", "ü", "", "a b", "../up", &long] {
+        host.run(&["new-plugin", name, "--ibhost", home]).refused(2, &["cannot name a plugin", "lower-case"]);
+    }
+    for name in ["framework", "nets", "objective"] {
+        host.run(&["new-plugin", name, "--ibhost", home]).refused(2, &[&format!("`{name}`"), "choose another name"]);
+    }
+    host.run(&["new-plugin", "vdb", "--ibhost", home]).refused(2, &["`vdb` exists already", "ibhost-vdb"]);
+    host.run(&["new-plugin", "fresh"]).refused(2, &["--ibhost DIR"]);
+    host.run(&["new-plugin", "fresh", "--ibhost", "."]).refused(2, &["--ibhost .", "framework/Cargo.toml"]);
+    fs::create_dir(folder.path().join("ibhost-fresh")).unwrap();
+    host.run(&["new-plugin", "fresh", "--ibhost", home]).refused(2, &["`ibhost-fresh` exists already", "--path"]);
+    assert_eq!(entries(folder.path()), ["ibhost-fresh/"]);
+}
