@@ -205,6 +205,7 @@ impl Settings {
     pub fn overlay(&mut self, layer: Map<String, Value>) -> Result<(), ConfigError> {
         for (key, value) in layer {
             check_key(&key)?;
+            check_value(&key, &value)?;
             match (value, COMPONENT_KEYS.iter().find(|(k, _)| *k == key)) {
                 (Value::Object(parameters), Some((_, kind))) if !parameters.contains_key("name") => {
                     for (parameter, value) in parameters {
@@ -227,6 +228,7 @@ impl Settings {
         match path.split_once('.') {
             None => {
                 check_key(path)?;
+                check_value(path, &value)?;
                 self.0.insert(path.to_owned(), value);
                 Ok(())
             }
@@ -290,10 +292,7 @@ impl Settings {
         defaults.insert("batch_size".to_owned(), recipe.batch_size.into());
         defaults.insert("average".to_owned(), recipe.average.into());
         for (key, value) in &self.0 {
-            // One key at a time over sound defaults, because serde does not say which key a wrong value belongs to.
-            let mut alone = defaults.clone();
-            alone.insert(key.clone(), value.clone());
-            serde_json::from_value::<Training>(Value::Object(alone)).map_err(|e| ConfigError::Setting(format!("`{key}`: {e}")))?;
+            check_value(key, value)?;
         }
         for (key, value) in defaults {
             self.0.entry(key).or_insert(value);
@@ -331,6 +330,18 @@ fn check_key(key: &str) -> Result<(), ConfigError> {
     };
     let shown: String = key.chars().take(64).collect();
     Err(ConfigError::Setting(format!("unknown setting `{shown}`\n  hint: {hint}")))
+}
+
+/// Refuses a value of the wrong type for a key of [`Training`]. One key at a time over sound values, because serde does not say which key
+/// a wrong value belongs to.
+fn check_value(key: &str, value: &Value) -> Result<(), ConfigError> {
+    if !TRAINING_KEYS.contains(&key) {
+        return Ok(());
+    }
+    let mut alone =
+        Map::from_iter([("lr", Value::from(1.0)), ("epochs", 1.into()), ("batch_size", 1.into())].map(|(k, v)| (k.to_owned(), v)));
+    alone.insert(key.to_owned(), value.clone());
+    serde_json::from_value::<Training>(Value::Object(alone)).map(|_| ()).map_err(|e| ConfigError::Setting(format!("`{key}`: {e}")))
 }
 
 impl RunConfig {
@@ -423,6 +434,8 @@ mod tests {
         let layer = Map::from_iter([("zzzzzz".to_owned(), Value::Null)]);
         let error = Settings::new().overlay(layer).unwrap_err().to_string();
         assert!(error.contains("`zzzzzz`") && error.contains("checkpoint_every"), "{error}");
+        let error = Settings::new().set("lr", "fast".into()).unwrap_err().to_string();
+        assert!(error.contains("`lr`") && error.contains("fast"), "{error}");
     }
 
     #[test]

@@ -33,7 +33,8 @@ fn cargo(plugin: &Path, arguments: &[&str]) -> String {
     }
     let output = command.output().unwrap();
     let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    println!("cargo {} took {:.1} s", arguments.join(" "), begin.elapsed().as_secs_f64());
+    let compiled = text.lines().filter(|line| line.trim_start().starts_with("Compiling ")).count();
+    println!("cargo {} took {:.1} s and compiled {compiled} crates", arguments.join(" "), begin.elapsed().as_secs_f64());
     assert!(output.status.success(), "cargo {} failed in {}:\n{text}", arguments.join(" "), plugin.display());
     text
 }

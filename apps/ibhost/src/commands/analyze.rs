@@ -3,10 +3,11 @@
 use std::path::Path;
 
 use ibhost_framework::analysis::{AnalysisConfig, AnalysisContext, AnalysisError, AnalysisReport};
-use ibhost_framework::component::{Component, resolve};
+use ibhost_framework::component::{Component, resolve, text_of};
 use ibhost_framework::dataset::DataRoot;
 use ibhost_framework::engine::{Session, open_finished};
 use ibhost_framework::registry::{Kind, Registry};
+use ibhost_framework::run::RunConfig;
 use ibhost_framework::storage::{Label, write_atomic};
 use serde_json::json;
 
@@ -69,7 +70,7 @@ pub fn one(run: &Path, root: &DataRoot, text: &str, label: Label, averaged: bool
         root,
         device: &session.device,
         run_dir: folder.path(),
-        label: &format!("Strategy={} {}", config.strategy, config.objective),
+        label: &label_of(config),
         seed: seed.unwrap_or(config.training.seed),
     };
     let mut report = analysis.run(&context).map_err(failure)?;
@@ -92,6 +93,17 @@ pub fn one(run: &Path, root: &DataRoot, text: &str, label: Label, averaged: bool
         report.files.push(path);
     }
     Ok(report)
+}
+
+/// `Strategy=oneshot  Beta=0.001 M=12`: what the titles of a paper's figures name.
+fn label_of(config: &RunConfig) -> String {
+    let mut label = format!("Strategy={} ", config.strategy);
+    for (key, name) in [("beta", "Beta"), ("m", "M"), ("samples", "M")] {
+        if let Some(value) = config.objective.get(key) {
+            label.push_str(&format!(" {name}={}", text_of(value)));
+        }
+    }
+    label
 }
 
 fn quote(cell: &str) -> String {

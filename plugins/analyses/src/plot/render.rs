@@ -132,15 +132,18 @@ fn draw<DB: DrawingBackend>(area: &DrawingArea<DB, Shift>, figure: &Figure, scal
         .y_desc(&figure.y_label)
         .axis_desc_style(font(16))
         .label_style(font(14))
-        .x_label_formatter(&|v| tick(*v))
-        .y_label_formatter(&|v| tick(*v))
+        .x_label_formatter(&|v| tick(*v, x[1] - x[0]))
+        .y_label_formatter(&|v| tick(*v, y[1] - y[0]))
         .draw()?;
     let inside = |p: &[f64; 2]| p[0] >= x[0] && p[0] <= x[1] && p[1] >= y[0] && p[1] <= y[1];
     figure.layers.iter().try_for_each(|each| layer(&mut axes, each, inside, scale))
 }
 
-/// A tick label: at most four decimals, without the rounding noise of `0.1 * 3`.
-fn tick(value: f64) -> String {
+/// A tick label of an axis of length `span`: at most four decimals, without the rounding noise of `0.1 * 3` or of a zero.
+fn tick(value: f64, span: f64) -> String {
+    if value.abs() < 1e-9 * span.abs() {
+        return "0".to_owned();
+    }
     if value != 0.0 && value.abs() < 1e-3 || value.abs() >= 1e6 {
         return format!("{value:.1e}");
     }
@@ -272,6 +275,7 @@ mod tests {
 
     #[test]
     fn ticks_are_short() {
-        assert_eq!([0.1 * 3.0, -0.0, 2.0, 1e-5, 2e7, 12.5].map(tick), ["0.3", "0", "2", "1.0e-5", "2.0e7", "12.5"]);
+        assert_eq!([0.1 * 3.0, -0.0, 2.0, 1e-5, 2e7, 12.5].map(|v| tick(v, 10.0)), ["0.3", "0", "2", "1.0e-5", "2.0e7", "12.5"]);
+        assert_eq!(tick(-2.2e-16, 1.0), "0");
     }
 }
