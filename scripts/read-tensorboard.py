@@ -24,7 +24,9 @@ def main(run_dir: Path) -> None:
                 compared += 1
         if split == "train":
             assert "lr_0" in scalars, scalars.keys()
-            assert "setting/text_summary" in events.Tags()["tensors"], events.Tags()
+            assert events.SummaryMetadata("setting").plugin_data.plugin_name == "text"
+            text = events.Tensors("setting")[0].tensor_proto.string_val[0].decode()
+            assert '"objective"' in text, text
     assert compared >= 8, compared
     print(f"{compared} TensorBoard scalars equal metrics.jsonl")
 

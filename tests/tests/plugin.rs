@@ -33,8 +33,8 @@ fn cargo(plugin: &Path, arguments: &[&str]) -> String {
     }
     let output = command.output().unwrap();
     let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    let compiled = text.lines().filter(|line| line.trim_start().starts_with("Compiling ")).count();
-    println!("cargo {} took {:.1} s and compiled {compiled} crates", arguments.join(" "), begin.elapsed().as_secs_f64());
+    let compiled: Vec<&str> = text.lines().filter_map(|line| line.trim_start().strip_prefix("Compiling ")?.split(' ').next()).collect();
+    println!("cargo {} took {:.1} s and compiled {}", arguments.join(" "), begin.elapsed().as_secs_f64(), compiled.join(", "));
     assert!(output.status.success(), "cargo {} failed in {}:\n{text}", arguments.join(" "), plugin.display());
     text
 }

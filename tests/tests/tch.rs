@@ -1,6 +1,5 @@
 //! The same seed gives the same first step on flex and on LibTorch: parameters, noise and data order do not come from the backend.
 
-use ibhost_analyses as _;
 use ibhost_datasets as _;
 use ibhost_framework::dataset::DataRoot;
 use ibhost_framework::engine::{Session, StepState, training_step};
