@@ -363,7 +363,7 @@ fn damaged_mnist_files_are_named_with_offset_and_expectation() {
     damaged(TRAIN_IMAGES, cut(1000), &["at byte 1000", "end of the file after 984", again]);
     damaged(TRAIN_IMAGES, |bytes| [&bytes[..], b"x"].concat(), &["at byte 31376", "found more bytes", again]);
     damaged(TRAIN_IMAGES, |_| pair(40)[1].clone(), &["at byte 0", "magic number 0x00000803", "0x00000801", again]);
-    damaged(TRAIN_IMAGES, |_| idx(&[40, 27, 28], [0; 40 * 27 * 28]), &["at byte 8", "size 28", "found 27", again]);
+    damaged(TRAIN_IMAGES, |_| idx(&[40, 27, 28], vec![0; 40 * 27 * 28]), &["at byte 8", "size 28", "found 27", again]);
     damaged(TRAIN_IMAGES, |_| idx(&[u32::MAX, 28, 28], [0; 784]), &["at byte 4", "product", again]);
     damaged(TRAIN_LABELS, |_| idx(&[39], [1; 39]), &["40 labels", "39 labels", again]);
     damaged(TRAIN_LABELS, |_| idx(&[40], [10; 40]), &["at byte 8", "a label from 0 to 9", "found 10", again]);
