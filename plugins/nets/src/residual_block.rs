@@ -4,7 +4,8 @@ use burn::module::Module;
 use burn::nn::PaddingConfig2d;
 use burn::nn::conv::Conv2d;
 use burn::tensor::activation::relu;
-use burn::tensor::{Tensor, s};
+use burn::tensor::ops::PadMode;
+use burn::tensor::{Int, Tensor};
 use ibhost_framework::build::{BuildContext, Initial};
 
 use crate::batch_norm::BatchNorm;
@@ -42,42 +43,9 @@ impl Convolution {
             kernel_size: [kernel; 2],
             dilation: [1; 2],
             groups: 1,
-            // Stride 1 pads evenly; what other strides need depends on the input, see `convolve`.
-            padding: if stride == 1 { PaddingConfig2d::Same } else { PaddingConfig2d::Valid },
+            padding: PaddingConfig2d::Same,
         }
     }
-}
-
-/// Applies a convolution that [`Convolution::build`] made to `[batch, channels, height, width]`, with TensorFlow's "same" padding.
-pub fn convolve(convolution: &Conv2d, input: Tensor<4>) -> Tensor<4> {
-    let [stride, _] = convolution.stride;
-    if stride == 1 {
-        return convolution.forward(input);
-    }
-    let [kernel, _] = convolution.kernel_size;
-    let input = [2, 3].into_iter().fold(input, |input, dim| {
-        let size = input.dims()[dim];
-        let missing = ((size.div_ceil(stride) - 1) * stride + kernel).saturating_sub(size);
-        surround(input, dim, missing / 2, missing - missing / 2)
-    });
-    convolution.forward(input)
-}
-
-/// `input` with `before` and `after` zeros along `dim`. Written as a concatenation, because the backward pass of burn's padding needs a
-/// contiguous gradient on LibTorch and convolutions there do not give one.
-fn surround(input: Tensor<4>, dim: usize, before: usize, after: usize) -> Tensor<4> {
-    let zeros = |n: usize| {
-        let mut shape = input.dims();
-        shape[dim] = n;
-        Tensor::zeros(shape, (&input.device(), input.dtype()))
-    };
-    let parts: Vec<_> = match (before, after) {
-        (0, 0) => return input,
-        (0, after) => vec![input.clone(), zeros(after)],
-        (before, 0) => vec![zeros(before), input.clone()],
-        (before, after) => vec![zeros(before), input.clone(), zeros(after)],
-    };
-    Tensor::cat(parts, dim)
 }
 
 /// relu(norm2(conv2(relu(norm1(conv1(x))))) + shortcut(x)).
@@ -114,19 +82,26 @@ impl BasicBlock {
 
     /// `[batch, channels[0], height, width]` to `[batch, channels[1], ceil(height / stride), ceil(width / stride)]`.
     pub fn forward(&self, input: Tensor<4>) -> Tensor<4> {
-        let hidden = relu(self.norm1.forward(convolve(&self.conv1, input.clone())));
+        let hidden = relu(self.norm1.forward(self.conv1.forward(input.clone())));
         let hidden = self.norm2.forward(self.conv2.forward(hidden));
         relu(hidden + self.shortcut(input))
     }
 
     fn shortcut(&self, input: Tensor<4>) -> Tensor<4> {
-        let input = if self.stride == 1 { input } else { input.slice(s![.., .., ..;self.stride, ..;self.stride]) };
+        let input = if self.stride == 1 { input } else { every(every(input, 2, self.stride), 3, self.stride) };
         if self.added == 0 {
             return input;
         }
         let before = self.added / 2;
-        surround(input, 1, before, self.added - before)
+        input.pad([(before, self.added - before), (0, 0), (0, 0)], PadMode::Constant(0.0))
     }
+}
+
+/// Every `step`-th entry along `dim`, from the first on. A selection rather than a slice with a step, because the backward pass of the
+/// latter accepts only contiguous gradients on LibTorch, and convolutions there do not give one.
+fn every(input: Tensor<4>, dim: usize, step: usize) -> Tensor<4> {
+    let positions = Tensor::<1, Int>::arange_step(0..input.dims()[dim] as i64, step, &input.device());
+    input.select(dim, positions)
 }
 
 #[cfg(test)]
@@ -159,9 +134,9 @@ mod tests {
         let mut conv = Convolution::plain([1, 1], 2).build(&BuildContext::new(device.clone(), 1));
         conv.weight = conv.weight.map(|w| w.ones_like());
         // Each output sums the 3x3 window that starts at its own even row and column.
-        let y = values(convolve(&conv, counting([1, 1, 4, 4], &device)));
+        let y = values(conv.forward(counting([1, 1, 4, 4], &device)));
         assert_eq!(y, [45.0, 39.0, 66.0, 50.0]);
-        let odd = values(convolve(&conv, counting([1, 1, 3, 3], &device)));
+        let odd = values(conv.forward(counting([1, 1, 3, 3], &device)));
         assert_eq!(odd, [8.0, 12.0, 20.0, 24.0]);
     }
 

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::batch_norm::BatchNorm;
 use crate::head::{Covariance, ScaleMap, outputs, posterior};
-use crate::residual_block::{Convolution, convolve};
+use crate::residual_block::Convolution;
 use crate::resnet20::mean_over_positions;
 use crate::shape::features;
 
@@ -70,10 +70,10 @@ impl KerasBlock {
     }
 
     fn forward(&self, input: Tensor<4>) -> Tensor<4> {
-        let hidden = relu(self.norm1.forward(convolve(&self.conv1, input.clone())));
+        let hidden = relu(self.norm1.forward(self.conv1.forward(input.clone())));
         let hidden = self.norm2.forward(self.conv2.forward(hidden));
         let shortcut = match &self.shortcut {
-            Some(convolution) => convolve(convolution, input),
+            Some(convolution) => convolution.forward(input),
             None => input,
         };
         relu(hidden + shortcut)
