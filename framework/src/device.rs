@@ -1,6 +1,6 @@
 //! Devices by name: what this build can compute on, and what to build to get the rest.
 
-use burn::tensor::Device;
+use burn::tensor::{Device, Tensor};
 
 /// A family of devices and the cargo feature that builds it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +45,11 @@ pub enum DeviceError {
     /// Not known at all.
     #[error("unknown device `{0}`: expected one of flex, tch, cuda, rocm, metal, vulkan, wgpu, optionally with an index such as `cuda:1`")]
     Unknown(String),
+    /// Built in, but the machine has no such device or no driver for it.
+    #[error(
+        "device `{0}` is in this build, but this machine has none that works\n  hint: `ibhost devices` shows what there is; check the driver"
+    )]
+    Absent(String),
     /// The family takes no such index.
     #[error("device `{name}`: `{index}` is not {expected}")]
     Index {
@@ -67,7 +72,25 @@ pub fn parse(text: &str) -> Result<Device, DeviceError> {
     if !family.built {
         return Err(DeviceError::NotBuilt { name: name.to_owned(), feature: family.feature });
     }
-    open(name, index)
+    // GPU runtimes panic where there is no driver or device; that is a fact about the machine, not a bug.
+    let opened = std::panic::catch_unwind(|| {
+        let device = open(name, index)?;
+        Tensor::<1>::zeros([1], &device).into_data();
+        Ok(device)
+    });
+    opened.unwrap_or_else(|_| Err(DeviceError::Absent(text.to_owned())))
+}
+
+/// Whether the first device of the family called `name` can be computed on; nothing of a failed attempt reaches stderr.
+///
+/// # Errors
+/// As [`parse`].
+pub fn probe(name: &str) -> Result<Device, DeviceError> {
+    let hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|_| ()));
+    let result = parse(name);
+    std::panic::set_hook(hook);
+    result
 }
 
 fn bad_index(name: &str, index: &str, expected: &'static str) -> DeviceError {

@@ -87,13 +87,14 @@ pub fn quantities(l: usize, class_meaning: &str) -> Vec<Quantity> {
         direction,
     };
     let rate = "rate, upper bound on I(X;Z): mean over inputs of KL(q(z|x) || N(0, I)), at least 0";
-    let information = "lower bound on I(Y;Z): ln(classes) minus the class term, uniform class prior";
+    let information = "lower bound on I(Y;Z): log of the number of classes minus the class term, uniform class prior";
     vec![
         quantity("loss", "loss", "bits", format!("class term + beta * rate; class term: {class_meaning}"), Direction::Minimise),
         quantity("accuracy", "accuracy_L1", "share", "inputs classified right with one code".to_owned(), Direction::Maximise),
         quantity(
             &format!("accuracy_l{l}"),
-            &format!("accuracy_L{l}"),
+            // Two quantities must not share a tag.
+            &if l == 1 { "accuracy_averaged".to_owned() } else { format!("accuracy_L{l}") },
             "share",
             format!("inputs classified right by the softmax averaged over {l} codes"),
             Direction::Maximise,

@@ -198,11 +198,12 @@ impl Settings {
     /// Lays `layer` over what is there. A component map without `name` changes parameters of the component below it.
     ///
     /// # Errors
-    /// [`ConfigError`] when such a map has no component below it, or changes a parameter that does not exist.
-    ///
-    /// # Errors
-    /// [`ConfigError`] when a key is unknown or a parameter does not fit its component.
+    /// [`ConfigError`] when a key is unknown, a value has the wrong type, or a map without `name` has no component below it.
     pub fn overlay(&mut self, layer: Map<String, Value>) -> Result<(), ConfigError> {
+        // A step count from below must not outlive the epochs asked for here.
+        if layer.contains_key("epochs") && !layer.contains_key("steps") {
+            self.0.shift_remove("steps");
+        }
         for (key, value) in layer {
             check_key(&key)?;
             check_value(&key, &value)?;
@@ -229,11 +230,17 @@ impl Settings {
             None => {
                 check_key(path)?;
                 check_value(path, &value)?;
+                if path == "epochs" {
+                    self.0.shift_remove("steps");
+                }
                 self.0.insert(path.to_owned(), value);
                 Ok(())
             }
             Some(("early_stopping", field)) => {
-                let entry = self.0.entry("early_stopping").or_insert_with(|| Value::Object(Map::new()));
+                let entry = self.0.entry("early_stopping").or_insert(Value::Null);
+                if entry.is_null() {
+                    *entry = Value::Object(Map::new());
+                }
                 match entry.as_object_mut() {
                     Some(map) => {
                         map.insert(field.to_owned(), value);

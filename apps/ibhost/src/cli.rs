@@ -45,7 +45,7 @@ pub enum Command {
     Analyze(AnalyzeArgs),
     /// One table from many runs: a metric by two settings, or corruption errors
     Tabulate(TabulateArgs),
-    /// Check that every file of a run is what was written
+    /// Check configuration, summary, metrics and checkpoints of a run against their hashes
     Verify(VerifyArgs),
     /// List, download and verify data sets
     #[command(subcommand)]
@@ -203,7 +203,7 @@ fn parse_listed(text: &str) -> Result<Listed, String> {
     if matches!(text, "preset" | "presets") {
         return Ok(Listed::Presets);
     }
-    text.parse().map(Listed::Components).map_err(|e: ibhost_framework::registry::UnknownKind| e.to_string())
+    text.parse().map(Listed::Components).map_err(|e: ibhost_framework::registry::UnknownKind| format!("{e}, or preset"))
 }
 
 /// Flags of `describe`.

@@ -11,7 +11,7 @@ use super::train::{Outcome, train};
 use crate::dataset::DataRoot;
 use crate::run::RunConfig;
 use crate::storage::run_dir::local_time;
-use crate::storage::{Best, FinalMetrics, Label, RunDir, RunStatus, Summary, Versions};
+use crate::storage::{Best, FinalMetrics, Label, MetricsLog, MetricsSplit, RunDir, RunStatus, Summary, Versions};
 
 /// A run with its folder, ready to train.
 pub struct Job {
@@ -103,8 +103,25 @@ impl Job {
                 Ok((outcome, self.summary.clone()))
             }
             Err(error) => {
+                self.summarise_log();
+                if let EngineError::NonFinite { step, .. } = &error {
+                    self.summary.steps = *step;
+                }
                 self.fail(&error.to_string());
                 Err(error)
+            }
+        }
+    }
+
+    /// Takes over what the log of a failed run says; the state itself is gone with the error.
+    fn summarise_log(&mut self) {
+        for row in MetricsLog::read(&self.run.metrics_path()).unwrap_or_default() {
+            (self.summary.steps, self.summary.epochs, self.summary.elapsed_time_s) = (row.step, row.epoch, row.time_s);
+            let last = &mut self.summary.final_metrics;
+            match row.split {
+                MetricsSplit::Train => last.train = row.metrics,
+                MetricsSplit::Test => last.test = row.metrics,
+                MetricsSplit::TestAverage => last.test_average = Some(row.metrics),
             }
         }
     }

@@ -7,7 +7,7 @@ use super::accumulate::Accumulator;
 use super::error::EngineError;
 use super::watch::Watch;
 use crate::build::BuildContext;
-use crate::dataset::{DataRoot, Dataset, DatasetConfig, Samples, Split};
+use crate::dataset::{Batch, DataRoot, Dataset, DatasetConfig, Samples, Split};
 use crate::decoder::DecoderConfig;
 use crate::device;
 use crate::encoder::EncoderConfig;
@@ -59,7 +59,7 @@ pub struct State {
     pub sums: Accumulator,
     /// Watched metric.
     pub watch: Watch,
-    /// Latest training and test metrics.
+    /// Latest metrics on the training split, on the test split, and there with averaged weights.
     pub latest: [Option<Metrics>; 3],
     /// Weights at the best value, not yet written.
     pub best: Option<(u64, CheckpointContent)>,
@@ -129,6 +129,19 @@ impl Session {
         Ok((session, state))
     }
 
+    /// The training samples at `indices` on the training device, augmented where the data set asks for it with noise that `purpose` keeps
+    /// apart from the other batches of the same `step`.
+    pub fn training_batch(&self, indices: &[usize], step: u64, purpose: &str) -> Batch {
+        let device = self.device.clone().autodiff();
+        match self.data.augmentation() {
+            None => self.train.batch(indices, &device),
+            Some(augmentation) => {
+                let mut stream = self.noise.stream(&format!("augmentation/{purpose}"), step);
+                self.train.batch_with(indices, &device, |values| augmentation.apply(values, self.train.shape(), &mut stream))
+            }
+        }
+    }
+
     /// Steps an epoch takes, the last one possibly with a short batch.
     pub fn batches_per_epoch(&self) -> u64 {
         self.train.len().div_ceil(self.config.training.batch_size) as u64
@@ -163,8 +176,14 @@ impl Session {
 
 fn watched_direction(watch: &str, quantities: &[Quantity]) -> Result<Direction, EngineError> {
     let name = watch.split_once('.').map_or(watch, |(_, name)| name);
-    quantities.iter().find(|q| q.name == name).map(|q| q.direction).ok_or_else(|| {
-        let names: Vec<&str> = quantities.iter().map(|q| q.name.as_str()).collect();
-        EngineError::Request(format!("`watch` is `{watch}`, but the objective reports {}", names.join(", ")))
-    })
+    match quantities.iter().find(|q| q.name == name).map(|q| q.direction) {
+        Some(Direction::Neutral) => Err(EngineError::Request(format!(
+            "`watch` is `{watch}`, of which neither small nor large values are better; watch another quantity"
+        ))),
+        Some(direction) => Ok(direction),
+        None => {
+            let names: Vec<&str> = quantities.iter().filter(|q| q.direction != Direction::Neutral).map(|q| q.name.as_str()).collect();
+            Err(EngineError::Request(format!("`watch` is `{watch}`, but the objective reports {}", names.join(", "))))
+        }
+    }
 }

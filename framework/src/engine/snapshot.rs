@@ -10,6 +10,7 @@ use super::accumulate::Accumulator;
 use super::error::EngineError;
 use super::session::{Session, State};
 use super::watch::Watch;
+use crate::dataset::Split;
 use crate::optimiser::{Buffer, is_host};
 use crate::parameters;
 use crate::storage::{CheckpointContent, HostTensor, Label, Metrics, MetricsLog, RunDir, StorageError};
@@ -19,6 +20,8 @@ use crate::storage::{CheckpointContent, HostTensor, Label, Metrics, MetricsLog, 
 struct SavedState {
     step: u64,
     elapsed_s: f64,
+    train_samples: u64,
+    test_samples: u64,
     optimiser_steps: Vec<u64>,
     sums: Vec<(String, u64, u64)>,
     watch: Watch,
@@ -33,10 +36,12 @@ const AVERAGE: &str = "average";
 const OPTIMISER: &str = "optimiser";
 
 /// Content of a `last` checkpoint; `metrics` is the length and digest of the metrics log at this point.
-pub fn save_state(state: &State, metrics: (u64, String)) -> Result<CheckpointContent, StorageError> {
+pub fn save_state(session: &Session, state: &State, metrics: (u64, String)) -> Result<CheckpointContent, StorageError> {
     let saved = SavedState {
         step: state.step,
         elapsed_s: state.elapsed_s,
+        train_samples: session.train.len() as u64,
+        test_samples: session.data.split(Split::Test).len() as u64,
         optimiser_steps: state.optimisers.iter().map(|o| o.step).collect(),
         sums: state.sums.totals().into_iter().map(|(name, sum, weight)| (name, sum.to_bits(), weight.to_bits())).collect(),
         watch: state.watch.clone(),
@@ -93,6 +98,13 @@ pub fn restore_last(session: &Session, state: State, run: &RunDir) -> Result<(St
             let saved: SavedState =
                 serde_json::from_value(content.state.clone()).map_err(|e| misfit(format!("the checkpoint's state cannot be read: {e}")))?;
             MetricsLog::check(&run.metrics_path(), saved.metrics_bytes, &saved.metrics_digest)?;
+            let samples = (session.train.len() as u64, session.data.split(Split::Test).len() as u64);
+            if (saved.train_samples, saved.test_samples) != samples {
+                return Err(misfit(format!(
+                    "it was taken with {} training and {} test samples, now there are {} and {}: the data folder has changed",
+                    saved.train_samples, saved.test_samples, samples.0, samples.1
+                )));
+            }
             let mut state = restore_weights(state, &content).map_err(misfit)?;
             if saved.optimiser_steps.len() != state.optimisers.len() {
                 return Err(misfit("it has another number of optimisers than the plan".to_owned()));

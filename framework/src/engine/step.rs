@@ -10,8 +10,9 @@ use crate::objective::{BoxedObjective, Measure, read_measures};
 use crate::optimiser::{ParameterUpdate, Rule};
 use crate::parameters;
 use crate::schedule::ScheduleContext;
+use crate::strategy::Cadence;
 
-/// Runs the phases due at `state.step` of `epoch` (from 1) on `batch` and on further random batches for repeated phases.
+/// Runs the phases due at `step` of `epoch` (from 1) on `batch` and on further random batches for repeated phases.
 ///
 /// Returns the model and the batch means of the first phase. Takes and returns the model by value so that the update finds its
 /// parameters unshared and can work in place.
@@ -27,11 +28,13 @@ pub fn training_step(
     batch: &Batch,
 ) -> Result<(BoxedObjective, Vec<Measure>), EngineError> {
     let mut logged = Vec::new();
+    let mut pending: u64 = session.plan.phases.iter().filter(|p| p.when.is_due(epoch, step)).map(|p| p.repeats).sum();
     for (index, phase) in session.plan.phases.iter().enumerate() {
         if !phase.when.is_due(epoch, step) {
             continue;
         }
         for repeat in 0..phase.repeats {
+            pending -= 1;
             let rules = due_rules(session, state, phase.updates.as_slice(), epoch, step);
             let extra = if index == 0 && repeat == 0 { None } else { Some(random_batch(session, &phase.name, step, repeat)) };
             let batch = extra.as_ref().unwrap_or(batch);
@@ -47,11 +50,12 @@ pub fn training_step(
             let loss = model.loss(&phase.name, batch, &mut draws);
             let gradients = rules.iter().any(Option::is_some).then(|| loss.total.backward());
             drop(loss.total);
-            let mut update =
-                ParameterUpdate::new(gradients, &session.plan.optimisers, state.optimisers, rules, state.average.as_deref_mut());
+            // The average moves once a step, with the last update.
+            let average = if pending == 0 { state.average.as_deref_mut() } else { None };
+            let mut update = ParameterUpdate::new(gradients, &session.plan.optimisers, state.optimisers, rules, average);
             model = model.map(&mut update);
             if let Some(path) = update.non_finite() {
-                return Err(non_finite(step, epoch, &phase.name, format!("the gradient of `{path}`"), loss.measures));
+                return Err(non_finite(step, epoch, &phase.name, format!("the gradient of `{path}`"), &read_measures(loss.measures)));
             }
             let mut measures = loss.measures;
             measures.extend(model.after_update(batch, &mut draws));
@@ -73,13 +77,7 @@ pub struct StepState<'a> {
     pub moving: &'a mut Vec<bool>,
 }
 
-fn due_rules(
-    session: &Session,
-    state: &mut StepState<'_>,
-    updates: &[(usize, crate::strategy::Cadence)],
-    epoch: u64,
-    step: u64,
-) -> Vec<Option<Rule>> {
+fn due_rules(session: &Session, state: &mut StepState<'_>, updates: &[(usize, Cadence)], epoch: u64, step: u64) -> Vec<Option<Rule>> {
     let mut rules = vec![None; session.plan.optimisers.len()];
     for (slot, cadence) in updates {
         if cadence.is_due(epoch, step) {
@@ -98,19 +96,31 @@ pub(super) fn rate_of(session: &Session, slot: usize, step: u64) -> f64 {
         base: session.config.training.lr,
         step,
         steps_per_epoch: ((session.train.len() / batch_size) as u64).max(1),
-        total_steps: session.total_steps(),
+        updates: planned_updates(session, slot),
         step_factor: session.plan.optimisers[slot].step_factor,
     })
+}
+
+/// Updates optimiser `slot` will have made at the end of the run.
+fn planned_updates(session: &Session, slot: usize) -> u64 {
+    let total = session.total_steps();
+    let share = |cadence: Cadence| match cadence {
+        Cadence::Always => total,
+        Cadence::EpochsDivisibleBy(n) => total / n.max(1),
+        Cadence::Cycle { period, from, to } => (total * to.saturating_sub(from)) / period.max(1),
+    };
+    let phases = session.plan.phases.iter();
+    phases.flat_map(|p| p.updates.iter().filter(|(s, _)| *s == slot).map(|(_, cadence)| share(*cadence) * p.repeats)).sum()
 }
 
 fn random_batch(session: &Session, phase: &str, step: u64, repeat: u64) -> Batch {
     let mut stream = session.noise.stream(&format!("batch/{phase}/{repeat}"), step);
     let size = session.config.training.batch_size.min(session.train.len());
     let indices: Vec<usize> = (0..size).map(|_| stream.below(session.train.len())).collect();
-    session.train.batch(&indices, &session.device.clone().autodiff())
+    session.training_batch(&indices, step, &format!("{phase}/{repeat}"))
 }
 
-pub(super) fn non_finite(step: u64, epoch: u64, phase: &str, what: String, measures: Vec<Measure>) -> EngineError {
-    let terms = read_measures(measures).into_iter().map(|(name, value)| format!("{name} = {value}")).collect::<Vec<_>>().join(", ");
+pub(super) fn non_finite(step: u64, epoch: u64, phase: &str, what: String, means: &[(String, f64)]) -> EngineError {
+    let terms = means.iter().map(|(name, value)| format!("{name} = {value}")).collect::<Vec<_>>().join(", ");
     EngineError::NonFinite { step, epoch, phase: phase.to_owned(), what, terms, kept: String::new() }
 }

@@ -9,10 +9,9 @@ use super::observer::{EpochReport, Observer, StepReport};
 use super::session::{Session, State};
 use super::snapshot::{save_best, save_state};
 use super::step::{StepState, non_finite, rate_of, training_step};
-use crate::dataset::{Batch, Split};
-use crate::noise::Draws;
+use crate::dataset::Split;
 use crate::run::CheckpointEvery;
-use crate::storage::{Label, Metrics, MetricsLog, MetricsSplit, Row, RunDir};
+use crate::storage::{CheckpointContent, HostData, HostTensor, Label, Metrics, MetricsLog, MetricsSplit, Row, RunDir};
 use crate::tensorboard::EventWriter;
 
 /// How training ended.
@@ -58,12 +57,13 @@ pub fn train(
     let training = &session.config.training;
     let (total, batches) = (session.total_steps(), session.batches_per_epoch());
     let epochs = total.div_ceil(batches.max(1));
-    let device = session.device.clone().autodiff();
     let (mut order, mut order_epoch) = (Vec::new(), 0);
     let mut moving = Vec::new();
     let (mut mark, mut epoch_seconds, mut last_save) = (Instant::now(), 0.0, Instant::now());
-    let mut outcome = Outcome::Completed;
-    while state.step < total {
+    // A run that was killed between its last checkpoint and its summary had already decided.
+    let decided = state.watch.should_stop(training.early_stopping.as_ref());
+    let mut outcome = if decided { Outcome::EarlyStopped } else { Outcome::Completed };
+    while !decided && state.step < total {
         if stop.load(Ordering::Relaxed) {
             outcome = Outcome::Interrupted;
             break;
@@ -74,10 +74,16 @@ pub fn train(
             order_epoch = epoch;
         }
         let from = index * training.batch_size;
-        let batch = gather(session, &order[from..order.len().min(from + training.batch_size)], state.step, &device);
+        let batch = session.training_batch(&order[from..order.len().min(from + training.batch_size)], state.step, "main");
         let step = state.step;
         let mut parts = StepState { optimisers: &mut state.optimisers, average: state.average.as_mut(), moving: &mut moving };
-        let (model, measures) = training_step(session, state.model, &mut parts, epoch, step, &batch).map_err(|e| kept(e, run))?;
+        let (model, measures) = match training_step(session, state.model, &mut parts, epoch, step, &batch) {
+            Ok(result) => result,
+            Err(error) => {
+                save_best_of(&mut state.best, run)?;
+                return Err(kept(error, run));
+            }
+        };
         state.model = model;
         state.sums.add(measures, batch.len());
         state.step += 1;
@@ -87,13 +93,15 @@ pub fn train(
         let epoch_ended = state.step.is_multiple_of(batches) || state.step == total;
         if epoch_ended {
             let means = state.sums.means();
-            if let Some((name, _)) = means.iter().find(|(_, value)| !value.is_finite()) {
-                let what = format!("the epoch's mean of `{name}`");
-                return Err(kept(non_finite(step, epoch, "main", what, Vec::new()), run));
+            if let Some((_, loss)) = means.iter().find(|(name, value)| name == "loss" && !value.is_finite()) {
+                save_best_of(&mut state.best, run)?;
+                let what = format!("the epoch's mean loss ({loss})");
+                return Err(kept(non_finite(step, epoch, &session.plan.phases[0].name, what, &means), run));
             }
             let due = epoch.is_multiple_of(training.evaluate_every) || state.step == total;
             let rows = finish_epoch(session, &mut state, &mut logs, epoch, due, &mut mark, &mut epoch_seconds)?;
-            if due && let Some(value) = watched(&state) {
+            if due {
+                let value = watched(&state).ok_or_else(|| unmeasured(&state))?;
                 let min_delta = training.early_stopping.as_ref().map_or(0.0, |e| e.min_delta);
                 let step = state.step;
                 if state.watch.observe(value, epoch, step, min_delta) {
@@ -108,14 +116,14 @@ pub fn train(
         }
         if checkpoint_due(training.checkpoint_every, state.step, epoch, epoch_ended, last_save) && state.step < total {
             spend(&mut state, &mut mark, &mut epoch_seconds);
-            save(&mut state, &logs)?;
+            save(session, &mut state, &logs)?;
             observer.checkpoint(state.step);
             last_save = Instant::now();
         }
     }
     spend(&mut state, &mut mark, &mut epoch_seconds);
     if state.step > logs.first_step || !logs.resumed {
-        save(&mut state, &logs)?;
+        save(session, &mut state, &logs)?;
         observer.checkpoint(state.step);
     }
     for board in logs.boards.iter_mut().flatten() {
@@ -129,17 +137,6 @@ fn spend(state: &mut State, mark: &mut Instant, epoch_seconds: &mut f64) {
     *mark = Instant::now();
     state.elapsed_s += seconds;
     *epoch_seconds += seconds;
-}
-
-/// Reads the batch and, where the data set asks for it, augments it with the step's own noise.
-fn gather(session: &Session, indices: &[usize], step: u64, device: &burn::tensor::Device) -> Batch {
-    match session.data.augmentation() {
-        None => session.train.batch(indices, device),
-        Some(augmentation) => {
-            let mut stream = Draws::seeded(session.noise, step, "augmentation").host("samples");
-            session.train.batch_with(indices, device, |values| augmentation.apply(values, session.train.shape(), &mut stream))
-        }
-    }
 }
 
 fn kept(error: EngineError, run: &RunDir) -> EngineError {
@@ -166,16 +163,46 @@ fn checkpoint_due(every: CheckpointEvery, step: u64, epoch: u64, epoch_ended: bo
     }
 }
 
-fn save(state: &mut State, logs: &Logs<'_>) -> Result<(), EngineError> {
+fn save(session: &Session, state: &mut State, logs: &Logs<'_>) -> Result<(), EngineError> {
     let bytes = logs.metrics.sync()?;
     let store = logs.run.checkpoints();
-    if let Some((step, content)) = state.best.take() {
-        store.save(Label::Best, step, &content, 1)?;
+    save_best_of(&mut state.best, logs.run)?;
+    let content = save_state(session, state, (bytes, logs.metrics.digest()))?;
+    // On devices whose gradients the host does not see, this is where bad numbers are stopped from replacing good ones.
+    if let Some(path) = non_finite_weight(&content) {
+        let epoch = state.step / session.batches_per_epoch().max(1) + 1;
+        let what = format!("parameter `{path}`");
+        return Err(kept(non_finite(state.step, epoch, &session.plan.phases[0].name, what, &state.sums.means()), logs.run));
     }
-    let content = save_state(state, (bytes, logs.metrics.digest()))?;
     // Two are kept so that a damaged newest one can be replaced by the one before.
     store.save(Label::Last, state.step, &content, 2)?;
     Ok(())
+}
+
+/// Writes the best weights seen, if they are not on disk yet.
+fn save_best_of(best: &mut Option<(u64, CheckpointContent)>, run: &RunDir) -> Result<(), EngineError> {
+    if let Some((step, content)) = best.take() {
+        run.checkpoints().save(Label::Best, step, &content, 1)?;
+    }
+    Ok(())
+}
+
+/// Path of the first weight of a checkpoint that is not finite.
+fn non_finite_weight(content: &CheckpointContent) -> Option<&str> {
+    let bad = |tensor: &HostTensor| match &tensor.data {
+        HostData::F32(v) => v.iter().any(|x| !x.is_finite()),
+        HostData::F64(v) => v.iter().any(|x| !x.is_finite()),
+        HostData::I64(_) | HostData::U8(_) => false,
+    };
+    content.tensors.values().flatten().find(|(_, tensor)| bad(tensor)).map(|(path, _)| path.as_str())
+}
+
+fn unmeasured(state: &State) -> EngineError {
+    let names: Vec<String> = [("train", &state.latest[0]), ("test", &state.latest[1]), ("test_average", &state.latest[2])]
+        .into_iter()
+        .flat_map(|(split, metrics)| metrics.iter().flat_map(Metrics::iter).map(move |(name, _)| format!("{split}.{name}")))
+        .collect();
+    EngineError::Request(format!("`watch` is `{}`, which this run does not measure; it measures {}", state.watch.metric, names.join(", ")))
 }
 
 fn watched(state: &State) -> Option<f64> {

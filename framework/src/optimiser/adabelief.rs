@@ -22,7 +22,7 @@ pub struct AdaBelief {
     #[schemars(range(min = 0.0, max = 1.0))]
     pub epsilon: f64,
     /// Added below the root.
-    #[schemars(range(min = 0.0, max = 1.0))]
+    #[schemars(range(min = 1e-30, max = 1.0))]
     pub root_epsilon: f64,
 }
 

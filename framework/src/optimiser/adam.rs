@@ -29,7 +29,7 @@ pub struct Adam {
     #[schemars(range(min = 0.0, max = 0.999_999_999))]
     pub beta2: f64,
     /// Added to the denominator.
-    #[schemars(range(min = 0.0, max = 1.0))]
+    #[schemars(range(min = 1e-30, max = 1.0))]
     pub epsilon: f64,
     /// Where the bias correction goes.
     pub form: AdamForm,

@@ -58,10 +58,10 @@ impl Buffer {
             (HostData::F32(v), true) if v.len() == n && like.dtype() != DType::F64 => Some(Self::F32(v.clone())),
             (HostData::F64(v), true) if v.len() == n && like.dtype() == DType::F64 => Some(Self::F64(v.clone())),
             (HostData::F32(v), false) if v.len() == n => {
-                Some(Self::Device(Tensor::from_data(TensorData::new(v.clone(), [n]), &like.device())))
+                Some(Self::Device(Tensor::from_data(TensorData::new(v.clone(), [n]), (&like.device(), like.dtype()))))
             }
             (HostData::F64(v), false) if v.len() == n => {
-                Some(Self::Device(Tensor::from_data(TensorData::new(v.clone(), [n]), &like.device())))
+                Some(Self::Device(Tensor::from_data(TensorData::new(v.clone(), [n]), (&like.device(), like.dtype()))))
             }
             _ => None,
         }

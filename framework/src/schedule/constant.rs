@@ -28,7 +28,7 @@ mod tests {
 
     #[test]
     fn ignores_the_step() {
-        let context = ScheduleContext { base: 0.3, step: 1_000_000, steps_per_epoch: 10, total_steps: 10, step_factor: 1 };
+        let context = ScheduleContext { base: 0.3, step: 1_000_000, steps_per_epoch: 10, updates: 10, step_factor: 1 };
         assert_eq!(Constant {}.rate(&context).to_bits(), 0.3f64.to_bits());
     }
 }

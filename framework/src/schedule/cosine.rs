@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{ScheduleConfig, ScheduleContext};
 
-/// last + (base - last) (1 + cos(pi step / total steps)) / 2 (Loshchilov & Hutter 2017, without restarts).
+/// last + (base - last) (1 + cos(pi update / updates)) / 2 (Loshchilov & Hutter 2017, without restarts).
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Cosine {
@@ -17,7 +17,7 @@ pub struct Cosine {
 #[typetag::serde(name = "cosine")]
 impl ScheduleConfig for Cosine {
     fn rate(&self, context: &ScheduleContext) -> f64 {
-        let updates = (context.total_steps / context.step_factor.max(1)).max(1);
+        let updates = context.updates.max(1);
         let progress = context.step.min(updates) as f64 / updates as f64;
         self.last + (context.base - self.last) * 0.5 * (1.0 + (std::f64::consts::PI * progress).cos())
     }
@@ -33,8 +33,7 @@ mod tests {
 
     #[test]
     fn falls_from_the_base_through_the_middle_to_the_end() {
-        let at =
-            |step| Cosine { last: 0.2 }.rate(&ScheduleContext { base: 1.0, step, steps_per_epoch: 1, total_steps: 100, step_factor: 1 });
+        let at = |step| Cosine { last: 0.2 }.rate(&ScheduleContext { base: 1.0, step, steps_per_epoch: 1, updates: 100, step_factor: 1 });
         assert!((at(0) - 1.0).abs() < 1e-12 && (at(50) - 0.6).abs() < 1e-12 && (at(100) - 0.2).abs() < 1e-12);
     }
 }

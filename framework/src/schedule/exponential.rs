@@ -47,7 +47,7 @@ mod tests {
     #[test]
     fn drops_at_the_stair_and_not_before() {
         let at =
-            |step| Exponential::default().rate(&ScheduleContext { base: 1e-4, step, steps_per_epoch: 600, total_steps: 0, step_factor: 1 });
+            |step| Exponential::default().rate(&ScheduleContext { base: 1e-4, step, steps_per_epoch: 600, updates: 0, step_factor: 1 });
         assert!((at(1199) - 1e-4).abs() < 1e-18 && (at(1200) - 0.97e-4).abs() < 1e-11);
         assert!((at(2400) - 0.97f64.powi(2) * 1e-4).abs() < 1e-11);
     }

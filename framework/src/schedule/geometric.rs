@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{ScheduleConfig, ScheduleContext};
 
-/// base * (last / base)^(step / (total steps - 1)): smooth decay from the base rate to `last` over the run.
+/// base * (last / base)^(update / (updates - 1)): smooth decay from the base rate to `last` over the run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Geometric {
@@ -23,7 +23,7 @@ impl Default for Geometric {
 #[typetag::serde(name = "geometric")]
 impl ScheduleConfig for Geometric {
     fn rate(&self, context: &ScheduleContext) -> f64 {
-        let updates = (context.total_steps / context.step_factor.max(1)).max(2);
+        let updates = context.updates.max(2);
         let progress = context.step.min(updates - 1) as f64 / (updates - 1) as f64;
         context.base * (self.last / context.base).powf(progress)
     }
@@ -37,8 +37,7 @@ mod tests {
 
     #[test]
     fn starts_at_the_base_and_ends_at_the_last_rate() {
-        let at =
-            |step| Geometric::default().rate(&ScheduleContext { base: 1e-3, step, steps_per_epoch: 10, total_steps: 101, step_factor: 1 });
+        let at = |step| Geometric::default().rate(&ScheduleContext { base: 1e-3, step, steps_per_epoch: 10, updates: 101, step_factor: 1 });
         assert!((at(0) - 1e-3).abs() < 1e-15 && (at(100) - 3e-5).abs() < 1e-15);
         assert!((at(50) - (1e-3f64 * 3e-5).sqrt()).abs() < 1e-15);
     }

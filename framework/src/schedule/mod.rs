@@ -23,8 +23,8 @@ pub struct ScheduleContext {
     pub step: u64,
     /// Full batches in an epoch, floor(samples / batch).
     pub steps_per_epoch: u64,
-    /// Steps of the whole run.
-    pub total_steps: u64,
+    /// Updates this optimiser will have made at the end of the run.
+    pub updates: u64,
     /// Steps of the run per update of this optimiser, see [`OptimiserSlot`](crate::strategy::OptimiserSlot).
     pub step_factor: u64,
 }

@@ -85,9 +85,8 @@ mod tests {
 
     #[test]
     fn a_boundary_step_still_has_the_old_rate() {
-        let at = |step, step_factor| {
-            PytorchResnet20 {}.rate(&ScheduleContext { base: 9.0, step, steps_per_epoch: 10, total_steps: 0, step_factor })
-        };
+        let at =
+            |step, step_factor| PytorchResnet20 {}.rate(&ScheduleContext { base: 9.0, step, steps_per_epoch: 10, updates: 0, step_factor });
         assert!((at(1000, 1) - 0.1).abs() < 1e-12 && (at(1001, 1) - 0.01).abs() < 1e-12 && (at(1501, 1) - 1e-3).abs() < 1e-12);
         assert!((at(100, 10) - 0.1).abs() < 1e-12 && (at(101, 10) - 0.01).abs() < 1e-12);
     }
@@ -95,7 +94,7 @@ mod tests {
     #[test]
     fn step_drops_by_its_factor() {
         let at = |step| {
-            Step { every: 2, factor: 0.5 }.rate(&ScheduleContext { base: 1.0, step, steps_per_epoch: 5, total_steps: 0, step_factor: 1 })
+            Step { every: 2, factor: 0.5 }.rate(&ScheduleContext { base: 1.0, step, steps_per_epoch: 5, updates: 0, step_factor: 1 })
         };
         assert!((at(9) - 1.0).abs() < 1e-12 && (at(10) - 0.5).abs() < 1e-12 && (at(20) - 0.25).abs() < 1e-12);
     }

@@ -2,6 +2,7 @@
 
 use burn::tensor::Tensor;
 use burn::tensor::activation::softplus;
+use ibhost_framework::build::BuildError;
 use ibhost_framework::posterior::{Posterior, diagonal};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -58,6 +59,23 @@ pub fn outputs(covariance: Covariance, z: usize) -> usize {
         Covariance::Point => z,
         Covariance::Diag => 2 * z,
         Covariance::Full => z + z * (z + 1) / 2,
+    }
+}
+
+/// Most outputs of one head: a full covariance of 510 dimensions. Beyond it the factors of one batch alone take gigabytes.
+const MOST_OUTPUTS: usize = 1 << 17;
+
+/// As [`outputs`], for the encoder called `component`.
+///
+/// # Errors
+/// [`BuildError`] when the head would be too large to train.
+pub fn head_size(component: &str, covariance: Covariance, z: usize) -> Result<usize, BuildError> {
+    match outputs(covariance, z) {
+        n if n > MOST_OUTPUTS && covariance == Covariance::Full => Err(BuildError::new(
+            component,
+            format!("z:{z} with cov:full needs {n} outputs, at most {MOST_OUTPUTS} can be trained; use cov:diag or z up to 510"),
+        )),
+        n => Ok(n),
     }
 }
 

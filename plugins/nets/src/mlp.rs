@@ -10,7 +10,7 @@ use ibhost_framework::posterior::Posterior;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::head::{Covariance, ScaleMap, outputs, posterior};
+use crate::head::{Covariance, ScaleMap, head_size, posterior};
 use crate::shape::{features, flatten};
 
 /// Last layer of [`MlpConfig`].
@@ -87,7 +87,7 @@ impl Encoder for Mlp {
 impl EncoderConfig for MlpConfig {
     fn build(&self, shape: [usize; 3], context: &BuildContext) -> Result<Box<dyn Encoder>, BuildError> {
         let inputs = features("mlp", shape)?;
-        let all = outputs(self.cov, self.z);
+        let all = head_size("mlp", self.cov, self.z)?;
         let split = self.heads == Heads::Separate && all > self.z;
         let dense = |inputs, outputs| context.linear(inputs, outputs, Initial::GlorotUniform);
         Ok(Box::new(Mlp {

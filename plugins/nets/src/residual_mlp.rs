@@ -10,7 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::gelu::gelu;
-use crate::head::{Covariance, ScaleMap, outputs, posterior};
+use crate::head::{Covariance, ScaleMap, head_size, posterior};
 use crate::norm::layer_norm;
 use crate::shape::{features, flatten};
 
@@ -76,7 +76,7 @@ impl EncoderConfig for ResidualMlpConfig {
             norm1: layer_norm(self.width, context),
             dense2: dense(self.width, self.width),
             norm2: layer_norm(self.width, context),
-            head: dense(self.width, outputs(self.cov, self.z)),
+            head: dense(self.width, head_size("residual_mlp", self.cov, self.z)?),
             cov: self.cov,
             scale: self.scale,
             z: self.z,

@@ -12,7 +12,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::batch_norm::BatchNorm;
-use crate::head::{Covariance, ScaleMap, outputs, posterior};
+use crate::head::{Covariance, ScaleMap, head_size, posterior};
 use crate::residual_block::{BasicBlock, Convolution};
 use crate::shape::features;
 
@@ -95,7 +95,7 @@ impl EncoderConfig for Resnet20Config {
                 channels = width;
             }
         }
-        let head = context.linear(channels, outputs(self.cov, self.z), Initial::GlorotUniform);
+        let head = context.linear(channels, head_size("resnet20", self.cov, self.z)?, Initial::GlorotUniform);
         Ok(Box::new(Resnet20 { stem, stem_norm, blocks, head, cov: self.cov, scale: self.scale, z: self.z }))
     }
 

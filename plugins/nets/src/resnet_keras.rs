@@ -12,7 +12,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::batch_norm::BatchNorm;
-use crate::head::{Covariance, ScaleMap, outputs, posterior};
+use crate::head::{Covariance, ScaleMap, head_size, posterior};
 use crate::residual_block::Convolution;
 use crate::resnet20::mean_over_positions;
 use crate::shape::features;
@@ -122,7 +122,7 @@ impl EncoderConfig for ResnetKerasConfig {
                 channels = width;
             }
         }
-        let head = context.linear(channels, outputs(self.cov, self.z), Initial::HeNormal);
+        let head = context.linear(channels, head_size("resnet_keras", self.cov, self.z)?, Initial::HeNormal);
         Ok(Box::new(ResnetKeras { stem, stem_norm, blocks, head, cov: self.cov, scale: self.scale, z: self.z }))
     }
 

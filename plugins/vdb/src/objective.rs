@@ -113,7 +113,7 @@ impl ObjectiveConfig for VdbConfig {
                 "J(Y;Z): ln(classes) minus the class term, uniform class prior; may exceed I(X;Z)".clone_into(&mut quantity.meaning);
             }
             if quantity.name == "accuracy" && self.train_accuracy == TrainAccuracy::Batch {
-                quantity.meaning.push_str("; on training batches by the softmax averaged over the loss's own codes");
+                quantity.meaning.push_str("; on training batches with the first code of the loss, before the update");
             }
         }
         all
@@ -196,7 +196,7 @@ impl Objective for VdbObjective {
         let total = self.total(&terms);
         let mut measures = self.measures(&terms, &total);
         if self.config.train_accuracy == TrainAccuracy::Batch {
-            measures.push(Measure::new("accuracy", accuracy(log_mean_softmax(terms.logits.detach()), &batch.labels)));
+            measures.push(Measure::new("accuracy", accuracy(log_mean_softmax(terms.logits.detach().narrow(0, 0, 1)), &batch.labels)));
         }
         Loss { total, measures }
     }

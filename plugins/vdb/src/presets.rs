@@ -5,7 +5,7 @@ use ibhost_framework::preset::Preset;
 inventory::submit! {
     Preset {
         name: "vdb-mnist",
-        summary: "MNIST, 1024-1024-256, beta 1e-3, 12 training codes, 200 epochs: the right end of the published information curve",
+        summary: "MNIST, 1024-1024-256, beta 1e-3, 12 training codes, 200 epochs: the settings of the robustness experiments",
         yaml: include_str!("../presets/vdb-mnist.yml"),
     }
 }
@@ -13,7 +13,7 @@ inventory::submit! {
 inventory::submit! {
     Preset {
         name: "vdb-mnist-small",
-        summary: "8,000 of the first 10,000 MNIST training images, 256-256-64, beta 1e-2, 12 training codes, 60 epochs: minutes on one core",
+        summary: "8,000 of the first 10,000 MNIST training images, 256-256-64, beta 1e-2, 12 training codes, 60 epochs: half a minute on one core",
         yaml: include_str!("../presets/vdb-mnist-small.yml"),
     }
 }

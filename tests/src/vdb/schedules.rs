@@ -19,7 +19,7 @@ pub(super) fn lr_schedules(file: &Value) -> Result<(), String> {
         };
         let steps_per_epoch = training_images(dataset)? / batch.max(1);
         let (_, config) = resolve::<dyn ScheduleConfig>(Kind::Schedule, schedule).map_err(|e| e.to_string())?;
-        let context = ScheduleContext { base, step, steps_per_epoch, total_steps: 200 * steps_per_epoch, step_factor };
+        let context = ScheduleContext { base, step, steps_per_epoch, updates: 200 * steps_per_epoch, step_factor };
         close(&format!("rate of {row}"), &[config.rate(&context)], &[want], abs, rel)?;
     }
     Ok(())

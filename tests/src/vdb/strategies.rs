@@ -163,7 +163,7 @@ impl Run<'_> {
     fn context(&self, slot: usize) -> ScheduleContext {
         let steps_per_epoch = self.batches.len() as u64;
         let step_factor = self.plan.optimisers[slot].step_factor;
-        ScheduleContext { base: self.rate, step: self.states[slot].step, steps_per_epoch, total_steps: steps_per_epoch, step_factor }
+        ScheduleContext { base: self.rate, step: self.states[slot].step, steps_per_epoch, updates: steps_per_epoch, step_factor }
     }
 }
 

@@ -112,7 +112,7 @@ pub(super) fn tf1_training(file: &Value) -> Outcome {
             base: recipe.learning_rate,
             step: states[0].step,
             steps_per_epoch: 1,
-            total_steps: recorded.len() as u64,
+            updates: recorded.len() as u64,
             step_factor: plan.optimisers[0].step_factor,
         };
         let rate = schedule.rate(&context);

@@ -62,6 +62,12 @@ pub fn one(run: &Path, root: &DataRoot, text: &str, label: Label, averaged: bool
         resolve::<dyn AnalysisConfig>(Kind::Analysis, text).map_err(|error| Failure::component("--analysis", &error))?;
     let (folder, session, state) = open_finished(run, root, label)?;
     check_fit(&component, &session)?;
+    if averaged && state.average.is_none() {
+        return Err(Failure::usage(format!(
+            "{} keeps no averaged weights\n  hint: leave --average out, or train with e.g. `--average 0.999`",
+            show(run)
+        )));
+    }
     let model = Session::evaluation_model(&state, averaged);
     let config = &session.config;
     let context = AnalysisContext {

@@ -5,7 +5,7 @@ use std::io::IsTerminal;
 
 use ibhost_datasets::{FetchOptions, Progress, Verdict, fetch, verify};
 use ibhost_framework::component::resolve;
-use ibhost_framework::dataset::{DataFile, DatasetConfig};
+use ibhost_framework::dataset::{DataFile, DataRoot, DatasetConfig};
 use ibhost_framework::registry::{Kind, Registry};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
@@ -33,8 +33,20 @@ fn names() -> Result<Vec<&'static str>, Failure> {
     Ok(registry.items(Kind::Dataset).iter().map(|item| item.name).collect())
 }
 
-fn list(format: Format, data: &DataDir) -> Result<u8, Failure> {
+/// A data folder that was named must exist; only `fetch` creates one.
+fn existing_root(data: &DataDir) -> Result<DataRoot, Failure> {
     let root = data_root(data)?;
+    match &data.data_dir {
+        Some(folder) if !folder.is_dir() => {
+            Err(Failure::usage(format!("there is no data folder `{}`\n  hint: check --data-dir and IBHOST_DATA", show(folder))))
+        }
+        _ => Ok(root),
+    }
+}
+
+fn list(format: Format, data: &DataDir) -> Result<u8, Failure> {
+    let root = existing_root(data)?;
+    let folder = data.data_dir.as_ref().map_or_else(String::new, |folder| format!(" --data-dir {}", show(folder)));
     let mut rows = Vec::new();
     let mut values = Vec::new();
     for name in names()? {
@@ -47,8 +59,8 @@ fn list(format: Format, data: &DataDir) -> Result<u8, Failure> {
         let state = match (files.len(), present) {
             (0, _) => "embedded".to_owned(),
             (all, present) if all == present => "present".to_owned(),
-            (_, 0) => format!("absent; ibhost data fetch {name}"),
-            (all, present) => format!("{present} of {all} files"),
+            (_, 0) => format!("absent; ibhost data fetch {name}{folder}"),
+            (all, present) => format!("{present} of {all} files; ibhost data fetch {name}{folder}"),
         };
         values.push(json!({ "name": name, "files": files.len(), "present": present }));
         rows.push(vec![name.to_owned(), state]);
@@ -103,7 +115,7 @@ fn download(name: &str, data: &DataDir, quiet: bool) -> Result<u8, Failure> {
 }
 
 fn check(chosen: &[String], data: &DataDir) -> Result<u8, Failure> {
-    let root = data_root(data)?;
+    let root = existing_root(data)?;
     let all = chosen.is_empty();
     let chosen: Vec<String> = if all { names()?.into_iter().map(str::to_owned).collect() } else { chosen.to_vec() };
     let mut rows = Vec::new();

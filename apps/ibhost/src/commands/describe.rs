@@ -76,7 +76,7 @@ fn text(registry: &Registry, item: &Item, format: Format) -> String {
     if !item.paper.is_empty() {
         out.push_str(&format!("\n\npaper: {}", item.paper));
     }
-    out.push_str(&format!("\n\nexample: {}", example(item)));
+    out.push_str(&format!("\n\nexample: {}", example(registry, item)));
     out
 }
 
@@ -102,12 +102,13 @@ fn meaning(parameter: &Parameter) -> String {
     text
 }
 
-/// A command line with the component's example in its place.
-fn example(item: &Item) -> String {
+/// A command line with the component's example in its place, around objectives that this program has.
+fn example(registry: &Registry, item: &Item) -> String {
+    let objective = registry.items(Kind::Objective).first().map_or("OBJECTIVE", |o| o.name);
     match item.kind {
         Kind::Objective => format!("ibhost run --objective '{}' --encoder mlp/z:2", item.example),
-        Kind::Encoder => format!("ibhost run --objective vdb --encoder '{}'", item.example),
+        Kind::Encoder => format!("ibhost run --objective {objective} --encoder '{}'", item.example),
         Kind::Analysis => format!("ibhost analyze RUN_DIR --analysis '{}'", item.example),
-        kind => format!("ibhost run --objective vdb --encoder mlp/z:2 --{kind} '{}'", item.example),
+        kind => format!("ibhost run --objective {objective} --encoder mlp/z:2 --{kind} '{}'", item.example),
     }
 }

@@ -1,10 +1,11 @@
 //! `ibhost resume`: continue an interrupted run to its planned end.
 
 use ibhost_framework::engine::Job;
+use ibhost_framework::storage::RunDir;
 
 use super::check_run_folder;
-use super::run::drive;
-use crate::cli::ResumeArgs;
+use super::run::{drive, print_result};
+use crate::cli::{Format, ResumeArgs};
 use crate::exit::Failure;
 use crate::logging::RunLog;
 use crate::paths::{data_root, show};
@@ -15,6 +16,10 @@ pub fn resume(arguments: &ResumeArgs, quiet: bool, log: &RunLog) -> Result<u8, F
     match Job::resume(&arguments.run_dir, &root)? {
         None => {
             eprintln!("{} is complete; nothing to do", show(&arguments.run_dir));
+            if arguments.format == Format::Json {
+                let run = RunDir::open_read_only(&arguments.run_dir)?;
+                print_result(&run, &run.read_summary()?)?;
+            }
             Ok(0)
         }
         Some(mut job) => drive(&mut job, &root, arguments.format, quiet, log),

@@ -7,7 +7,7 @@ use ibhost_framework::engine::{Job, Outcome};
 use ibhost_framework::preset;
 use ibhost_framework::run::{ConfigError, RunConfig, Settings};
 use ibhost_framework::storage::run_dir::{read_yaml, yaml_from_str};
-use ibhost_framework::storage::{Label, Summary};
+use ibhost_framework::storage::{Label, RunDir, Summary};
 use serde_json::{Map, Value, json};
 
 use super::analyze;
@@ -79,10 +79,6 @@ fn configure(arguments: &RunArgs) -> Result<RunConfig, Failure> {
             settings.set(key, value)?;
         }
     }
-    // A preset's step count must not outlive the epochs asked for.
-    if arguments.epochs.is_some() {
-        settings.set("steps", Value::Null)?;
-    }
     for assignment in &arguments.set {
         let (path, text) = assignment.split_once('=').ok_or_else(|| {
             Failure::usage(format!("--set {assignment}: there is no `=`\n  hint: write --set key=value, e.g. --set objective.beta=0.01"))
@@ -127,7 +123,7 @@ pub fn drive(job: &mut Job, root: &ibhost_framework::dataset::DataRoot, format: 
         }
     };
     if outcome != Outcome::Interrupted {
-        finish(job, root);
+        finish(job, root, &stop);
     }
     report(job, &summary, format)?;
     if outcome == Outcome::EarlyStopped && !quiet {
@@ -135,7 +131,12 @@ pub fn drive(job: &mut Job, root: &ibhost_framework::dataset::DataRoot, format: 
         eprintln!("stopped early after epoch {}: the watched metric stopped improving{best}", summary.epochs);
     }
     if outcome == Outcome::Interrupted {
-        eprintln!("interrupted after step {}; continue with\n  ibhost resume {}", summary.steps, show(job.run.path()));
+        eprintln!(
+            "interrupted after step {}; continue with\n  ibhost resume {} --data-dir {}",
+            summary.steps,
+            show(job.run.path()),
+            show(&root.0)
+        );
         return Ok(INTERRUPTED);
     }
     Ok(0)
@@ -159,16 +160,25 @@ fn stop_on_signal() -> Arc<AtomicBool> {
 
 /// Curves of every run, and the latent plane when the code has two dimensions. Weights and summary are already safe, so a plot that
 /// fails costs a warning, nothing more.
-fn finish(job: &Job, root: &ibhost_framework::dataset::DataRoot) {
+fn finish(job: &Job, root: &ibhost_framework::dataset::DataRoot, stop: &AtomicBool) {
     let mut wanted = vec!["curves"];
     if job.session.config.encoder.get("z").and_then(Value::as_u64) == Some(2) {
         wanted.push("latent_plot");
     }
     for name in wanted {
+        if stop.load(Ordering::Relaxed) {
+            return;
+        }
         if let Err(failure) = analyze::one(job.run.path(), root, name, Label::Last, false, None) {
             tracing::warn!("plot `{name}` was not drawn: {}", failure.reason());
         }
     }
+}
+
+/// The one line that `--format json` ends stdout with.
+pub fn print_result(run: &RunDir, summary: &Summary) -> Result<(), Failure> {
+    let value = json!({ "run_dir": show(&absolute(run.path())), "status": summary.status, "final": summary.final_metrics });
+    table::print(&value.to_string())
 }
 
 fn report(job: &Job, summary: &Summary, format: Format) -> Result<(), Failure> {
@@ -178,8 +188,7 @@ fn report(job: &Job, summary: &Summary, format: Format) -> Result<(), Failure> {
         ("test_average", summary.final_metrics.test_average.as_ref()),
     ];
     if format == Format::Json {
-        let value = json!({ "run_dir": show(&absolute(job.run.path())), "status": summary.status, "final": summary.final_metrics });
-        return table::print(&value.to_string());
+        return print_result(&job.run, summary);
     }
     let present: Vec<_> = splits.into_iter().filter_map(|(name, metrics)| metrics.map(|m| (name, m))).collect();
     let mut header = vec!["quantity", "unit"];

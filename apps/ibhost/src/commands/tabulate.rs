@@ -10,6 +10,7 @@ use ibhost_framework::run::RunConfig;
 use ibhost_framework::storage::{MetricsLog, MetricsSplit, RunDir, write_atomic};
 use serde_json::Value;
 
+use super::check_run_folder;
 use crate::cli::{Format, TableKind, TabulateArgs};
 use crate::exit::Failure;
 use crate::paths::show;
@@ -27,6 +28,7 @@ struct Run {
 pub fn tabulate(arguments: &TabulateArgs) -> Result<u8, Failure> {
     let mut runs = Vec::new();
     for path in &arguments.runs {
+        check_run_folder(path)?;
         let folder = RunDir::open_read_only(path)?;
         runs.push(Run { path: path.clone(), config: RunConfig::from_json(folder.read_config()?)? });
     }

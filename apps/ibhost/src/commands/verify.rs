@@ -1,4 +1,4 @@
-//! `ibhost verify`: is every file of a run what was written?
+//! `ibhost verify`: are configuration, summary, metrics and checkpoints of a run what was written?
 
 use std::path::Path;
 
