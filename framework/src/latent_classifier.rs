@@ -7,7 +7,8 @@ use crate::build::BuildError;
 use crate::dataset::Batch;
 use crate::decoder::{BoxedDecoder, Likelihood};
 use crate::encoder::BoxedEncoder;
-use crate::math::{accuracy, log_likelihood, log_mean_exp, log_mean_softmax};
+use crate::ensemble::Ensemble;
+use crate::math::{accuracy, log_likelihood, log_mean_exp};
 use crate::module::Erased;
 use crate::noise::Draws;
 use crate::objective::{Direction, Parts, Quantity};
@@ -50,16 +51,17 @@ impl LatentClassifier {
 
     /// ln of the softmax averaged over `samples` fresh codes, `[batch, classes]`.
     pub fn predict(&self, inputs: Tensor<4>, samples: usize, purpose: &str, draws: &mut Draws) -> Tensor<2> {
-        let posterior = self.encoder.encode(inputs);
-        // A deterministic code gives the same logits every time.
-        let samples = if posterior.is_stochastic() { samples } else { 1 };
-        log_mean_softmax(self.sampled_logits(&posterior, samples, purpose, draws).0)
+        Ensemble::new(self, &self.encoder.encode(inputs), samples, purpose, draws).log_probabilities
     }
 
     /// Shares of inputs classified right with one code and with the average over `samples` codes.
     pub fn accuracies(&self, batch: &Batch, samples: usize, draws: &mut Draws) -> [Tensor<1>; 2] {
-        let posterior = self.encoder.encode(batch.inputs.clone());
-        let mut share = |n, purpose: &str| accuracy(log_mean_softmax(self.sampled_logits(&posterior, n, purpose, draws).0), &batch.labels);
+        self.accuracies_of(&self.encoder.encode(batch.inputs.clone()), &batch.labels, samples, draws)
+    }
+
+    /// As [`LatentClassifier::accuracies`], for inputs that are encoded already.
+    pub fn accuracies_of(&self, posterior: &Posterior, labels: &Tensor<1, Int>, samples: usize, draws: &mut Draws) -> [Tensor<1>; 2] {
+        let mut share = |n, purpose: &str| accuracy(Ensemble::new(self, posterior, n, purpose, draws).log_probabilities, labels);
         [share(1, "accuracy"), share(samples, "averaged accuracy")]
     }
 }

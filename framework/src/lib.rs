@@ -8,6 +8,7 @@ pub mod decoder;
 pub mod device;
 pub mod encoder;
 pub mod engine;
+pub mod ensemble;
 pub mod latent_classifier;
 pub mod math;
 pub mod module;

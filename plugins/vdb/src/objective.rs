@@ -218,12 +218,9 @@ impl Objective for VdbObjective {
         let posterior = self.model.encoder.encode(batch.inputs.clone());
         let terms = self.terms(&posterior, &batch.labels, draws);
         let mut measures = self.measures(&terms, &self.total(&terms));
-        let mut share = |samples, purpose: &str| {
-            let logits = self.model.sampled_logits(&posterior, codes(&posterior, samples), purpose, draws).0;
-            accuracy(log_mean_softmax(logits), &batch.labels)
-        };
-        measures.push(Measure::new("accuracy", share(1, "accuracy")));
-        measures.push(Measure::new(self.averaged_accuracy_name(), share(self.config.eval_samples, "averaged accuracy")));
+        let [single, averaged] = self.model.accuracies_of(&posterior, &batch.labels, self.config.eval_samples, draws);
+        measures.push(Measure::new("accuracy", single));
+        measures.push(Measure::new(self.averaged_accuracy_name(), averaged));
         measures
     }
 

@@ -3,6 +3,7 @@
 use burn::module::Module;
 use burn::tensor::{Int, Tensor};
 use ibhost_framework::dataset::Batch;
+use ibhost_framework::ensemble::Ensemble;
 use ibhost_framework::latent_classifier::LatentClassifier;
 use ibhost_framework::math::{NATS_PER_BIT, accuracy};
 use ibhost_framework::noise::Draws;
@@ -10,7 +11,7 @@ use ibhost_framework::objective::{Classifier, Loss, Measure, Objective, Paramete
 use ibhost_framework::posterior::Posterior;
 
 use crate::config::{VibConfig, Vote};
-use crate::terms::{Ensemble, Terms};
+use crate::terms::{ENSEMBLE_NOISE, Terms};
 
 /// Encoder and decoder under the options of [`VibConfig`].
 #[derive(Module, Debug)]
@@ -75,7 +76,7 @@ impl Objective for Vib {
         let posterior = self.model.encoder.encode(batch.inputs.clone());
         let terms = self.terms(&posterior, &batch.labels, draws);
         let mut measures = measures(&terms, &self.total(&terms), &batch.labels);
-        let ensemble = Ensemble::new(&self.model, &posterior, self.config.eval_samples, draws);
+        let ensemble = Ensemble::new(&self.model, &posterior, self.config.eval_samples, ENSEMBLE_NOISE, draws);
         let index = batch.labels.clone().reshape([-1, 1]);
         let class = ensemble.log_probabilities.clone().gather(1, index).mean().neg().div_scalar(self.config.unit.in_nats());
         measures.push(Measure::new(self.config.averaged_class(), class));
@@ -98,7 +99,7 @@ impl Objective for Vib {
 
 impl Classifier for Vib {
     fn class_log_probabilities(&self, inputs: Tensor<4>, samples: usize, draws: &mut Draws) -> Tensor<2> {
-        Ensemble::new(&self.model, &self.model.encoder.encode(inputs), samples, draws).log_probabilities
+        Ensemble::new(&self.model, &self.model.encoder.encode(inputs), samples, ENSEMBLE_NOISE, draws).log_probabilities
     }
 }
 

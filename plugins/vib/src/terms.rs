@@ -1,9 +1,8 @@
-//! The class term and the rate of a batch, per code and input, and predictions averaged over many codes.
+//! The class term and the rate of a batch, per code and input.
 
-use burn::tensor::activation::log_softmax;
 use burn::tensor::{Int, Tensor};
 use ibhost_framework::latent_classifier::LatentClassifier;
-use ibhost_framework::math::{log_likelihood, log_sum_exp};
+use ibhost_framework::math::log_likelihood;
 use ibhost_framework::noise::Draws;
 use ibhost_framework::posterior::{Posterior, standard_normal_log_prob};
 
@@ -13,9 +12,6 @@ use crate::config::RateEstimate;
 pub const LOSS_NOISE: &str = "posterior";
 /// Purpose of the noise that averaged predictions are computed with.
 pub const ENSEMBLE_NOISE: &str = "averaged accuracy";
-
-/// Scalars of codes that are decoded at once when predictions are averaged over many of them (16 MB in single precision).
-const CODES_AT_ONCE: usize = 1 << 22;
 
 /// What the loss of a batch is made of.
 #[derive(Clone, Debug)]
@@ -61,46 +57,13 @@ impl Terms {
     }
 }
 
-/// Logits of many codes an input, combined.
-#[derive(Clone, Debug)]
-pub struct Ensemble {
-    /// ln of the softmax averaged over the codes, `[batch, classes]` in nats.
-    pub log_probabilities: Tensor<2>,
-    /// ln of the sum over the codes of exp(logit), `[batch, classes]`: not normalised, so codes with larger logits weigh more.
-    pub raw: Tensor<2>,
-}
-
-impl Ensemble {
-    /// Combines `samples` codes drawn from each of `posterior`; one code is enough when they are deterministic.
-    pub fn new(model: &LatentClassifier, posterior: &Posterior, samples: usize, draws: &mut Draws) -> Self {
-        let [batch, latent] = posterior.dims();
-        Self::in_parts(model, posterior, samples, CODES_AT_ONCE / (batch * latent).max(1), draws)
-    }
-
-    fn in_parts(model: &LatentClassifier, posterior: &Posterior, samples: usize, at_once: usize, draws: &mut Draws) -> Self {
-        let samples = if posterior.is_stochastic() { samples.max(1) } else { 1 };
-        let (mut normalised, mut raw) = (Vec::new(), Vec::new());
-        let mut left = samples;
-        while left > 0 {
-            let now = at_once.clamp(1, left);
-            let (logits, _) = model.sampled_logits(posterior, now, ENSEMBLE_NOISE, draws);
-            normalised.push(log_sum_exp(log_softmax(logits.clone(), 2), 0));
-            raw.push(log_sum_exp(logits, 0));
-            left -= now;
-        }
-        let combine = |parts: Vec<Tensor<3>>| {
-            let [_, batch, classes] = parts[0].dims();
-            log_sum_exp(Tensor::cat(parts, 0), 0).reshape([batch, classes])
-        };
-        Self { log_probabilities: combine(normalised) - (samples as f64).ln(), raw: combine(raw) }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::objective::fixture::{batch, classifier};
     use burn::tensor::TensorData;
+    use burn::tensor::activation::log_softmax;
+    use ibhost_framework::ensemble::Ensemble;
     use ibhost_framework::noise::Noise;
 
     fn values<const D: usize>(x: Tensor<D>) -> Vec<f64> {
@@ -127,7 +90,7 @@ mod tests {
         let terms = Terms::new(&model, &posterior, &batch.labels, 7, RateEstimate::Analytic, &mut draws);
         assert!(terms.rate.is_none());
         assert_eq!(terms.class.dims(), [1, 5]);
-        let ensemble = Ensemble::new(&model, &posterior, 7, &mut draws);
+        let ensemble = Ensemble::new(&model, &posterior, 7, ENSEMBLE_NOISE, &mut draws);
         let expected = values(log_softmax(terms.logits, 2));
         assert!(values(ensemble.log_probabilities).iter().zip(&expected).all(|(a, b)| (a - b).abs() < 1e-5));
     }
@@ -139,7 +102,7 @@ mod tests {
         let batch = batch(4);
         let Posterior::Diagonal { mean, scale } = model.encoder.encode(batch.inputs) else { panic!("diagonal") };
         let posterior = Posterior::Diagonal { mean, scale: scale.mul_scalar(1e4) };
-        let ensemble = Ensemble::new(&model, &posterior, 12, &mut Draws::seeded(Noise::new(2), 0, "test"));
+        let ensemble = Ensemble::new(&model, &posterior, 12, ENSEMBLE_NOISE, &mut Draws::seeded(Noise::new(2), 0, "test"));
         let sums = values(ensemble.log_probabilities.clone().exp().sum_dim(1));
         assert!(sums.iter().all(|s| (s - 1.0).abs() < 1e-4), "{sums:?}");
         assert!(values(ensemble.log_probabilities).iter().chain(&values(ensemble.raw)).all(|v| v.is_finite()));
@@ -153,8 +116,8 @@ mod tests {
             let values: Vec<f32> = (0..samples * 6).map(|i| ((from * 6 + i) as f32 * 0.7).sin()).collect();
             (ENSEMBLE_NOISE.to_owned(), TensorData::new(values, [samples, 2, 3]))
         };
-        let parts = Ensemble::in_parts(&model, &posterior, 4, 3, &mut Draws::recorded([noise(0, 3), noise(3, 1)]));
-        let whole = Ensemble::in_parts(&model, &posterior, 4, 9, &mut Draws::recorded([noise(0, 4)]));
+        let parts = Ensemble::in_parts(&model, &posterior, 4, 3, ENSEMBLE_NOISE, &mut Draws::recorded([noise(0, 3), noise(3, 1)]));
+        let whole = Ensemble::in_parts(&model, &posterior, 4, 9, ENSEMBLE_NOISE, &mut Draws::recorded([noise(0, 4)]));
         for (a, b) in [(parts.log_probabilities, whole.log_probabilities), (parts.raw, whole.raw)] {
             assert!(values(a).iter().zip(&values(b)).all(|(a, b)| (a - b).abs() < 1e-5));
         }

@@ -4,12 +4,13 @@ use burn::tensor::{Tensor, TensorData};
 use ibhost_framework::build::BuildContext;
 use ibhost_framework::component::resolve;
 use ibhost_framework::encoder::{BoxedEncoder, EncoderConfig};
+use ibhost_framework::ensemble::Ensemble;
 use ibhost_framework::math::accuracy;
 use ibhost_framework::noise::Draws;
 use ibhost_framework::posterior::Posterior;
 use ibhost_framework::registry::Kind;
 use ibhost_nets::head::{Covariance, ScaleMap, posterior};
-use ibhost_vib::terms::{ENSEMBLE_NOISE, Ensemble, LOSS_NOISE};
+use ibhost_vib::terms::{ENSEMBLE_NOISE, LOSS_NOISE};
 use serde_json::Value;
 
 use super::Outcome;
@@ -79,7 +80,7 @@ pub(super) fn vib(file: &Value) -> Outcome {
     let correct = terms.logits.clone().argmax(2).reshape([samples, size]).equal(labels).float();
     golden::close_tensor("correct", correct, output("correct")?, tolerance)?;
     golden::close_tensor("logits", terms.logits, output("logits")?, tolerance)?;
-    let raw = Ensemble::new(&model.vib.model, &posterior, samples, &mut draws()).raw;
+    let raw = Ensemble::new(&model.vib.model, &posterior, samples, ENSEMBLE_NOISE, &mut draws()).raw;
     golden::close_tensor(
         "lse_correct",
         raw.clone().argmax(1).reshape([size]).equal(batch.labels.clone()).float(),
