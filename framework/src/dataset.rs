@@ -125,6 +125,16 @@ impl Samples {
         (0..self.len()).map(|i| self.label(i)).collect()
     }
 
+    /// H(Y) in nats of the labels' frequencies; 0 without samples.
+    pub fn class_entropy(&self) -> f64 {
+        let mut counts = [0usize; 256];
+        for label in self.labels() {
+            counts[usize::from(label)] += 1;
+        }
+        let shares = counts.iter().filter(|count| **count > 0).map(|&count| count as f64 / self.len() as f64);
+        shares.map(|share| -share * share.ln()).sum::<f64>().max(0.0)
+    }
+
     /// The samples at `indices` (repetition allowed) as a split of its own; the buffers are shared, not copied.
     ///
     /// # Errors
@@ -227,6 +237,8 @@ pub struct DataInfo {
     pub shape: [usize; 3],
     /// What was found on disk, when less than the whole set (e.g. two of six CIFAR-10 batches).
     pub note: Option<String>,
+    /// H(Y) of the training labels in nats, once they have been counted.
+    pub class_entropy: Option<f64>,
 }
 
 /// A loaded data set.

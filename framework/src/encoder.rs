@@ -15,6 +15,11 @@ pub struct EncoderKind;
 pub trait Encoder: ErasedModule<EncoderKind> {
     /// Posterior of a batch, inputs `[batch, channels, height, width]`.
     fn encode(&self, inputs: Tensor<4>) -> Posterior;
+
+    /// What the encoder's own regularisation adds to a training loss, `[1]`, in the unit of that loss.
+    fn penalty(&self) -> Option<Tensor<1>> {
+        None
+    }
 }
 
 crate::erase_modules!(EncoderKind, Encoder);

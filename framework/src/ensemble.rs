@@ -41,7 +41,7 @@ impl Ensemble {
         let mut left = samples;
         while left > 0 {
             let now = at_once.clamp(1, left);
-            let (logits, _) = model.sampled_logits(posterior, now, purpose, draws);
+            let logits = model.sampled_logits(posterior, now, purpose, draws);
             normalised.push(log_sum_exp(log_softmax(logits.clone(), 2), 0));
             raw.push(log_sum_exp(logits, 0));
             left -= now;

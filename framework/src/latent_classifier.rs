@@ -11,7 +11,7 @@ use crate::ensemble::Ensemble;
 use crate::math::{accuracy, log_likelihood, log_mean_exp};
 use crate::module::Erased;
 use crate::noise::Draws;
-use crate::objective::{Direction, Parts, Quantity};
+use crate::objective::{Direction, ParameterGroup, Parts, Quantity};
 use crate::posterior::Posterior;
 
 /// e(z|x) followed by d(y|z).
@@ -34,11 +34,42 @@ impl LatentClassifier {
         Ok(Self { encoder, decoder })
     }
 
-    /// Logits of `samples` codes per input, `[samples, batch, classes]`, and the noise `[samples, batch, latent]` they came from.
-    pub fn sampled_logits(&self, posterior: &Posterior, samples: usize, purpose: &str, draws: &mut Draws) -> (Tensor<3>, Tensor<3>) {
+    /// As [`LatentClassifier::new`], for a loss with `beta` times the rate.
+    ///
+    /// # Errors
+    /// [`BuildError`] in the name of `objective` when the code is deterministic, whose rate is not finite, and `beta` is not 0.
+    pub fn with_rate(objective: &str, beta: f64, parts: &Parts<'_>) -> Result<Self, BuildError> {
+        let model = Self::new(parts)?;
+        let [channels, height, width] = parts.data.shape;
+        let blank = Tensor::zeros([1, channels, height, width], &parts.context.device.clone().without_autodiff());
+        if beta > 0.0 && !model.encoder.valid().encode(blank).is_stochastic() {
+            let problem = format!(
+                "the encoder's code is deterministic and has no finite rate to weigh by beta = {beta}; give the encoder a covariance \
+                 (`cov:diag` or `cov:full`), or set `beta:0` for the deterministic baseline"
+            );
+            return Err(BuildError::new(objective, problem));
+        }
+        Ok(model)
+    }
+
+    /// Encoder and decoder as groups, of an objective that keeps the model in the field `field`.
+    pub fn groups(field: &str) -> Vec<ParameterGroup> {
+        ["encoder", "decoder"].map(|part| ParameterGroup { name: part.to_owned(), prefixes: vec![format!("{field}.{part}")] }).to_vec()
+    }
+
+    /// `total` plus the encoder's own regularisation.
+    pub fn penalised(&self, total: Tensor<1>) -> Tensor<1> {
+        match self.encoder.penalty() {
+            Some(penalty) => total + penalty,
+            None => total,
+        }
+    }
+
+    /// Logits of `samples` codes per input, `[samples, batch, classes]`.
+    pub fn sampled_logits(&self, posterior: &Posterior, samples: usize, purpose: &str, draws: &mut Draws) -> Tensor<3> {
         let [batch, latent] = posterior.dims();
         let noise = draws.normal(purpose, [samples, batch, latent], &posterior.mean().device());
-        (self.logits(posterior.sample(noise.clone())), noise)
+        self.logits(posterior.sample(noise))
     }
 
     /// Logits of codes `[samples, batch, latent]`, `[samples, batch, classes]`.

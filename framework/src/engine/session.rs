@@ -7,7 +7,7 @@ use super::accumulate::Accumulator;
 use super::error::EngineError;
 use super::watch::Watch;
 use crate::build::BuildContext;
-use crate::dataset::{Batch, DataRoot, Dataset, DatasetConfig, Samples, Split};
+use crate::dataset::{Batch, DataInfo, DataRoot, Dataset, DatasetConfig, Samples, Split};
 use crate::decoder::DecoderConfig;
 use crate::device;
 use crate::encoder::EncoderConfig;
@@ -97,7 +97,8 @@ impl Session {
             }
         }
         let context = BuildContext::new(device.clone().autodiff(), config.training.seed);
-        let parts = Parts { encoder: &*encoder, decoder: &*decoder, data: data.info(), context: &context };
+        let info = DataInfo { class_entropy: Some(train.class_entropy()), ..data.info().clone() };
+        let parts = Parts { encoder: &*encoder, decoder: &*decoder, data: &info, context: &context };
         let model: BoxedObjective = Erased::new(objective.build(&parts)?);
         let plan = strategy.plan(&model.groups());
         let average = config.training.average.map(|decay| WeightAverage { decay, weights: parameters::average_buffers(&model) });

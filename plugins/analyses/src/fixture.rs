@@ -127,7 +127,7 @@ impl Bars {
         let scaling = Scaling::uniform(channels, 2.0 / 255.0, -1.0);
         let samples = Samples::new(Values::U8(Arc::new(values)), labels, shape, scaling).unwrap();
         let classes = (0..10).map(|c| c.to_string()).collect();
-        Self { info: DataInfo { name: name.to_owned(), classes, shape, note: None }, samples }
+        Self { info: DataInfo { name: name.to_owned(), classes, shape, note: None, class_entropy: None }, samples }
     }
 }
 

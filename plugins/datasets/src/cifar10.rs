@@ -61,7 +61,7 @@ impl DatasetConfig for Cifar10Config {
         read_batch("cifar10", root, &in_folder(TEST_BATCH), RECORDS, &mut test)?;
         let note = (there.len() < TRAIN_BATCHES)
             .then(|| format!("{},000 of 50,000 training images ({} of 5 batches)", 10 * there.len(), there.len()));
-        let info = DataInfo { name: "cifar10".to_owned(), classes: names(&CLASSES), shape: [3, 32, 32], note };
+        let info = DataInfo { name: "cifar10".to_owned(), classes: names(&CLASSES), shape: [3, 32, 32], note, class_entropy: None };
         let data = ImageDataset::new(info, self.samples(train)?, self.samples(test)?, &self.view)?;
         Ok(Box::new(if self.augment { data.augmented() } else { data }))
     }

@@ -47,6 +47,7 @@ impl DatasetConfig for DigitsConfig {
             classes: names(&["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"]),
             shape: [1, 8, 8],
             note: None,
+            class_entropy: None,
         };
         Ok(Box::new(ImageDataset::new(info, all.select(&train)?, all.select(&test)?, &self.view)?))
     }

@@ -22,7 +22,8 @@ use crate::shape::features;
 /// As `resnet20`, but convolutions have a bias, kernels are He normal, the depth is free, and the first block of the second and third
 /// stage has a 1x1 convolution with stride 2 on its shortcut. 276,602 numbers for n:3, z:20, three channels and a linear decoder to ten
 /// classes, moving statistics included. The network of the VDB repository ends in a softmax, which makes mean and covariance entries one
-/// probability vector; that softmax is left out, so results are not comparable to the repository's. No weight decay.
+/// probability vector; that softmax is left out, so results are not comparable to the repository's. Its L2 terms, which the repository
+/// declares but never adds, are added with `l2`: l2 times the sum of squares of every convolution kernel, in the unit of the loss.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct ResnetKerasConfig {
@@ -39,11 +40,14 @@ pub struct ResnetKerasConfig {
     /// Share of the moving mean and variance of batch normalisation kept at each training pass.
     #[schemars(range(min = 0.0, max = 1.0))]
     pub bn_momentum: f64,
+    /// Weight of the L2 terms of the convolution kernels; the Keras example has 1e-4.
+    #[schemars(range(min = 0.0, max = 1e3))]
+    pub l2: f64,
 }
 
 impl Default for ResnetKerasConfig {
     fn default() -> Self {
-        Self { n: 3, z: 20, cov: Covariance::Diag, scale: ScaleMap::Softplus, bn_momentum: 0.99 }
+        Self { n: 3, z: 20, cov: Covariance::Diag, scale: ScaleMap::Softplus, bn_momentum: 0.99, l2: 0.0 }
     }
 }
 
@@ -67,6 +71,10 @@ impl KerasBlock {
             norm2: BatchNorm::new(width, momentum, context),
             shortcut: (stride != 1).then(|| convolution(channels, 1, stride, context)),
         }
+    }
+
+    fn convolutions(&self) -> impl Iterator<Item = &Conv2d> {
+        [&self.conv1, &self.conv2].into_iter().chain(&self.shortcut)
     }
 
     fn forward(&self, input: Tensor<4>) -> Tensor<4> {
@@ -96,6 +104,13 @@ pub struct ResnetKeras {
     #[module(skip)]
     scale: ScaleMap,
     z: usize,
+    l2: f64,
+}
+
+impl ResnetKeras {
+    fn convolutions(&self) -> impl Iterator<Item = &Conv2d> {
+        std::iter::once(&self.stem).chain(self.blocks.iter().flat_map(KerasBlock::convolutions))
+    }
 }
 
 impl Encoder for ResnetKeras {
@@ -104,6 +119,14 @@ impl Encoder for ResnetKeras {
         let hidden = self.blocks.iter().fold(hidden, |hidden, block| block.forward(hidden));
         // The 8x8 pooling of the original covers all positions of its 32x32 images.
         posterior(self.cov, self.scale, self.head.forward(mean_over_positions(hidden)), self.z)
+    }
+
+    fn penalty(&self) -> Option<Tensor<1>> {
+        if self.l2 == 0.0 {
+            return None;
+        }
+        let squares = self.convolutions().map(|convolution| convolution.weight.val().square().sum());
+        squares.reduce(|sum, next| sum + next).map(|sum| sum.mul_scalar(self.l2))
     }
 }
 
@@ -123,7 +146,7 @@ impl EncoderConfig for ResnetKerasConfig {
             }
         }
         let head = context.linear(channels, head_size("resnet_keras", self.cov, self.z)?, Initial::HeNormal);
-        Ok(Box::new(ResnetKeras { stem, stem_norm, blocks, head, cov: self.cov, scale: self.scale, z: self.z }))
+        Ok(Box::new(ResnetKeras { stem, stem_norm, blocks, head, cov: self.cov, scale: self.scale, z: self.z, l2: self.l2 }))
     }
 
     fn latent(&self) -> usize {
@@ -140,7 +163,8 @@ mod tests {
     use super::*;
     use burn::tensor::Device;
     use ibhost_framework::encoder::BoxedEncoder;
-    use ibhost_framework::parameters::for_each;
+    use ibhost_framework::parameters::{for_each, to_host};
+    use ibhost_framework::storage::HostData;
 
     #[test]
     fn with_a_linear_decoder_it_has_the_published_number_of_numbers() {
@@ -150,6 +174,22 @@ mod tests {
         let mut size = 0;
         for_each(&encoder, |seen| size += seen.shape.iter().product::<usize>());
         assert_eq!(size + (config.z + 1) * 10, 276_602);
+    }
+
+    #[test]
+    fn l2_weighs_the_squares_of_every_kernel() {
+        let context = BuildContext::new(Device::flex(), 1);
+        let config = ResnetKerasConfig { n: 1, z: 3, l2: 1e-4, ..ResnetKerasConfig::default() };
+        let encoder = BoxedEncoder::new(config.build([1, 8, 8], &context).unwrap());
+        let mut squares = 0.0;
+        for tensor in to_host(&encoder).values().filter(|tensor| tensor.shape.len() == 4) {
+            let HostData::F32(weights) = &tensor.data else { panic!("{:?}", tensor.shape) };
+            squares += weights.iter().map(|w| f64::from(w * w)).sum::<f64>();
+        }
+        let penalty = encoder.penalty().unwrap().into_scalar::<f32>();
+        assert!((f64::from(penalty) - 1e-4 * squares).abs() < 1e-6 * squares, "{penalty} {squares}");
+        let plain = ResnetKerasConfig { l2: 0.0, ..config };
+        assert!(plain.build([1, 8, 8], &context).unwrap().penalty().is_none());
     }
 
     #[test]

@@ -74,17 +74,7 @@ impl Default for VdbConfig {
 #[typetag::serde(name = "vdb")]
 impl ObjectiveConfig for VdbConfig {
     fn build(&self, parts: &Parts<'_>) -> Result<Box<dyn Objective>, BuildError> {
-        let model = LatentClassifier::new(parts)?;
-        let [channels, height, width] = parts.data.shape;
-        let blank = Tensor::zeros([1, channels, height, width], &parts.context.device.clone().without_autodiff());
-        if self.beta > 0.0 && !model.valid().encoder.encode(blank).is_stochastic() {
-            let problem = format!(
-                "the encoder gives a deterministic code, whose rate is not finite, so beta must be 0, not {}; set beta:0, or give the encoder \
-                 a covariance (for example cov:diag)",
-                self.beta
-            );
-            return Err(BuildError::new("vdb", problem));
-        }
+        let model = LatentClassifier::with_rate("vdb", self.beta, parts)?;
         Ok(Box::new(VdbObjective { model, classes: parts.data.classes.len(), config: self.clone() }))
     }
 
@@ -144,7 +134,7 @@ struct Terms {
 
 impl VdbObjective {
     fn terms(&self, posterior: &Posterior, labels: &Tensor<1, Int>, draws: &mut Draws) -> Terms {
-        let logits = self.model.sampled_logits(posterior, codes(posterior, self.config.m), "posterior", draws).0;
+        let logits = self.model.sampled_logits(posterior, codes(posterior, self.config.m), "posterior", draws);
         let class = match self.config.class_loss {
             ClassLoss::Vdb => averaged_likelihood_loss(logits.clone(), labels),
             ClassLoss::Vib => averaged_log_likelihood_loss(logits.clone(), labels),
@@ -187,13 +177,13 @@ fn codes(posterior: &Posterior, wanted: usize) -> usize {
 
 impl Objective for VdbObjective {
     fn groups(&self) -> Vec<ParameterGroup> {
-        ["encoder", "decoder"].map(|part| ParameterGroup { name: part.to_owned(), prefixes: vec![format!("model.{part}")] }).to_vec()
+        LatentClassifier::groups("model")
     }
 
     fn loss(&self, _phase: &str, batch: &Batch, draws: &mut Draws) -> Loss {
         let posterior = self.model.encoder.encode(batch.inputs.clone());
         let terms = self.terms(&posterior, &batch.labels, draws);
-        let total = self.total(&terms);
+        let total = self.model.penalised(self.total(&terms));
         let mut measures = self.measures(&terms, &total);
         if self.config.train_accuracy == TrainAccuracy::Batch {
             measures.push(Measure::new("accuracy", accuracy(log_mean_softmax(terms.logits.detach().narrow(0, 0, 1)), &batch.labels)));
@@ -269,7 +259,13 @@ mod tests {
     }
 
     fn try_build(config: &VdbConfig, cov: Covariance) -> Result<BoxedObjective, BuildError> {
-        let data = DataInfo { name: "test".to_owned(), classes: (0..CLASSES).map(|c| c.to_string()).collect(), shape: SHAPE, note: None };
+        let data = DataInfo {
+            name: "test".to_owned(),
+            classes: (0..CLASSES).map(|c| c.to_string()).collect(),
+            shape: SHAPE,
+            note: None,
+            class_entropy: None,
+        };
         let encoder = MlpConfig { e1: 7, e2: 6, z: 3, cov, ..MlpConfig::default() };
         let (_, decoder) = resolve::<dyn DecoderConfig>(Kind::Decoder, config.recipe().decoder).unwrap();
         let context = BuildContext::new(device(), 4);

@@ -1,7 +1,5 @@
 //! Objective `vib`: its options, training defaults and the quantities it reports.
 
-use burn::module::Module;
-use burn::tensor::Tensor;
 use ibhost_framework::build::BuildError;
 use ibhost_framework::latent_classifier::{LatentClassifier, quantities};
 use ibhost_framework::objective::{Direction, Objective, ObjectiveConfig, Parts, Quantity, Recipe};
@@ -61,12 +59,23 @@ pub enum Vote {
     Logits,
 }
 
+/// How often the classes are taken to occur in the bound on I(Y;Z).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ClassPrior {
+    /// All alike: H(Y) = ln(classes).
+    #[default]
+    Uniform,
+    /// As in the training labels: H(Y) of their frequencies.
+    Labels,
+}
+
 /// Variational information bottleneck: keep what the code z says about the class y, drop the rest of the input x.
 ///
 /// loss = class + beta rate in `unit` (bits: divided by ln 2), mean over the batch.
 /// class = -mean over `samples` codes z = mean + L eps of ln q(y|z).
 /// rate = KL(q(z|x) || N(0, I)), summed over dimensions, at least 0, an upper bound on I(X;Z).
-/// ln(classes) - class is a lower bound on I(Y;Z) when classes are equally frequent.
+/// H(Y) - class is a lower bound on I(Y;Z), with H(Y) from `prior`.
 /// `accuracy` is the mean over the codes of the loss, `accuracy_l<n>` that of n codes voting. With a deterministic code (`cov:point`) there
 /// is no rate: set `beta:0` and the loss is the cross-entropy.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -87,11 +96,21 @@ pub struct VibConfig {
     pub eval_samples: usize,
     /// How they vote.
     pub vote: Vote,
+    /// Class frequencies behind H(Y).
+    pub prior: ClassPrior,
 }
 
 impl Default for VibConfig {
     fn default() -> Self {
-        Self { beta: 1e-3, samples: 1, rate: RateEstimate::Analytic, unit: Unit::Bits, eval_samples: 12, vote: Vote::Probabilities }
+        Self {
+            beta: 1e-3,
+            samples: 1,
+            rate: RateEstimate::Analytic,
+            unit: Unit::Bits,
+            eval_samples: 12,
+            vote: Vote::Probabilities,
+            prior: ClassPrior::Uniform,
+        }
     }
 }
 
@@ -101,22 +120,13 @@ impl VibConfig {
     /// # Errors
     /// [`BuildError`] when encoder or decoder cannot be built, or when the code is deterministic and `beta` is not 0.
     pub fn objective(&self, parts: &Parts<'_>) -> Result<Vib, BuildError> {
-        let model = LatentClassifier::new(parts)?;
-        if self.beta > 0.0 {
-            let [channels, height, width] = parts.data.shape;
-            let probe = Tensor::zeros([1, channels, height, width], &parts.context.device.clone().without_autodiff());
-            if !model.encoder.valid().encode(probe).is_stochastic() {
-                return Err(BuildError::new(
-                    "vib",
-                    format!(
-                        "the encoder's code is deterministic and has no finite rate to weigh by beta = {}; give the encoder a covariance \
-                         (`cov:diag` or `cov:full`), or set `beta:0` for the deterministic baseline",
-                        self.beta
-                    ),
-                ));
-            }
-        }
-        Ok(Vib::new(model, self))
+        let model = LatentClassifier::with_rate("vib", self.beta, parts)?;
+        let uniform = (parts.data.classes.len() as f64).ln();
+        let class_entropy = match self.prior {
+            ClassPrior::Uniform => uniform,
+            ClassPrior::Labels => parts.data.class_entropy.unwrap_or(uniform),
+        };
+        Ok(Vib::new(model, self, class_entropy))
     }
 }
 
@@ -152,6 +162,9 @@ impl ObjectiveConfig for VibConfig {
             if quantity.name == format!("accuracy_l{}", self.eval_samples) && self.vote == Vote::Logits {
                 quantity.meaning = format!("inputs classified right by the log-sum-exp of the raw logits of {} codes", self.eval_samples);
             }
+            if quantity.name.starts_with("izy") && self.prior == ClassPrior::Labels {
+                "lower bound on I(Y;Z): entropy of the training labels minus the class term".clone_into(&mut quantity.meaning);
+            }
             if quantity.name.starts_with("izx") && self.rate == RateEstimate::MonteCarlo {
                 "rate, upper bound on I(X;Z): mean over inputs and codes of log q(z|x) - log N(z; 0, I), an unbiased estimate of the KL"
                     .clone_into(&mut quantity.meaning);
@@ -183,12 +196,15 @@ ibhost_framework::register! {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::objective::fixture::{build, info, parts};
+    use crate::objective::fixture::{batch, build, info, parts};
+    use burn::module::Module;
     use burn::tensor::Device;
     use ibhost_framework::build::BuildContext;
     use ibhost_framework::component::Component;
     use ibhost_framework::decoder::DecoderConfig;
     use ibhost_framework::encoder::EncoderConfig;
+    use ibhost_framework::noise::{Draws, Noise};
+    use ibhost_framework::objective::read_measures;
     use ibhost_framework::registry::Kind;
 
     #[test]
@@ -205,6 +221,23 @@ mod tests {
         let error = build(&VibConfig::default(), "mlp/e1:4|e2:4|z:2|cov:point").unwrap_err().to_string();
         assert!(error.contains("beta:0") && error.contains("cov:diag"), "{error}");
         assert!(build(&VibConfig { beta: 0.0, ..VibConfig::default() }, "mlp/e1:4|e2:4|z:2|cov:point").is_ok());
+    }
+
+    #[test]
+    fn the_class_prior_is_uniform_or_counted() {
+        let mut data = info([1, 2, 3], 4);
+        data.class_entropy = Some(0.5);
+        let encoder = parts::<dyn EncoderConfig>(Kind::Encoder, "mlp/e1:4|e2:4|z:2");
+        let decoder = parts::<dyn DecoderConfig>(Kind::Decoder, "linear");
+        let information = |prior| {
+            let context = BuildContext::new(Device::flex().autodiff(), 1);
+            let parts = Parts { encoder: encoder.as_ref(), decoder: decoder.as_ref(), data: &data, context: &context };
+            let objective = VibConfig { prior, ..VibConfig::default() }.objective(&parts).unwrap();
+            let measures = read_measures(objective.evaluate(&batch(5), &mut Draws::seeded(Noise::new(1), 0, "test")));
+            measures.iter().find(|(name, _)| name == "izy_nats").unwrap().1
+        };
+        let difference = information(ClassPrior::Uniform) - information(ClassPrior::Labels);
+        assert!((difference - (4f64.ln() - 0.5)).abs() < 1e-5, "{difference}");
     }
 
     #[test]

@@ -18,14 +18,15 @@ use crate::terms::{ENSEMBLE_NOISE, Terms};
 pub struct Vib {
     /// e(z|x) and d(y|z).
     pub model: LatentClassifier,
+    class_entropy: f64,
     #[module(skip)]
     config: VibConfig,
 }
 
 impl Vib {
-    /// The objective around `model`.
-    pub fn new(model: LatentClassifier, config: &VibConfig) -> Self {
-        Self { model, config: config.clone() }
+    /// The objective around `model`, for labels of entropy `class_entropy` in nats.
+    pub fn new(model: LatentClassifier, config: &VibConfig, class_entropy: f64) -> Self {
+        Self { model, class_entropy, config: config.clone() }
     }
 
     /// Class term and rate of a batch, with fresh codes.
@@ -45,10 +46,9 @@ impl Vib {
     }
 }
 
-/// Batch means of what every forward pass shows.
-fn measures(terms: &Terms, total: &Tensor<1>, labels: &Tensor<1, Int>) -> Vec<Measure> {
-    let classes = terms.logits.dims()[2] as f64;
-    let information = terms.class.clone().detach().mean().neg().add_scalar(classes.ln());
+/// Batch means of what every forward pass shows; `class_entropy` in nats.
+fn measures(terms: &Terms, total: &Tensor<1>, labels: &Tensor<1, Int>, class_entropy: f64) -> Vec<Measure> {
+    let information = terms.class.clone().detach().mean().neg().add_scalar(class_entropy);
     let mut measures = vec![Measure::new("loss", total.clone()), Measure::new("accuracy", terms.accuracy(labels))];
     if let Some(rate) = &terms.rate {
         let rate = rate.clone().detach().mean();
@@ -62,20 +62,20 @@ fn measures(terms: &Terms, total: &Tensor<1>, labels: &Tensor<1, Int>) -> Vec<Me
 
 impl Objective for Vib {
     fn groups(&self) -> Vec<ParameterGroup> {
-        ["encoder", "decoder"].map(|part| ParameterGroup { name: part.to_owned(), prefixes: vec![format!("model.{part}")] }).to_vec()
+        LatentClassifier::groups("model")
     }
 
     fn loss(&self, _phase: &str, batch: &Batch, draws: &mut Draws) -> Loss {
         let terms = self.terms(&self.model.encoder.encode(batch.inputs.clone()), &batch.labels, draws);
-        let total = self.total(&terms);
-        let measures = measures(&terms, &total, &batch.labels);
+        let total = self.model.penalised(self.total(&terms));
+        let measures = measures(&terms, &total, &batch.labels, self.class_entropy);
         Loss { total, measures }
     }
 
     fn evaluate(&self, batch: &Batch, draws: &mut Draws) -> Vec<Measure> {
         let posterior = self.model.encoder.encode(batch.inputs.clone());
         let terms = self.terms(&posterior, &batch.labels, draws);
-        let mut measures = measures(&terms, &self.total(&terms), &batch.labels);
+        let mut measures = measures(&terms, &self.total(&terms), &batch.labels, self.class_entropy);
         let ensemble = Ensemble::new(&self.model, &posterior, self.config.eval_samples, ENSEMBLE_NOISE, draws);
         let index = batch.labels.clone().reshape([-1, 1]);
         let class = ensemble.log_probabilities.clone().gather(1, index).mean().neg().div_scalar(self.config.unit.in_nats());
@@ -137,7 +137,13 @@ pub(crate) mod fixture {
     }
 
     pub fn info(shape: [usize; 3], classes: usize) -> DataInfo {
-        DataInfo { name: "fixture".to_owned(), classes: (0..classes).map(|c| c.to_string()).collect(), shape, note: None }
+        DataInfo {
+            name: "fixture".to_owned(),
+            classes: (0..classes).map(|c| c.to_string()).collect(),
+            shape,
+            note: None,
+            class_entropy: None,
+        }
     }
 
     /// `config` around `encoder` for 2x3 images of four classes, with autodiff.

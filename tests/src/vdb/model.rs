@@ -80,7 +80,13 @@ pub(super) fn build(objective: &str, cov: &str, images: &[usize], weights: &Valu
     let (_, encoder) = resolve::<dyn EncoderConfig>(Kind::Encoder, &encoder).map_err(|e| e.to_string())?;
     let recipe = objective.recipe();
     let (_, decoder) = resolve::<dyn DecoderConfig>(Kind::Decoder, recipe.decoder).map_err(|e| e.to_string())?;
-    let data = DataInfo { name: "golden".to_owned(), classes: (0..classes).map(|c| c.to_string()).collect(), shape, note: None };
+    let data = DataInfo {
+        name: "golden".to_owned(),
+        classes: (0..classes).map(|c| c.to_string()).collect(),
+        shape,
+        note: None,
+        class_entropy: None,
+    };
     let context = BuildContext::new(device(), 0);
     let built = objective.build(&Parts { encoder: &*encoder, decoder: &*decoder, data: &data, context: &context });
     let objective = Erased::new(built.map_err(|e| e.to_string())?);

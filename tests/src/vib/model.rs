@@ -53,6 +53,7 @@ impl Model {
             classes: (0..classes).map(|class: usize| class.to_string()).collect(),
             shape: [1, 1, features],
             note: None,
+            class_entropy: None,
         };
         let context = BuildContext::new(golden::device(), 0);
         let parts = Parts { encoder: encoder.as_ref(), decoder: decoder.as_ref(), data: &data, context: &context };
