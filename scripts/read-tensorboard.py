@@ -24,7 +24,8 @@ def main(run_dir: Path) -> None:
                 compared += 1
         if split == "train":
             assert "lr_0" in scalars, scalars.keys()
-            assert events.SummaryMetadata("setting").plugin_data.plugin_name == "text"
+            for tag in ("configuration", "setting"):
+                assert events.SummaryMetadata(tag).plugin_data.plugin_name == "text"
             text = events.Tensors("setting")[0].tensor_proto.string_val[0].decode()
             assert '"objective"' in text, text
     assert compared >= 8, compared

@@ -12,6 +12,7 @@ use crate::dataset::DataRoot;
 use crate::run::RunConfig;
 use crate::storage::run_dir::local_time;
 use crate::storage::{Best, FinalMetrics, Label, MetricsLog, MetricsSplit, RunDir, RunStatus, Summary, Versions};
+use crate::tensorboard::EventWriter;
 
 /// A run with its folder, ready to train.
 pub struct Job {
@@ -100,6 +101,9 @@ impl Job {
                 };
                 self.summarise(&state);
                 self.run.write_summary(&self.summary)?;
+                if outcome != Outcome::Interrupted {
+                    self.show_summary()?;
+                }
                 Ok((outcome, self.summary.clone()))
             }
             Err(error) => {
@@ -111,6 +115,16 @@ impl Job {
                 Err(error)
             }
         }
+    }
+
+    /// The summary as a text beside the training curves, keys sorted.
+    fn show_summary(&self) -> Result<(), EngineError> {
+        let mut document = serde_json::to_value(&self.summary).unwrap_or_default();
+        document.sort_all_objects();
+        let mut board = EventWriter::create(&self.run.tensorboard_dir().join("train"))?;
+        board.text("setting", &format!("```json\n{document:#}\n```"), 0)?;
+        board.flush()?;
+        Ok(())
     }
 
     /// Takes over what the log of a failed run says; the state itself is gone with the error.

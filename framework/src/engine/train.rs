@@ -277,8 +277,8 @@ fn write_board(session: &Session, state: &State, logs: &mut Logs<'_>, row: &Row,
             board.scalar(&format!("lr_{slot}"), rate_of(session, slot, optimiser.step), row.epoch)?;
         }
         if row.epoch == 1 {
-            let yaml = serde_json::to_string_pretty(&session.config).unwrap_or_default();
-            board.text("setting", &format!("```json\n{yaml}\n```"), 0)?;
+            let text = serde_json::to_string_pretty(&session.config).unwrap_or_default();
+            board.text("configuration", &format!("```json\n{text}\n```"), 0)?;
         }
     }
     board.flush()?;
