@@ -47,6 +47,34 @@ fn a_batch_table_holds_mean_and_deviation_of_the_runs() {
 }
 
 #[test]
+fn figures_are_drawn_from_the_runs_and_name_what_is_missing() {
+    let folder = tempfile::tempdir().unwrap();
+    let host = CommandLine::new(HOST, folder.path());
+    let (paths, _) = runs(&host, &[(1, 0), (1, 1), (3, 0)]);
+    let plot = |extra: &[&str]| {
+        let mut arguments = vec!["plot"];
+        arguments.extend(paths.iter().map(|p| text(p)));
+        arguments.extend(extra);
+        host.run(&arguments)
+    };
+    for figure in ["setting", "curves"] {
+        let file = format!("{figure}.png");
+        plot(&["--figure", figure, "--output", &file]).expect(0);
+        assert!(fs::read(folder.path().join(file)).unwrap().starts_with(b"\x89PNG"));
+    }
+    plot(&["--x", "strategy"]).refused(2, &["--x strategy", "oneshot", "number"]);
+    plot(&["--metrics", "nothing"]).refused(2, &["nothing"]);
+    plot(&["--figure", "salt-pepper"]).refused(2, &["salt_pepper.json", "ibhost analyze"]);
+    plot(&["--figure", "latent-grid"]).refused(2, &["latent-representation.npy", "ibhost analyze"]);
+    for path in &paths {
+        host.run(&["analyze", text(path), "--analysis", "salt_pepper/p:[0.2]"]).expect(0);
+    }
+    plot(&["--figure", "salt-pepper", "--output", "noise.png"]).expect(0);
+    assert!(folder.path().join("noise.png").is_file());
+    plot(&["--figure", "salt-pepper", "--codes", "5"]).refused(2, &["5 codes"]);
+}
+
+#[test]
 fn corruption_errors_are_relative_to_the_reference() {
     let folder = tempfile::tempdir().unwrap();
     let host = CommandLine::new(HOST, folder.path());

@@ -45,6 +45,8 @@ pub enum Command {
     Analyze(AnalyzeArgs),
     /// One table from many runs: a metric by two settings, or corruption errors
     Tabulate(TabulateArgs),
+    /// Draw one figure from several runs: metrics against a setting, mean curves, robustness or latent planes
+    Plot(PlotArgs),
     /// Check configuration, summary, metrics and checkpoints of a run against their hashes
     Verify(VerifyArgs),
     /// List, download and verify data sets
@@ -252,6 +254,60 @@ pub enum TableKind {
     Mnistc,
     /// mCE and relative mCE of runs analysed with `cifar10c`
     Cifar10c,
+}
+
+/// What `plot` draws.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum FigureKind {
+    /// Metrics against a setting, mean and standard deviation over runs
+    #[default]
+    Setting,
+    /// Metrics per epoch, mean and standard deviation over runs
+    Curves,
+    /// Accuracy against salt-and-pepper noise, a panel for each `--rows`
+    SaltPepper,
+    /// Accuracy against severity, a panel for each corruption of CIFAR-10-C
+    Cifar10c,
+    /// Planes of two-dimensional codes, `--rows` by `--columns`
+    LatentGrid,
+}
+
+/// Flags of `plot`.
+#[derive(Debug, Args)]
+pub struct PlotArgs {
+    /// Folders of runs
+    #[arg(required = true)]
+    pub runs: Vec<PathBuf>,
+    /// Which figure
+    #[arg(long, value_enum, default_value_t)]
+    pub figure: FigureKind,
+    /// Setting on the horizontal axis of `setting`
+    #[arg(long, default_value = "objective.beta", value_name = "SETTING")]
+    pub x: String,
+    /// Setting that makes panels or rows
+    #[arg(long, default_value = "strategy", value_name = "SETTING")]
+    pub rows: String,
+    /// Setting that makes curves or columns
+    #[arg(long, default_value = "objective.m", value_name = "SETTING")]
+    pub columns: String,
+    /// Metrics of `setting` and `curves`; `error...` is 1 - `accuracy...`
+    #[arg(long, value_delimiter = ',', default_value = "error,error_l12,izx_bits,izy_bits,loss", value_name = "METRICS")]
+    pub metrics: Vec<String>,
+    /// Average `setting` over so many last evaluations
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    pub last: usize,
+    /// Codes averaged for the accuracies of robustness figures
+    #[arg(long, default_value_t = 12, value_name = "L")]
+    pub codes: u64,
+    /// Draw the latent planes under noise (`latent_plot/salt_pepper:P`)
+    #[arg(long)]
+    pub noisy: bool,
+    /// Axes of latent planes from minus to plus this value
+    #[arg(long, value_name = "Z")]
+    pub limit: Option<f64>,
+    /// File to write
+    #[arg(long, default_value = "figure.png", value_name = "PNG")]
+    pub output: PathBuf,
 }
 
 /// Flags of `tabulate`.

@@ -1,7 +1,5 @@
 //! Analysis `latent_gallery`: digits in the plane of a two-dimensional code and the images a model finds hardest.
 
-use std::f64::consts::TAU;
-
 use ibhost_framework::analysis::{AnalysisConfig, AnalysisContext, AnalysisError, AnalysisReport};
 use ibhost_framework::dataset::{Samples, Split};
 use ibhost_framework::noise::{Draws, Noise};
@@ -9,24 +7,24 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use crate::ellipse::tutorial_axes;
+use crate::latent_figures::{Images, density_figure, digits_figure, means_figure, mosaic_of, samples_figure};
 use crate::latent_plot::{small_set, title};
-use crate::model::{BATCH, Codes, classifier, encode, encoder, log_probabilities, not_empty};
+use crate::model::{BATCH, classifier, encode, encoder, log_probabilities, not_empty};
 use crate::output::picture;
-use crate::plot::colour::{blues, tab10};
-use crate::plot::{Colour, Figure, Layer, Mark, Mosaic, Stroke, Tile, panels_png, png};
+use crate::plot::{Figure, Mosaic, Tile, panels_png, png};
 
 const NAME: &str = "latent_gallery";
 /// Images drawn over their densities.
 const DENSITIES: usize = 10;
-/// Cells per axis of a density.
-const GRID: usize = 150;
+/// Images in the square mosaic.
+const SQUARE: usize = 100;
 
-/// Test digits drawn at their codes, densities p(z|x) of ten of them, and a mosaic of the images that are hardest to classify.
+/// Test images drawn at their codes, densities and samples of some of them, means of many, and the images that are hardest to classify.
 ///
 /// Writes `plots/latent-digits.png` (ellipses with full axis lengths sqrt(5.991 eigenvalue), every tenth image drawn at its mean),
-/// `plots/latent-densities.png` (the density of ten test images over the plane with the image at its mean) and
-/// `plots/hardest-images.png` (the test images with the largest -ln mean_s q(y|z_s) in nats, captioned with label and prediction).
+/// `plots/latent-densities.png` (the density of ten test images over the plane with the image at its mean),
+/// `plots/latent-samples.png` (128 codes of two images with their ellipses), `plots/latent-means.png` (means of every tenth test image, of
+/// all below 1,000), `plots/test-images.png` (the first 100 test images) and `plots/hardest-images.png` (the test images with the largest -ln mean_s q(y|z_s) in nats, captioned with label and prediction).
 /// Needs a code of two dimensions.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
@@ -42,36 +40,6 @@ pub struct LatentGallery {
 impl Default for LatentGallery {
     fn default() -> Self {
         Self { samples: 16, hardest: 40 }
-    }
-}
-
-/// Raw images mapped to `[0, 1]` by the range of the split.
-struct Images<'a> {
-    samples: &'a Samples,
-    low: f32,
-    span: f32,
-}
-
-impl<'a> Images<'a> {
-    fn new(samples: &'a Samples) -> Self {
-        let (low, high) = samples.value_range();
-        Self { samples, low, span: if high > low { high - low } else { 1.0 } }
-    }
-
-    fn unit(&self, index: usize) -> Vec<f32> {
-        let mut values = Vec::new();
-        self.samples.gather(&[index], &mut values);
-        values.iter().map(|v| (v - self.low) / self.span).collect()
-    }
-
-    /// The image at `centre` with the given size; brightness becomes opacity, so that the paper shines through dark pixels.
-    fn layer(&self, index: usize, centre: [f64; 2], size: [f64; 2], colour: Colour, opacity: f64) -> Layer {
-        let [channels, height, width] = self.samples.shape();
-        let values = self.unit(index);
-        let plane = height * width;
-        let grey = |i: usize| (0..channels).map(|c| f64::from(values[c * plane + i])).sum::<f64>() / channels as f64;
-        let extent = [centre[0] - size[0] / 2.0, centre[0] + size[0] / 2.0, centre[1] - size[1] / 2.0, centre[1] + size[1] / 2.0];
-        Layer::Cells { cells: (0..plane).map(|i| (colour, opacity * grey(i))).collect(), columns: width, extent }
     }
 }
 
@@ -107,9 +75,20 @@ impl AnalysisConfig for LatentGallery {
         let heading = format!("{title}: hardest test images (label as prediction), {wrong} of {} wrong", test.len());
         let mosaic = Mosaic { title: heading, shape: [channels, height, width], columns: 8, zoom, tiles };
 
+        let step = if test.len() < 1000 { 1 } else { 10 };
+        let spread: Vec<usize> = (0..test.len()).step_by(step).collect();
+        let spread_codes = encode(encoder(context, NAME)?, test, &spread, context);
+        spread_codes.need_plane(NAME)?;
+        let means = means_figure(&title, context, &test_images, &spread, &spread_codes);
+        let drawn = samples_figure(&title, &images, &indices, &codes, context.seed);
+        let square = mosaic_of("first test images", &test_images, 0..test.len().min(SQUARE));
+
         let files = vec![
             picture(context.run_dir, "plots/latent-digits.png", png(&digits, (1000, 850)))?,
             picture(context.run_dir, "plots/latent-densities.png", panels_png(&densities, 5, (1900, 800)))?,
+            picture(context.run_dir, "plots/latent-samples.png", png(&drawn, (900, 800)))?,
+            picture(context.run_dir, "plots/latent-means.png", png(&means, (1000, 850)))?,
+            picture(context.run_dir, "plots/test-images.png", square.png())?,
             picture(context.run_dir, "plots/hardest-images.png", mosaic.png())?,
         ];
         let hardest: Vec<_> = errors
@@ -157,54 +136,6 @@ impl LatentGallery {
     }
 }
 
-fn tutorial_ellipse(mean: [f64; 2], covariance: [[f64; 2]; 2]) -> Vec<[f64; 2]> {
-    let axes = tutorial_axes(covariance);
-    let (sin, cos) = axes.angle.sin_cos();
-    (0..=64)
-        .map(|i| {
-            let t = TAU * f64::from(i) / 64.0;
-            let (u, v) = (0.5 * axes.width * t.cos(), 0.5 * axes.height * t.sin());
-            [mean[0] + cos * u - sin * v, mean[1] + sin * u + cos * v]
-        })
-        .collect()
-}
-
-fn digits_figure(title: &str, context: &AnalysisContext<'_>, images: &Images<'_>, indices: &[usize], codes: &Codes) -> Figure {
-    let limit = codes.means.iter().fold(1e-6f64, |limit, x| limit.max(x.abs()));
-    let mut figure = Figure::new(title, "z 1", "z 2").within(1.05 * limit);
-    for (i, &index) in indices.iter().enumerate() {
-        let colour = tab10(usize::from(images.samples.label(index)));
-        let points = tutorial_ellipse(codes.point(i), codes.covariances[i]);
-        figure.layers.push(Layer::Curve { points, colour, opacity: 0.4, width: 2, stroke: Stroke::Solid });
-    }
-    // The published figure has digits of size 0.2 on axes of about 2.5.
-    let size = 0.08 * limit;
-    for (i, &index) in indices.iter().enumerate().step_by(10) {
-        figure.layers.push(images.layer(index, codes.point(i), [size, size], [0, 0, 0], 0.6));
-    }
-    for (class, name) in context.data.info().classes.iter().enumerate() {
-        figure.entry(name.as_str(), tab10(class), Mark::Swatch);
-    }
-    figure
-}
-
-fn density_figure(images: &Images<'_>, index: usize, i: usize, codes: &Codes) -> Figure {
-    let limit = codes.means.iter().fold(2.0f64, |limit, x| limit.max(1.05 * x.abs()));
-    let (mean, c) = (codes.point(i), codes.covariances[i]);
-    let mut figure = Figure::new(format!("p(z|x), class {}", images.samples.label(index)), "z 1", "z 2").within(limit);
-    let det = c[0][0] * c[1][1] - c[0][1] * c[1][0];
-    let step = 2.0 * limit / GRID as f64;
-    let height = |cell: usize| {
-        let d = [(cell % GRID) as f64 * step + step / 2.0 - limit - mean[0], limit - step / 2.0 - (cell / GRID) as f64 * step - mean[1]];
-        // Relative to the peak; a point has no density.
-        if det > 0.0 { (-(c[1][1] * d[0] * d[0] - 2.0 * c[0][1] * d[0] * d[1] + c[0][0] * d[1] * d[1]) / (2.0 * det)).exp() } else { 0.0 }
-    };
-    let cells = (0..GRID * GRID).map(height).map(|h| (blues(h), if h > 1e-3 { (20.0 * h).min(1.0) } else { 0.0 })).collect();
-    figure.layers.push(Layer::Cells { cells, columns: GRID, extent: [-limit, limit, -limit, limit] });
-    figure.layers.push(images.layer(index, mean, [0.25 * limit, 0.25 * limit], [180, 30, 30], 0.8));
-    figure
-}
-
 ibhost_framework::register! {
     Analysis: LatentGallery as AnalysisConfig,
     paper: "Alemi et al. 2017, arXiv:1612.00410 (two-dimensional tutorial of 2021)",
@@ -219,9 +150,10 @@ mod tests {
     use crate::plot::{decode_png, show};
 
     #[test]
-    fn three_pictures_and_the_hardest_images_first() {
+    fn pictures_and_the_hardest_images_first() {
         let fixture = Fixture::new(Shape::Full, 600);
         let report = LatentGallery::default().run(&fixture.context()).unwrap();
+        assert_eq!(report.files.len(), 6);
         for path in &report.files {
             let bytes = std::fs::read(path).unwrap();
             show(&path.file_name().unwrap().to_string_lossy(), &bytes);
@@ -232,13 +164,5 @@ mod tests {
         assert!(errors.windows(2).all(|w| w[0] >= w[1]));
         let wrong = report.result["wrong"].as_u64().unwrap();
         assert!(wrong < 300, "{wrong}");
-    }
-
-    #[test]
-    fn the_tutorial_ellipse_has_its_axes() {
-        let points = tutorial_ellipse([1.0, 1.0], [[4.0, 0.0], [0.0, 1.0]]);
-        let far = points.iter().map(|p| (p[0] - 1.0).abs()).fold(0.0, f64::max);
-        let high = points.iter().map(|p| (p[1] - 1.0).abs()).fold(0.0, f64::max);
-        assert!((far - 5.991f64.sqrt()).abs() < 1e-9 && (high - 0.5 * 5.991f64.sqrt()).abs() < 1e-9);
     }
 }

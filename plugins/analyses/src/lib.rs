@@ -1,11 +1,13 @@
 //! Evaluations of finished runs that fit every paper's model, the tables made of several runs, and plotting.
 
+pub mod batch_figures;
 pub mod batch_table;
 pub mod cifar10c;
 pub mod corruption;
 pub mod curves;
 pub mod ellipse;
 pub mod embedding;
+mod latent_figures;
 pub mod latent_gallery;
 pub mod latent_plot;
 pub mod mnistc;

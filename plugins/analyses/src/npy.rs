@@ -106,6 +106,20 @@ impl Array {
         bytes.chunks_exact(self.item).enumerate().map(label).collect()
     }
 
+    /// All values of an array `[n, columns]` of little-endian `float64`, row by row.
+    ///
+    /// # Errors
+    /// [`DataError::Inconsistent`] for another type or shape.
+    pub fn rows_of_f64(mut self, columns: usize) -> Result<Vec<Vec<f64>>, DataError> {
+        let doubles = self.kind.type_char() == TypeChar::Float && self.item == 8 && self.kind.endianness() == Endianness::Little;
+        if !doubles || self.shape.len() != 2 || self.shape[1] != columns {
+            return Err(damaged(&self.path, 10, &format!("<f8 of shape [n, {columns}]"), &self.describe()));
+        }
+        let bytes = self.next_bytes(self.shape[0] * columns * 8)?;
+        let row = |bytes: &[u8]| bytes.as_chunks().0.iter().map(|value| f64::from_le_bytes(*value)).collect();
+        Ok(bytes.chunks_exact(columns * 8).map(row).collect())
+    }
+
     fn describe(&self) -> String {
         format!("{} of shape {:?}", self.kind, self.shape)
     }
@@ -252,5 +266,8 @@ mod tests {
         let mut array = open(&encode_rows(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0], 3).unwrap()).unwrap();
         assert_eq!((array.shape.as_slice(), array.describe().as_str()), (&[2, 3][..], "<f8 of shape [2, 3]"));
         assert_eq!(array.next_bytes(16).unwrap()[8..], 2f64.to_le_bytes());
+        let whole = || open(&encode_rows(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0], 3).unwrap()).unwrap();
+        assert_eq!(whole().rows_of_f64(3).unwrap(), [[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]);
+        assert!(whole().rows_of_f64(2).unwrap_err().to_string().contains("[n, 2]"));
     }
 }

@@ -45,6 +45,15 @@ pub fn corrupt<T: Copy>(values: &mut [T], p: f64, extremes: [T; 2], mut u: impl 
     }
 }
 
+/// [`corrupt`]s images of `size` values, the samples `indices`, each with its own streams of `noise`.
+pub(crate) fn add_salt_pepper(values: &mut [f32], size: usize, indices: &[usize], p: f64, (low, high): (f32, f32), noise: Noise) {
+    for (image, &index) in values.chunks_exact_mut(size).zip(indices) {
+        let mut hits = noise.stream(&format!("salt and pepper/{p}/hits"), index as u64);
+        let mut picks = noise.stream(&format!("salt and pepper/{p}/picks"), index as u64);
+        corrupt(image, p, [low, high], || hits.uniform(), || picks.below(2));
+    }
+}
+
 #[typetag::serde(name = "salt_pepper")]
 impl AnalysisConfig for SaltPepper {
     fn run(&self, context: &AnalysisContext<'_>) -> Result<AnalysisReport, AnalysisError> {
@@ -52,7 +61,7 @@ impl AnalysisConfig for SaltPepper {
         let test = context.data.split(Split::Test);
         not_empty(test, NAME)?;
         let noise = Noise::new(context.seed);
-        let (low, high) = test.value_range();
+        let extremes = test.value_range();
         let [c, h, w] = test.shape();
         let order: Vec<usize> = (0..test.len()).collect();
         let mut levels = vec![0.0];
@@ -66,11 +75,7 @@ impl AnalysisConfig for SaltPepper {
                 values.clear();
                 test.gather(indices, &mut values);
                 if p > 0.0 {
-                    for (image, &index) in values.chunks_exact_mut(c * h * w).zip(indices) {
-                        let mut hits = noise.stream(&format!("salt and pepper/{p}/hits"), index as u64);
-                        let mut picks = noise.stream(&format!("salt and pepper/{p}/picks"), index as u64);
-                        corrupt(image, p, [low, high], || hits.uniform(), || picks.below(2));
-                    }
+                    add_salt_pepper(&mut values, c * h * w, indices, p, extremes, noise);
                 }
                 let labels: Vec<u8> = indices.iter().map(|&i| test.label(i)).collect();
                 let inputs = Tensor::<4>::from_data(TensorData::new(values.clone(), [indices.len(), c, h, w]), context.device);

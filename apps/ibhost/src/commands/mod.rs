@@ -7,8 +7,10 @@ mod devices;
 mod generate;
 mod list;
 mod new_plugin;
+mod plot;
 mod resume;
 mod run;
+mod runs;
 mod tabulate;
 mod verify;
 
@@ -39,6 +41,7 @@ pub fn dispatch(cli: Cli) -> Result<u8, Failure> {
         Command::List(arguments) => list::list(&arguments),
         Command::Describe(arguments) => describe::describe(&arguments),
         Command::Analyze(arguments) => analyze::analyze(&arguments),
+        Command::Plot(arguments) => plot::plot(&arguments),
         Command::Tabulate(arguments) => tabulate::tabulate(&arguments),
         Command::Verify(arguments) => verify::verify(&arguments),
         Command::Data(command) => data::data(&command, cli.quiet),

@@ -1,16 +1,13 @@
 //! `ibhost tabulate`: one table from many runs, as the papers print them.
 
-use std::path::{Path, PathBuf};
-
 use ibhost_analyses::batch_table::{CellFormat, RunValue, batch_table, last_epochs_mean};
 use ibhost_analyses::tables::{CorruptionCell, RunCorruption, corruption_table, folder_name, key};
 use ibhost_analyses::{cifar10c, mnistc};
 use ibhost_framework::component::text_of;
-use ibhost_framework::run::RunConfig;
-use ibhost_framework::storage::{MetricsLog, MetricsSplit, RunDir, write_atomic};
+use ibhost_framework::storage::{MetricsSplit, RunDir};
 use serde_json::Value;
 
-use super::check_run_folder;
+use super::runs::{Run, save};
 use crate::cli::{Format, TableKind, TabulateArgs};
 use crate::exit::Failure;
 use crate::paths::show;
@@ -19,19 +16,8 @@ use crate::table;
 /// Codes averaged for the accuracies of corruption tables.
 const CODES: u64 = 12;
 
-/// A finished run as a table needs it.
-struct Run {
-    path: PathBuf,
-    config: RunConfig,
-}
-
 pub fn tabulate(arguments: &TabulateArgs) -> Result<u8, Failure> {
-    let mut runs = Vec::new();
-    for path in &arguments.runs {
-        check_run_folder(path)?;
-        let folder = RunDir::open_read_only(path)?;
-        runs.push(Run { path: path.clone(), config: RunConfig::from_json(folder.read_config()?)? });
-    }
+    let runs = Run::open_all(&arguments.runs)?;
     match arguments.table {
         TableKind::Batch => batch(&runs, arguments),
         TableKind::Mnistc => corruption(&runs, arguments, "mnistc", &mnistc::CATEGORIES),
@@ -54,14 +40,14 @@ fn batch(runs: &[Run], arguments: &TabulateArgs) -> Result<u8, Failure> {
     };
     let mut values = Vec::new();
     for run in runs {
-        let rows = MetricsLog::read(&RunDir::open_read_only(&run.path)?.metrics_path())?;
+        let rows = run.rows()?;
         let value = last_epochs_mean(&rows, split, metric, arguments.last).ok_or_else(|| {
             let names: Vec<&str> = rows.iter().filter(|r| r.split == split).flat_map(|r| r.metrics.iter().map(|(n, _)| n)).collect();
             let known = names.iter().enumerate().filter(|(i, n)| !names[..*i].contains(n)).map(|(_, n)| *n).collect::<Vec<_>>();
             Failure::usage(format!("{} never measured `{}`; it has {}", show(&run.path), arguments.metric, known.join(", ")))
         })?;
         let value = if arguments.error { 1.0 - value } else { value };
-        values.push(RunValue { row: setting(run, &arguments.rows)?, column: setting(run, &arguments.columns)?, value });
+        values.push(RunValue { row: run.setting(&arguments.rows)?, column: run.setting(&arguments.columns)?, value });
     }
     let format = if arguments.percent { CellFormat::Percent } else { CellFormat::Plain };
     let corner = format!("{} \\ {}", arguments.rows, arguments.columns);
@@ -70,30 +56,6 @@ fn batch(runs: &[Run], arguments: &TabulateArgs) -> Result<u8, Failure> {
         save(folder, &[("table.csv", result.csv()), ("table.tex", result.latex())])?;
     }
     print(&result.cells(), arguments.format)
-}
-
-/// Value of `path` in the run's configuration: a component (`strategy`), one of its parameters (`objective.m`) or a number (`lr`).
-fn setting(run: &Run, path: &str) -> Result<String, Failure> {
-    let config = &run.config;
-    let component = |name: &str| match name {
-        "objective" => Some(&config.objective),
-        "encoder" => Some(&config.encoder),
-        "decoder" => Some(&config.decoder),
-        "dataset" => Some(&config.dataset),
-        "strategy" => Some(&config.strategy),
-        "optimiser" => Some(&config.optimiser),
-        "schedule" => Some(&config.schedule),
-        _ => None,
-    };
-    let found = match path.split_once('.') {
-        Some((name, parameter)) => component(name).and_then(|c| c.get(parameter)).map(text_of),
-        None => component(path)
-            .map(ToString::to_string)
-            .or_else(|| serde_json::to_value(&config.training).ok().and_then(|v| v.get(path).map(text_of))),
-    };
-    found.ok_or_else(|| {
-        Failure::usage(format!("{}: there is no setting `{path}`\n  hint: name one such as strategy, objective.m or lr", show(&run.path)))
-    })
 }
 
 fn print(cells: &[Vec<String>], format: Format) -> Result<u8, Failure> {
@@ -148,12 +110,8 @@ fn corruption(runs: &[Run], arguments: &TabulateArgs, analysis: &str, categories
 }
 
 fn measured_corruption(run: &Run, analysis: &str) -> Result<RunCorruption, Failure> {
-    let path = run.path.join("analyses").join(analysis).with_extension("json");
-    let missing = |what: &str| {
-        Failure::usage(format!("`{}`: {what}\n  hint: run `ibhost analyze {} --analysis {analysis}`", show(&path), show(&run.path)))
-    };
-    let text = std::fs::read_to_string(&path).map_err(|e| missing(&format!("cannot be read: {e}")))?;
-    let document: Value = serde_json::from_str(&text).map_err(|e| missing(&format!("is not valid JSON: {e}")))?;
+    let (path, document) = run.analysis(analysis)?;
+    let missing = |what: &str| run.lacks(&path, analysis, what);
     let accuracy = |entries: &Value| {
         let entry = entries.as_array()?.iter().find(|e| e["L"].as_u64() == Some(CODES))?;
         entry["accuracy"].as_f64()
@@ -185,13 +143,4 @@ fn measured_corruption(run: &Run, analysis: &str) -> Result<RunCorruption, Failu
         clean_accuracy: clean,
         cells,
     })
-}
-
-fn save(folder: &Path, files: &[(&str, String)]) -> Result<(), Failure> {
-    std::fs::create_dir_all(folder).map_err(|e| Failure::failed(format!("cannot create `{}`: {e}", show(folder))))?;
-    for (name, text) in files {
-        write_atomic(&folder.join(name), text.as_bytes())?;
-        table::print(&format!("wrote {}", show(&folder.join(name))))?;
-    }
-    Ok(())
 }

@@ -1,0 +1,94 @@
+//! Runs that are looked at together: their configurations, logs and analyses.
+
+use std::path::{Path, PathBuf};
+
+use ibhost_framework::component::text_of;
+use ibhost_framework::run::RunConfig;
+use ibhost_framework::storage::{MetricsLog, Row, RunDir, write_atomic};
+use serde_json::Value;
+
+use super::check_run_folder;
+use crate::exit::Failure;
+use crate::paths::show;
+use crate::table;
+
+/// One of several runs.
+pub struct Run {
+    /// Its folder.
+    pub path: PathBuf,
+    /// What it was configured to do.
+    pub config: RunConfig,
+}
+
+impl Run {
+    /// Opens the runs in `paths`.
+    pub fn open_all(paths: &[PathBuf]) -> Result<Vec<Self>, Failure> {
+        let open = |path: &PathBuf| {
+            check_run_folder(path)?;
+            let folder = RunDir::open_read_only(path)?;
+            Ok(Self { path: path.clone(), config: RunConfig::from_json(folder.read_config()?)? })
+        };
+        paths.iter().map(open).collect()
+    }
+
+    /// The rows of its metrics log.
+    pub fn rows(&self) -> Result<Vec<Row>, Failure> {
+        Ok(MetricsLog::read(&RunDir::open_read_only(&self.path)?.metrics_path())?)
+    }
+
+    /// What `analyses/<analysis>.json` holds, and its path.
+    pub fn analysis(&self, analysis: &str) -> Result<(PathBuf, Value), Failure> {
+        let path = self.path.join("analyses").join(analysis).with_extension("json");
+        let text = std::fs::read_to_string(&path).map_err(|e| self.lacks(&path, analysis, &format!("cannot be read: {e}")))?;
+        let document = serde_json::from_str(&text).map_err(|e| self.lacks(&path, analysis, &format!("is not valid JSON: {e}")))?;
+        Ok((path, document))
+    }
+
+    /// `path`, which `analysis` writes, does not hold what is needed.
+    pub fn lacks(&self, path: &Path, analysis: &str, what: &str) -> Failure {
+        Failure::usage(format!("`{}`: {what}\n  hint: run `ibhost analyze {} --analysis {analysis}`", show(path), show(&self.path)))
+    }
+
+    /// Value of `path` in the run's configuration: a component (`strategy`), one of its parameters (`objective.m`) or a number (`lr`).
+    pub fn setting(&self, path: &str) -> Result<String, Failure> {
+        let config = &self.config;
+        let component = |name: &str| match name {
+            "objective" => Some(&config.objective),
+            "encoder" => Some(&config.encoder),
+            "decoder" => Some(&config.decoder),
+            "dataset" => Some(&config.dataset),
+            "strategy" => Some(&config.strategy),
+            "optimiser" => Some(&config.optimiser),
+            "schedule" => Some(&config.schedule),
+            _ => None,
+        };
+        let found = match path.split_once('.') {
+            Some((name, parameter)) => component(name).and_then(|c| c.get(parameter)).map(text_of),
+            None => component(path)
+                .map(ToString::to_string)
+                .or_else(|| serde_json::to_value(&config.training).ok().and_then(|v| v.get(path).map(text_of))),
+        };
+        found.ok_or_else(|| {
+            Failure::usage(format!(
+                "{}: there is no setting `{path}`\n  hint: name one such as strategy, objective.m or lr",
+                show(&self.path)
+            ))
+        })
+    }
+
+    /// `path` = value as a label, with the last part of the path as its name: `m=12`.
+    pub fn label(&self, path: &str) -> Result<String, Failure> {
+        let value = self.setting(path)?;
+        Ok(path.rsplit_once('.').map_or_else(|| value.clone(), |(_, name)| format!("{name}={value}")))
+    }
+}
+
+/// Writes `files` (name and text) into `folder`.
+pub fn save(folder: &Path, files: &[(&str, String)]) -> Result<(), Failure> {
+    std::fs::create_dir_all(folder).map_err(|e| Failure::failed(format!("cannot create `{}`: {e}", show(folder))))?;
+    for (name, text) in files {
+        write_atomic(&folder.join(name), text.as_bytes())?;
+        table::print(&format!("wrote {}", show(&folder.join(name))))?;
+    }
+    Ok(())
+}
