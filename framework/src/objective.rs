@@ -187,6 +187,9 @@ pub trait ObjectiveConfig: Configured + Send + Sync {
     fn quantities(&self) -> Vec<Quantity>;
 }
 
+/// Message of the event at level trace whenever measures are read.
+pub const READ_BACK: &str = "measures are read to the host";
+
 /// Reads scalar measures to the host in one transaction.
 pub fn read_measures(measures: Vec<Measure>) -> Vec<(String, f64)> {
     let mut transaction = Transaction::default();
@@ -195,6 +198,7 @@ pub fn read_measures(measures: Vec<Measure>) -> Vec<(String, f64)> {
         names.push(measure.name.into_owned());
         transaction = transaction.register(measure.value);
     }
+    tracing::trace!(READ_BACK);
     let data = transaction.execute();
     names.into_iter().zip(data.iter().map(|d| d.iter::<f64>().next().unwrap_or(f64::NAN))).collect()
 }

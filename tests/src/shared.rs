@@ -104,19 +104,19 @@ fn ellipse2021(file: &Value) -> Result<(), String> {
 
 /// The runs behind rows of one category and severity each.
 fn runs(rows: &Value) -> Result<Vec<RunCorruption>, String> {
-    let mut runs: BTreeMap<String, RunCorruption> = BTreeMap::new();
+    let mut runs: BTreeMap<(&str, &str), RunCorruption> = BTreeMap::new();
     for row in list(rows)? {
-        let name = text(row, "name")?;
+        let (key, name) = (text(row, "key")?, text(row, "name")?);
         let severity = if row.get("severity").is_some() { count(row, "severity")? as u8 } else { 1 };
         let cell = CorruptionCell { category: text(row, "category")?.to_owned(), severity, accuracy: number(row, "accuracy")? };
         let fresh = RunCorruption {
             name: name.to_owned(),
-            key: text(row, "key")?.to_owned(),
+            key: key.to_owned(),
             strategy: text(row, "strategy")?.to_owned(),
             clean_accuracy: number(row, "clean_accuracy")?,
             cells: Vec::new(),
         };
-        runs.entry(name.to_owned()).or_insert(fresh).cells.push(cell);
+        runs.entry((key, name)).or_insert(fresh).cells.push(cell);
     }
     Ok(runs.into_values().collect())
 }

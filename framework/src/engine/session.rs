@@ -21,6 +21,9 @@ use crate::schedule::ScheduleConfig;
 use crate::storage::{CheckpointContent, Metrics};
 use crate::strategy::{Plan, StrategyConfig};
 
+/// Name of the span around gathering a training batch.
+pub const BATCH: &str = "batch";
+
 /// Everything that stays the same throughout a run.
 pub struct Session {
     /// Resolved configuration.
@@ -133,6 +136,7 @@ impl Session {
     /// The training samples at `indices` on the training device, augmented where the data set asks for it with noise that `purpose` keeps
     /// apart from the other batches of the same `step`.
     pub fn training_batch(&self, indices: &[usize], step: u64, purpose: &str) -> Batch {
+        let _span = tracing::trace_span!(BATCH).entered();
         let device = self.device.clone().autodiff();
         match self.data.augmentation() {
             None => self.train.batch(indices, &device),

@@ -12,6 +12,13 @@ use crate::parameters;
 use crate::schedule::ScheduleContext;
 use crate::strategy::Cadence;
 
+/// Name of the span around a loss.
+pub const FORWARD: &str = "forward";
+/// Name of the span around its gradients.
+pub const BACKWARD: &str = "backward";
+/// Name of the span around the parameter update and the moving average.
+pub const UPDATE: &str = "update";
+
 /// Runs the phases due at `step` of `epoch` (from 1) on `batch` and on further random batches for repeated phases.
 ///
 /// Returns the model and the batch means of the first phase. Takes and returns the model by value so that the update finds its
@@ -47,13 +54,14 @@ pub fn training_step(
                 });
                 *state.moving = moving;
             }
-            let loss = model.loss(&phase.name, batch, &mut draws);
-            let gradients = rules.iter().any(Option::is_some).then(|| loss.total.backward());
+            let loss = tracing::trace_span!(FORWARD).in_scope(|| model.loss(&phase.name, batch, &mut draws));
+            let needed = rules.iter().any(Option::is_some);
+            let gradients = needed.then(|| tracing::trace_span!(BACKWARD).in_scope(|| loss.total.backward()));
             drop(loss.total);
             // The average moves once a step, with the last update.
             let average = if pending == 0 { state.average.as_deref_mut() } else { None };
             let mut update = ParameterUpdate::new(gradients, &session.plan.optimisers, state.optimisers, rules, average);
-            model = model.map(&mut update);
+            model = tracing::trace_span!(UPDATE).in_scope(|| model.map(&mut update));
             if let Some(path) = update.non_finite() {
                 return Err(non_finite(step, epoch, &phase.name, format!("the gradient of `{path}`"), &read_measures(loss.measures)));
             }

@@ -1,0 +1,6 @@
+//! Timed workloads of the papers: the models at their published sizes on synthetic data, stepped as the training loop steps them.
+
+pub mod measure;
+pub mod phases;
+pub mod pool;
+pub mod workload;

@@ -1,0 +1,101 @@
+//! The workloads: what is trained, on what, and how much arithmetic a step takes.
+
+use ibhost_framework::run::{ConfigError, RunConfig, Settings};
+use serde_json::{Map, Value, json};
+
+/// One model of a paper at its published size.
+pub struct Workload {
+    /// Name, the same as the peer's.
+    pub name: &'static str,
+    /// Component strings and numbers, laid over the objective's recipe.
+    settings: fn() -> Value,
+    /// Samples evaluated at once.
+    pub evaluation_batch: usize,
+    /// Timed steps in a repeat, and steps before the first.
+    pub steps: [usize; 2],
+    /// Floating-point operations of the matrix products and convolutions of a step, multiplications and additions counted apart.
+    pub operations: f64,
+    /// Trainable numbers, as the papers' models have them.
+    pub parameters: u64,
+}
+
+/// 784-1024-1024-512 with a linear decoder from 256: each product once forward and twice backward, but no gradient of the images.
+/// `codes` codes are decoded for each input.
+fn mlp_operations(batch: f64, codes: f64) -> f64 {
+    2.0 * batch * (2.0 * 784.0 * 1024.0 + 3.0 * (1024.0 * 1024.0 + 1024.0 * 512.0 + codes * 256.0 * 10.0))
+}
+
+/// ResNet-20 on 32x32: 40.6 million multiply-adds an image forward, without the stem's input gradient backward.
+fn resnet20_operations(batch: f64) -> f64 {
+    let positions = [1024.0, 256.0, 64.0];
+    let stem = positions[0] * 9.0 * 3.0 * 16.0;
+    let stage = |i: usize, from: f64, to: f64| positions[i] * 9.0 * (from * to + 5.0 * to * to);
+    let body = stage(0, 16.0, 16.0) + stage(1, 16.0, 32.0) + stage(2, 32.0, 64.0);
+    2.0 * batch * (2.0 * stem + 3.0 * body)
+}
+
+/// Every workload whose paper is there.
+pub fn workloads() -> Vec<Workload> {
+    vec![
+        Workload {
+            name: "vib-mlp-mnist",
+            settings: || {
+                json!({
+                    "objective": "vib/beta:0.001|samples:1|eval_samples:12", "encoder": "mlp/e1:1024|e2:1024|z:256", "dataset": "bench_pool",
+                    "schedule": "constant", "batch_size": 100, "lr": 1e-4, "average": 0.999,
+                })
+            },
+            evaluation_batch: 100,
+            steps: [60, 10],
+            operations: mlp_operations(100.0, 1.0),
+            parameters: 2_380_810,
+        },
+        Workload {
+            name: "vdb-mlp-mnist",
+            settings: || {
+                json!({
+                    "objective": "vdb/beta:0.001|m:4|eval_samples:12|train_accuracy:none", "encoder": "mlp/e1:1024|e2:1024|z:256",
+                    "dataset": "bench_pool", "batch_size": 100, "lr": 1e-4,
+                })
+            },
+            evaluation_batch: 100,
+            steps: [60, 10],
+            operations: mlp_operations(100.0, 4.0),
+            parameters: 2_380_810,
+        },
+        Workload {
+            name: "vdb-resnet20-cifar10",
+            settings: || {
+                json!({
+                    "objective": "vdb/beta:0.001|m:1|eval_samples:12|train_accuracy:none", "encoder": "resnet20/z:2|cov:full",
+                    "dataset": "bench_pool/rows:2048|channels:3|side:32|low:0|high:1|ink:1", "batch_size": 256, "lr": 1e-4,
+                })
+            },
+            evaluation_batch: 256,
+            steps: [3, 1],
+            operations: resnet20_operations(256.0),
+            parameters: 269_427,
+        },
+    ]
+}
+
+impl Workload {
+    /// The run it stands for.
+    ///
+    /// # Errors
+    /// [`ConfigError`] when a component or setting is not accepted.
+    pub fn config(&self, device: &str, seed: u64, batch: Option<usize>) -> Result<RunConfig, ConfigError> {
+        let mut settings = Settings::new();
+        let mut layer: Map<String, Value> = (self.settings)().as_object().cloned().unwrap_or_default();
+        layer.insert("device".to_owned(), device.into());
+        layer.insert("seed".to_owned(), seed.into());
+        layer.insert("evaluation_batch".to_owned(), self.evaluation_batch.into());
+        // More steps than any measurement takes.
+        layer.insert("epochs".to_owned(), 1_000_000.into());
+        if let Some(batch) = batch {
+            layer.insert("batch_size".to_owned(), batch.into());
+        }
+        settings.overlay(layer)?;
+        settings.resolve()
+    }
+}
