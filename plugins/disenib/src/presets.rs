@@ -77,7 +77,7 @@ mod tests {
             "disenib-sprites",
             "disenib-digits",
         ] {
-            let mut map: Map<String, Value> = serde_saphyr::from_str(find(name).unwrap_or_else(|| panic!("{name}")).yaml).unwrap();
+            let mut map: Map<String, Value> = serde_saphyr::from_str(find(name).unwrap_or_else(|_| panic!("{name}")).yaml).unwrap();
             assert!(map.remove("dataset").is_some(), "{name} names its data set");
             for key in ["objective", "encoder", "decoder", "optimiser", "schedule"] {
                 assert!(map.contains_key(key), "{name} has no {key}");
