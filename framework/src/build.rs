@@ -17,6 +17,12 @@ pub enum Initial {
     LecunNormal,
     /// Normal with variance 2/fan_in, truncated at two standard deviations (Keras' `he_normal`).
     HeNormal,
+    /// Uniform on ±sqrt(12 / (fan_in + fan_out)): Glorot's bound times sqrt(2), the gain of rectified linear units.
+    GlorotUniformRelu,
+    /// Uniform on ±the given bound.
+    Uniform(f64),
+    /// Normal with mean 0 and the given standard deviation.
+    Normal(f64),
 }
 
 /// Device and seed a component is built with. Parameters are drawn in construction order from one counter.
@@ -46,7 +52,10 @@ impl BuildContext {
     /// A weight of `shape` with the given fans.
     pub fn weight<const D: usize>(&self, shape: [usize; D], fan_in: usize, fan_out: usize, initial: Initial) -> Param<Tensor<D>> {
         let mut stream = self.stream();
-        let mut truncated = |variance: f64| {
+        let size = shape.iter().product();
+        let uniform =
+            |stream: &mut Stream, limit: f64| (0..size).map(|_| ((stream.uniform() * 2.0 - 1.0) * limit) as f32).collect::<Vec<f32>>();
+        let truncated = |stream: &mut Stream, variance: f64| {
             let std = variance.sqrt() / TRUNCATED_STD;
             let mut next = || {
                 loop {
@@ -56,15 +65,15 @@ impl BuildContext {
                     }
                 }
             };
-            (0..shape.iter().product()).map(|_| next()).collect::<Vec<f32>>()
+            (0..size).map(|_| next()).collect::<Vec<f32>>()
         };
         let values = match initial {
-            Initial::LecunNormal => truncated(1.0 / fan_in as f64),
-            Initial::HeNormal => truncated(2.0 / fan_in as f64),
-            Initial::GlorotUniform => {
-                let limit = (6.0 / (fan_in + fan_out) as f64).sqrt();
-                (0..shape.iter().product()).map(|_| ((stream.uniform() * 2.0 - 1.0) * limit) as f32).collect()
-            }
+            Initial::LecunNormal => truncated(&mut stream, 1.0 / fan_in as f64),
+            Initial::HeNormal => truncated(&mut stream, 2.0 / fan_in as f64),
+            Initial::GlorotUniform => uniform(&mut stream, (6.0 / (fan_in + fan_out) as f64).sqrt()),
+            Initial::GlorotUniformRelu => uniform(&mut stream, (12.0 / (fan_in + fan_out) as f64).sqrt()),
+            Initial::Uniform(bound) => uniform(&mut stream, bound),
+            Initial::Normal(std) => (0..size).map(|_| (stream.normal() * std) as f32).collect(),
         };
         Param::from_tensor(Tensor::from_data(TensorData::new(values, shape), &self.device))
     }
@@ -113,6 +122,12 @@ mod tests {
             let found = w.iter().map(|x| x * x).sum::<f32>() / w.len() as f32;
             assert!((found / variance - 1.0).abs() < 0.05, "{initial:?}: {found} for {variance}");
         }
+        let relu: Vec<f32> = context.weight([200, 100], 200, 100, Initial::GlorotUniformRelu).val().into_data().try_to_vec().unwrap();
+        let largest = relu.iter().fold(0f32, |m, w| m.max(w.abs()));
+        assert!(largest <= limit * 2f32.sqrt() && largest > 0.99 * limit * 2f32.sqrt());
+        let normal: Vec<f32> = context.weight([200, 100], 200, 100, Initial::Normal(0.05)).val().into_data().try_to_vec().unwrap();
+        let std = (normal.iter().map(|x| x * x).sum::<f32>() / normal.len() as f32).sqrt();
+        assert!((std / 0.05 - 1.0).abs() < 0.05 && normal.iter().any(|w| w.abs() > 0.12), "{std}");
         let again: Vec<f32> = BuildContext::new(Device::flex(), 5)
             .weight([200, 100], 200, 100, Initial::GlorotUniform)
             .val()

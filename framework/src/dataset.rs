@@ -241,6 +241,24 @@ pub struct DataInfo {
     pub class_entropy: Option<f64>,
 }
 
+/// Known generating factors of the samples of a data set.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Factors {
+    /// Name of each factor, e.g. `orientation`.
+    pub names: Vec<String>,
+    /// Number of values of each factor.
+    pub sizes: Vec<usize>,
+    /// Value number of each factor, sample-major, in the order of the training split.
+    pub values: Vec<u16>,
+}
+
+impl Factors {
+    /// Value numbers of sample `index`, one per factor.
+    pub fn of(&self, index: usize) -> &[u16] {
+        &self.values[index * self.sizes.len()..(index + 1) * self.sizes.len()]
+    }
+}
+
 /// A loaded data set.
 pub trait Dataset: Send + Sync + std::fmt::Debug {
     /// Names and shapes.
@@ -249,6 +267,10 @@ pub trait Dataset: Send + Sync + std::fmt::Debug {
     fn split(&self, split: Split) -> &Samples;
     /// The whole test set before any view replaced it by held-out training samples, if it still exists.
     fn official_test(&self) -> Option<&Samples> {
+        None
+    }
+    /// Generating factors of the training samples, where they are known.
+    fn factors(&self) -> Option<&Factors> {
         None
     }
     /// On-the-fly augmentation of training batches, if the configuration asks for it.

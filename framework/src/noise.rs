@@ -105,6 +105,16 @@ impl Draws {
         self.draw(purpose, shape, device, |stream| stream.uniform() as f32)
     }
 
+    /// Random order of `0..n` for `purpose`; recorded draws give it as the numbers in their order.
+    pub fn permutation(&mut self, purpose: &str, n: usize) -> Vec<usize> {
+        if let Source::Recorded(map) = &mut self.source
+            && let Some(data) = map.get_mut(purpose).and_then(VecDeque::pop_front)
+        {
+            return data.iter::<f64>().map(|x| x as usize).collect();
+        }
+        self.host(purpose).permutation(n)
+    }
+
     /// The host stream for `purpose`, for draws that never become tensors (permutations, augmentation).
     pub fn host(&mut self, purpose: &str) -> Stream {
         match &mut self.source {
@@ -194,5 +204,10 @@ mod tests {
         let first: Vec<f32> = recorded.normal("posterior", [2], &device).into_data().try_to_vec().unwrap();
         let second: Vec<f32> = recorded.normal("posterior", [2], &device).into_data().try_to_vec().unwrap();
         assert_eq!((first, second), (vec![1.0, 2.0], vec![3.0, 4.0]));
+        let mut recorded = Draws::recorded([("order".to_owned(), TensorData::from([2.0f32, 0.0, 1.0]))]);
+        assert_eq!(recorded.permutation("order", 3), [2, 0, 1]);
+        let mut order = draws.permutation("order", 50);
+        order.sort_unstable();
+        assert_eq!(order, (0..50).collect::<Vec<_>>());
     }
 }

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use burn::tensor::{Tensor, Transaction};
+use burn::tensor::{Int, Tensor, Transaction};
 use serde::{Deserialize, Serialize};
 
 use crate::build::{BuildContext, BuildError};
@@ -13,6 +13,7 @@ use crate::encoder::EncoderConfig;
 use crate::module::{Erased, ErasedModule};
 use crate::noise::Draws;
 use crate::posterior::Posterior;
+use crate::strategy::Plan;
 
 /// Module kind of boxed objectives.
 #[derive(Clone, Copy, Debug)]
@@ -98,6 +99,12 @@ pub trait Objective: ErasedModule<ObjectiveKind> {
         vec![ParameterGroup::field("encoder"), ParameterGroup::field("decoder")]
     }
 
+    /// Phases of the objective's own (several losses, alternation, warm-up), taken when no strategy is chosen; `None` leaves the order to
+    /// the strategy, with the one loss [`MAIN`](crate::strategy::MAIN).
+    fn plan(&self) -> Option<Plan> {
+        None
+    }
+
     /// The loss called `phase` (see [`crate::strategy::Phase`]) on a training batch.
     fn loss(&self, phase: &str, batch: &Batch, draws: &mut Draws) -> Loss;
 
@@ -118,6 +125,11 @@ pub trait Objective: ErasedModule<ObjectiveKind> {
     fn as_posterior(&self) -> Option<&dyn PosteriorModel> {
         None
     }
+
+    /// Style codes and inputs made from a style and a class, when the model has them.
+    fn as_style(&self) -> Option<&dyn StyleModel> {
+        None
+    }
 }
 
 crate::erase_modules!(ObjectiveKind, Objective);
@@ -130,6 +142,21 @@ pub trait Classifier {
     /// ln of the class probabilities averaged over `samples` draws of the code; inputs `[batch, channels, height, width]`,
     /// result `[batch, classes]` in nats.
     fn class_log_probabilities(&self, inputs: Tensor<4>, samples: usize, draws: &mut Draws) -> Tensor<2>;
+
+    /// Class scores `[batch, classes]` of one draw of the code, whose softmax gives the class probabilities. Where the model has no scores
+    /// before the softmax to show, the ln probabilities are such scores too.
+    fn logits(&self, inputs: Tensor<4>, draws: &mut Draws) -> Tensor<2> {
+        self.class_log_probabilities(inputs, 1, draws)
+    }
+}
+
+/// Capability `restyle`: a code of everything the class does not explain, and inputs rebuilt from such a code and any class.
+pub trait StyleModel {
+    /// Distribution of the style code of inputs `[batch, channels, height, width]`.
+    fn style(&self, inputs: Tensor<4>) -> Posterior;
+
+    /// Inputs `[codes, channels, height, width]` from style codes `[codes, latent]` and class numbers `[codes]`.
+    fn restyle(&self, styles: Tensor<2>, classes: Tensor<1, Int>) -> Tensor<4>;
 }
 
 /// Capability `encode`.

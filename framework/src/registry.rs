@@ -130,6 +130,8 @@ pub enum Capability {
     LogDensity,
     /// The gradient of the loss with respect to the input.
     InputGradient,
+    /// An input from the style of one and the class of another.
+    Restyle,
 }
 
 impl fmt::Display for Capability {
@@ -141,6 +143,7 @@ impl fmt::Display for Capability {
             Self::Sample => "sample",
             Self::LogDensity => "log-density",
             Self::InputGradient => "input-gradient",
+            Self::Restyle => "restyle",
         })
     }
 }

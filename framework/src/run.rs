@@ -20,7 +20,7 @@ pub const COMPONENT_KEYS: [(&str, Kind); 7] = [
 ];
 
 /// Keys that hold anything else, in the order of [`Training`]'s fields.
-pub const TRAINING_KEYS: [&str; 14] = [
+pub const TRAINING_KEYS: [&str; 15] = [
     "lr",
     "epochs",
     "steps",
@@ -29,6 +29,7 @@ pub const TRAINING_KEYS: [&str; 14] = [
     "seed",
     "device",
     "limit_train",
+    "drop_last",
     "evaluate_every",
     "evaluation_batch",
     "watch",
@@ -149,6 +150,9 @@ pub struct Training {
     /// Use only the first so many training samples.
     #[serde(default)]
     pub limit_train: Option<usize>,
+    /// Leaves out the short batch at the end of an epoch.
+    #[serde(default)]
+    pub drop_last: bool,
     /// Epochs between evaluations; the last epoch is always evaluated.
     #[serde(default = "default_evaluate_every")]
     pub evaluate_every: u64,

@@ -4,6 +4,7 @@
 #![allow(clippy::missing_errors_doc, clippy::missing_panics_doc)]
 
 pub mod cli;
+pub mod disenib;
 pub mod golden;
 pub mod run;
 pub mod shared;

@@ -13,17 +13,51 @@ const HOST: &str = env!("CARGO_BIN_EXE_ibhost-under-test");
 
 /// Every component by kind, both in the order of the catalogue.
 const COMPONENTS: [(&str, &[&str]); 8] = [
-    ("objectives", &["vdb", "vib"]),
-    ("encoders", &["mlp", "residual_mlp", "resnet20", "resnet_keras"]),
-    ("decoders", &["gelu_classifier", "linear"]),
-    ("datasets", &["cifar10", "digits", "fashion_mnist", "mnist"]),
-    ("analyses", &["cifar10c", "curves", "embedding", "latent_gallery", "latent_plot", "mnistc", "salt_pepper"]),
+    ("objectives", &["disenib", "lagrangian", "vdb", "vib"]),
+    ("encoders", &["dense", "instance_conv", "mlp", "residual_mlp", "resnet20", "resnet_keras"]),
+    ("decoders", &["dense_classifier", "gelu_classifier", "linear"]),
+    ("datasets", &["cifar10", "digits", "fashion_mnist", "mnist", "shapes", "sprites"]),
+    (
+        "analyses",
+        &[
+            "attack",
+            "cifar10c",
+            "curves",
+            "disentanglement",
+            "embedding",
+            "latent_gallery",
+            "latent_plot",
+            "mnistc",
+            "mutual_information",
+            "ood",
+            "salt_pepper",
+            "swap_grid",
+            "traversal",
+        ],
+    ),
     ("strategies", &["algo1", "algo2", "oneshot"]),
     ("optimisers", &["adabelief", "adam", "sgd"]),
     ("schedules", &["constant", "cosine", "exponential", "geometric", "keras_resnet20_cifar10", "pytorch_resnet20_cifar10", "step"]),
 ];
 
-const PRESETS: [&str; 7] = ["vdb-cifar10", "vdb-mnist", "vdb-mnist-small", "vib-2017", "vib-2d", "vib-2d-baseline", "vib-jax"];
+const PRESETS: [&str; 16] = [
+    "disenib-conv-mnist",
+    "disenib-digits",
+    "disenib-mnist",
+    "disenib-nib",
+    "disenib-shapes",
+    "disenib-sprites",
+    "disenib-squared-nib",
+    "disenib-squared-vib",
+    "disenib-vib",
+    "vdb-cifar10",
+    "vdb-mnist",
+    "vdb-mnist-small",
+    "vib-2017",
+    "vib-2d",
+    "vib-2d-baseline",
+    "vib-jax",
+];
 
 fn host(folder: &Path) -> CommandLine {
     CommandLine::new(HOST, folder)
@@ -156,8 +190,11 @@ fn every_preset_resolves_and_flags_override_it() {
         };
         let plain = run(&[]);
         assert!(plain["objective"]["name"].is_string() && plain["encoder"]["name"].is_string(), "{plain}");
-        let changed = run(&["--set", "objective.beta=0.125", "--lr", "0.25", "--dataset", "digits"]);
-        assert_eq!((&changed["objective"]["beta"], &changed["lr"]), (&0.125.into(), &0.25.into()), "{preset}");
+        // Every objective has a weight, under the name its paper gives it.
+        let weight = ["beta", "lambda_kl", "lambda_rec"].into_iter().find(|key| plain["objective"].get(key).is_some()).unwrap();
+        let set = format!("objective.{weight}=0.125");
+        let changed = run(&["--set", &set, "--lr", "0.25", "--dataset", "digits"]);
+        assert_eq!((&changed["objective"][weight], &changed["lr"]), (&0.125.into(), &0.25.into()), "{preset}");
         assert_eq!((&changed["dataset"]["name"], &changed["encoder"]), (&"digits".into(), &plain["encoder"]), "{preset}");
     }
 }

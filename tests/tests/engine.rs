@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use ibhost_datasets as _;
 use ibhost_framework::dataset::{Batch, DataRoot};
-use ibhost_framework::engine::{Session, State, StepState, training_step};
+use ibhost_framework::engine::{Orders, Session, State, StepState, training_step};
 use ibhost_framework::parameters;
 use ibhost_framework::run::Settings;
 use ibhost_framework::storage::HostTensor;
@@ -37,7 +37,7 @@ fn run(session: &Session, mut state: State, epochs: &[u64]) -> (Vec<(bool, bool)
     let (mut moving, mut seen) = (Vec::new(), Vec::new());
     for (step, epoch) in epochs.iter().enumerate() {
         let before = parameters::to_host(&state.model);
-        let mut parts = StepState { optimisers: &mut state.optimisers, average: None, moving: &mut moving };
+        let mut parts = StepState { optimisers: &mut state.optimisers, average: None, moving: &mut moving, orders: &mut Orders::new() };
         let (model, measures) = training_step(session, state.model, &mut parts, *epoch, step as u64, &batch).unwrap();
         assert!(measures.iter().any(|m| m.name == "loss"), "a step that moves nothing still reports");
         state.model = model;

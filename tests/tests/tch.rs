@@ -2,7 +2,7 @@
 
 use ibhost_datasets as _;
 use ibhost_framework::dataset::DataRoot;
-use ibhost_framework::engine::{Session, StepState, training_step};
+use ibhost_framework::engine::{Orders, Session, StepState, training_step};
 use ibhost_framework::objective::read_measures;
 use ibhost_framework::run::Settings;
 use ibhost_nets as _;
@@ -24,7 +24,12 @@ fn first_steps(device: &str, objective: &str, encoder: &str, steps: u64) -> Vec<
     for step in 0..steps {
         let size = session.config.training.batch_size;
         let batch = session.train.batch(&order[step as usize * size..(step as usize + 1) * size], &train_device);
-        let mut parts = StepState { optimisers: &mut state.optimisers, average: state.average.as_mut(), moving: &mut moving };
+        let mut parts = StepState {
+            optimisers: &mut state.optimisers,
+            average: state.average.as_mut(),
+            moving: &mut moving,
+            orders: &mut Orders::new(),
+        };
         let (model, measures) = training_step(&session, state.model, &mut parts, 1, step, &batch).unwrap();
         state.model = model;
         seen.push(read_measures(measures));

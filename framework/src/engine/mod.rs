@@ -18,6 +18,6 @@ pub use job::{Job, open_finished, versions};
 pub use observer::{EpochReport, Observer, Quiet, StepReport};
 pub use session::{BATCH, Session, State};
 pub use snapshot::{metrics_mark, restore_last, restore_weights_of};
-pub use step::{BACKWARD, FORWARD, StepState, UPDATE, training_step};
+pub use step::{BACKWARD, FORWARD, Orders, StepState, UPDATE, training_step};
 pub use train::{Outcome, train};
 pub use watch::Watch;

@@ -103,7 +103,16 @@ impl Session {
         let info = DataInfo { class_entropy: Some(train.class_entropy()), ..data.info().clone() };
         let parts = Parts { encoder: &*encoder, decoder: &*decoder, data: &info, context: &context };
         let model: BoxedObjective = Erased::new(objective.build(&parts)?);
-        let plan = strategy.plan(&model.groups());
+        let plan = match model.plan() {
+            None => strategy.plan(&model.groups()),
+            Some(plan) if config.strategy.name == "oneshot" => plan,
+            Some(_) => {
+                return Err(EngineError::Request(format!(
+                    "objective `{}` has phases of its own, so strategy `{}` cannot order them\n  hint: leave `--strategy` out",
+                    config.objective, config.strategy
+                )));
+            }
+        };
         let average = config.training.average.map(|decay| WeightAverage { decay, weights: parameters::average_buffers(&model) });
         let quantities = objective.quantities();
         let watch = Watch::new(&config.training.watch, watched_direction(&config.training.watch, &quantities)?);
@@ -147,9 +156,10 @@ impl Session {
         }
     }
 
-    /// Steps an epoch takes, the last one possibly with a short batch.
+    /// Steps an epoch takes, the last one possibly with a short batch unless short batches are dropped.
     pub fn batches_per_epoch(&self) -> u64 {
-        self.train.len().div_ceil(self.config.training.batch_size) as u64
+        let (samples, training) = (self.train.len(), &self.config.training);
+        if training.drop_last { (samples / training.batch_size).max(1) as u64 } else { samples.div_ceil(training.batch_size) as u64 }
     }
 
     /// Steps the whole run takes.

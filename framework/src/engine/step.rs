@@ -1,5 +1,7 @@
 //! One optimisation step: the due phases of a plan, each with its loss, backward pass and parameter update.
 
+use std::collections::BTreeMap;
+
 use burn::module::Module;
 
 use super::error::EngineError;
@@ -10,7 +12,7 @@ use crate::objective::{BoxedObjective, Measure, read_measures};
 use crate::optimiser::{ParameterUpdate, Rule};
 use crate::parameters;
 use crate::schedule::ScheduleContext;
-use crate::strategy::Cadence;
+use crate::strategy::{Cadence, Phase};
 
 /// Name of the span around a loss.
 pub const FORWARD: &str = "forward";
@@ -19,9 +21,10 @@ pub const BACKWARD: &str = "backward";
 /// Name of the span around the parameter update and the moving average.
 pub const UPDATE: &str = "update";
 
-/// Runs the phases due at `step` of `epoch` (from 1) on `batch` and on further random batches for repeated phases.
+/// Runs the phases due at `step` of `epoch` (from 1), the first of them on `batch`, repetitions and the others on batches of their own
+/// shuffled streams.
 ///
-/// Returns the model and the batch means of the first phase. Takes and returns the model by value so that the update finds its
+/// Returns the model and the batch means of the last repetition of every phase. Takes and returns the model by value so that the update finds its
 /// parameters unshared and can work in place.
 ///
 /// # Errors
@@ -36,25 +39,29 @@ pub fn training_step(
 ) -> Result<(BoxedObjective, Vec<Measure>), EngineError> {
     let mut logged = Vec::new();
     let mut pending: u64 = session.plan.phases.iter().filter(|p| p.when.is_due(epoch, step)).map(|p| p.repeats).sum();
-    for (index, phase) in session.plan.phases.iter().enumerate() {
+    let mut taken = false;
+    for phase in &session.plan.phases {
         if !phase.when.is_due(epoch, step) {
             continue;
         }
         for repeat in 0..phase.repeats {
             pending -= 1;
-            let rules = due_rules(session, state, phase.updates.as_slice(), epoch, step);
-            let extra = if index == 0 && repeat == 0 { None } else { Some(random_batch(session, &phase.name, step, repeat)) };
+            let extra = taken.then(|| phase_batch(session, state.orders, phase, step, repeat));
+            taken = true;
             let batch = extra.as_ref().unwrap_or(batch);
             let mut draws = Draws::seeded(session.noise, step, &format!("train/{}/{repeat}", phase.name));
-            let moving: Vec<bool> = rules.iter().map(Option::is_some).collect();
+            let due = |slot| phase.updates.iter().any(|(s, cadence)| *s == slot && cadence.is_due(epoch, step));
+            let moving: Vec<bool> = (0..session.plan.optimisers.len()).map(due).collect();
             if *state.moving != moving {
                 let slots = &session.plan.optimisers;
                 model = parameters::with_gradients_for(model, |path| {
                     slots.iter().position(|slot| slot.contains(path)).is_some_and(|slot| moving[slot])
                 });
-                *state.moving = moving;
+                state.moving.clone_from(&moving);
             }
             let loss = tracing::trace_span!(FORWARD).in_scope(|| model.loss(&phase.name, batch, &mut draws));
+            let held = phase.hold_at.is_some_and(|(name, limit)| reached(&loss.measures, name, limit));
+            let rules = if held { vec![None; moving.len()] } else { due_rules(session, state, &phase.updates, epoch, step) };
             let needed = rules.iter().any(Option::is_some);
             let gradients = needed.then(|| tracing::trace_span!(BACKWARD).in_scope(|| loss.total.backward()));
             drop(loss.total);
@@ -67,8 +74,8 @@ pub fn training_step(
             }
             let mut measures = loss.measures;
             measures.extend(model.after_update(batch, &mut draws));
-            if index == 0 && repeat == 0 {
-                logged = measures;
+            if repeat + 1 == phase.repeats {
+                logged.extend(measures);
             }
         }
     }
@@ -83,6 +90,17 @@ pub struct StepState<'a> {
     pub average: Option<&'a mut crate::optimiser::WeightAverage>,
     /// Which optimisers' parameters currently require gradients; empty before the first step.
     pub moving: &'a mut Vec<bool>,
+    /// Current order of the training samples in the stream of each phase; starts empty.
+    pub orders: &'a mut Orders,
+}
+
+/// Pass number and order of the samples in that pass, by phase.
+pub type Orders = BTreeMap<String, (u64, Vec<usize>)>;
+
+/// Whether the measure `name` is there and at least `limit`.
+fn reached(measures: &[Measure], name: &str, limit: f64) -> bool {
+    let measure = measures.iter().find(|m| m.name == name).cloned();
+    measure.is_some_and(|measure| read_measures(vec![measure]).iter().any(|(_, value)| *value >= limit))
 }
 
 fn due_rules(session: &Session, state: &mut StepState<'_>, updates: &[(usize, Cadence)], epoch: u64, step: u64) -> Vec<Option<Rule>> {
@@ -111,21 +129,27 @@ pub(super) fn rate_of(session: &Session, slot: usize, step: u64) -> f64 {
 
 /// Updates optimiser `slot` will have made at the end of the run.
 fn planned_updates(session: &Session, slot: usize) -> u64 {
-    let total = session.total_steps();
-    let share = |cadence: Cadence| match cadence {
-        Cadence::Always => total,
-        Cadence::EpochsDivisibleBy(n) => total / n.max(1),
-        Cadence::Cycle { period, from, to } => (total * to.saturating_sub(from)) / period.max(1),
-    };
+    let (total, batches) = (session.total_steps(), session.batches_per_epoch());
+    let share = |cadence: Cadence| cadence.count_before(total, batches);
     let phases = session.plan.phases.iter();
     phases.flat_map(|p| p.updates.iter().filter(|(s, _)| *s == slot).map(|(_, cadence)| share(*cadence) * p.repeats)).sum()
 }
 
-fn random_batch(session: &Session, phase: &str, step: u64, repeat: u64) -> Batch {
-    let mut stream = session.noise.stream(&format!("batch/{phase}/{repeat}"), step);
-    let size = session.config.training.batch_size.min(session.train.len());
-    let indices: Vec<usize> = (0..size).map(|_| stream.below(session.train.len())).collect();
-    session.training_batch(&indices, step, &format!("{phase}/{repeat}"))
+/// The next batch of the phase's own stream: every pass over the training samples is shuffled anew and gives whole batches only. Which
+/// batch is next follows from the counters alone.
+fn phase_batch(session: &Session, orders: &mut Orders, phase: &Phase, step: u64, repeat: u64) -> Batch {
+    let samples = session.train.len();
+    let size = phase.batch_size.unwrap_or(session.config.training.batch_size).clamp(1, samples);
+    let number = phase.when.count_before(step, session.batches_per_epoch()) * phase.repeats + repeat;
+    let in_pass = (samples / size) as u64;
+    let pass = number / in_pass;
+    let (known, order) = orders.entry(phase.name.clone()).or_default();
+    if order.len() != samples || *known != pass {
+        *order = session.noise.stream(&format!("data order/{}", phase.name), pass).permutation(samples);
+        *known = pass;
+    }
+    let from = (number % in_pass) as usize * size;
+    session.training_batch(&order[from..from + size], step, &format!("{}/{repeat}", phase.name))
 }
 
 pub(super) fn non_finite(step: u64, epoch: u64, phase: &str, what: String, means: &[(String, f64)]) -> EngineError {

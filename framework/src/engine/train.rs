@@ -58,7 +58,7 @@ pub fn train(
     let (total, batches) = (session.total_steps(), session.batches_per_epoch());
     let epochs = total.div_ceil(batches.max(1));
     let (mut order, mut order_epoch) = (Vec::new(), 0);
-    let mut moving = Vec::new();
+    let (mut moving, mut orders) = (Vec::new(), super::step::Orders::new());
     let (mut mark, mut epoch_seconds, mut last_save) = (Instant::now(), 0.0, Instant::now());
     // A run that was killed between its last checkpoint and its summary had already decided.
     let decided = state.watch.should_stop(training.early_stopping.as_ref());
@@ -76,7 +76,8 @@ pub fn train(
         let from = index * training.batch_size;
         let batch = session.training_batch(&order[from..order.len().min(from + training.batch_size)], state.step, "main");
         let step = state.step;
-        let mut parts = StepState { optimisers: &mut state.optimisers, average: state.average.as_mut(), moving: &mut moving };
+        let mut parts =
+            StepState { optimisers: &mut state.optimisers, average: state.average.as_mut(), moving: &mut moving, orders: &mut orders };
         let (model, measures) = match training_step(session, state.model, &mut parts, epoch, step, &batch) {
             Ok(result) => result,
             Err(error) => {

@@ -27,6 +27,19 @@ pub enum Cadence {
         /// One past the last remainder.
         to: u64,
     },
+    /// On the steps of `start..end` whose distance from `start` modulo `period` lies in `from..to`: what begins late, or ends early.
+    Window {
+        /// First step of the window.
+        start: u64,
+        /// One past its last step.
+        end: u64,
+        /// Length of the cycle inside the window.
+        period: u64,
+        /// First remainder.
+        from: u64,
+        /// One past the last remainder.
+        to: u64,
+    },
 }
 
 impl Cadence {
@@ -36,6 +49,29 @@ impl Cadence {
             Self::Always => true,
             Self::EpochsDivisibleBy(n) => n > 0 && epoch.is_multiple_of(n),
             Self::Cycle { period, from, to } => period > 0 && (from..to).contains(&(step % period)),
+            Self::Window { start, end, period, from, to } => {
+                period > 0 && (start..end).contains(&step) && (from..to).contains(&((step - start) % period))
+            }
+        }
+    }
+
+    /// How many of the first `steps` steps it happens on, with `steps_per_epoch` steps an epoch.
+    pub fn count_before(self, steps: u64, steps_per_epoch: u64) -> u64 {
+        let in_cycles = |steps: u64, period: u64, from: u64, to: u64| {
+            let (from, to) = (from.min(period), to.min(period).max(from.min(period)));
+            let rest = steps.checked_rem(period).unwrap_or(0).clamp(from, to) - from;
+            steps.checked_div(period).unwrap_or(0) * (to - from) + rest
+        };
+        match self {
+            Self::Always => steps,
+            Self::EpochsDivisibleBy(n) => {
+                let per_epoch = steps_per_epoch.max(1);
+                let whole = steps / per_epoch;
+                let current = if n > 0 && (whole + 1).is_multiple_of(n) { steps % per_epoch } else { 0 };
+                whole.checked_div(n).unwrap_or(0) * per_epoch + current
+            }
+            Self::Cycle { period, from, to } => in_cycles(steps, period, from, to),
+            Self::Window { start, end, period, from, to } => in_cycles(steps.min(end).saturating_sub(start), period, from, to),
         }
     }
 }
@@ -69,6 +105,17 @@ pub struct Phase {
     pub repeats: u64,
     /// Which optimiser (index into [`Plan::optimisers`]) moves when.
     pub updates: Vec<(usize, Cadence)>,
+    /// Samples of its own batches; the run's batch size without it. The first phase of a step takes the step's batch whatever this says.
+    pub batch_size: Option<usize>,
+    /// Measure and limit: where the measure has reached the limit, the loss is logged and nothing moves.
+    pub hold_at: Option<(&'static str, f64)>,
+}
+
+impl Phase {
+    /// The phase `name` on every step, one batch each time, with the optimisers `updates`.
+    pub fn new(name: impl Into<String>, updates: Vec<(usize, Cadence)>) -> Self {
+        Self { name: name.into(), when: Cadence::Always, repeats: 1, updates, batch_size: None, hold_at: None }
+    }
 }
 
 /// Everything the engine needs to know about how to train.
@@ -104,7 +151,7 @@ fn encoder_and_decoder(groups: &[ParameterGroup], decoder_step_factor: u64) -> V
 }
 
 fn single_phase(updates: Vec<(usize, Cadence)>) -> Vec<Phase> {
-    vec![Phase { name: MAIN.to_owned(), when: Cadence::Always, repeats: 1, updates }]
+    vec![Phase::new(MAIN, updates)]
 }
 
 #[cfg(test)]
@@ -118,5 +165,26 @@ mod tests {
         assert_eq!(due(Cadence::Cycle { period: 4, from: 3, to: 4 }), [3, 7]);
         assert_eq!((1..7).filter(|&e| Cadence::EpochsDivisibleBy(3).is_due(e, 0)).collect::<Vec<_>>(), [3, 6]);
         assert!(!Cadence::EpochsDivisibleBy(0).is_due(3, 0));
+        assert_eq!(due(Cadence::Window { start: 2, end: 7, period: 3, from: 0, to: 2 }), [2, 3, 5, 6]);
+    }
+
+    #[test]
+    fn counts_agree_with_counting() {
+        let cadences = [
+            Cadence::Always,
+            Cadence::EpochsDivisibleBy(0),
+            Cadence::EpochsDivisibleBy(3),
+            Cadence::Cycle { period: 5, from: 1, to: 3 },
+            Cadence::Cycle { period: 0, from: 0, to: 1 },
+            Cadence::Window { start: 4, end: 30, period: 5, from: 4, to: 5 },
+            Cadence::Window { start: 0, end: 7, period: 1, from: 0, to: 1 },
+        ];
+        for cadence in cadences {
+            let mut count = 0;
+            for step in 0..60 {
+                assert_eq!(cadence.count_before(step, 4), count, "{cadence:?} before {step}");
+                count += u64::from(cadence.is_due(step / 4 + 1, step));
+            }
+        }
     }
 }

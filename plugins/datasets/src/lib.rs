@@ -1,9 +1,11 @@
-//! Data sets of ibhost: embedded digits, MNIST, Fashion-MNIST and CIFAR-10, with views on them, download and verification.
+//! Data sets of ibhost: embedded digits, MNIST, Fashion-MNIST, CIFAR-10 and images with known factors, with views on them, download and verification.
 
 pub mod augmentation;
 pub mod cifar;
 pub mod cifar10;
 pub mod digits;
+pub mod dsprites;
+pub mod factors;
 pub mod fashion_mnist;
 pub mod fetch;
 pub mod idx;
@@ -12,7 +14,9 @@ pub mod image;
 pub mod kfold;
 pub mod mnist;
 pub mod scaling;
+pub mod shapes;
 pub mod small_set;
+pub mod sprites;
 pub mod verify;
 pub mod view;
 
@@ -36,7 +40,7 @@ mod tests {
     fn every_data_set_is_registered_with_an_example_that_works() {
         let registry = Registry::global().unwrap();
         let names: Vec<&str> = registry.items(Kind::Dataset).iter().map(|item| item.name).collect();
-        assert_eq!(names, ["cifar10", "digits", "fashion_mnist", "mnist"]);
+        assert_eq!(names, ["cifar10", "digits", "fashion_mnist", "mnist", "shapes", "sprites"]);
         for item in registry.items(Kind::Dataset) {
             let (component, _) = resolve::<dyn DatasetConfig>(Kind::Dataset, item.example).unwrap();
             assert_eq!(component.to_string(), item.example);

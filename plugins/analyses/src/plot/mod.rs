@@ -30,7 +30,7 @@ fn load_font() -> Result<(), PlotError> {
 }
 
 /// RGB pixels, row by row, as a PNG file.
-fn encode_png(pixels: &[u8], width: u32, height: u32) -> Result<Vec<u8>, PlotError> {
+pub(crate) fn encode_png(pixels: &[u8], width: u32, height: u32) -> Result<Vec<u8>, PlotError> {
     let failed = |e: png::EncodingError| PlotError(e.to_string());
     let mut bytes = Vec::new();
     let mut encoder = png::Encoder::new(&mut bytes, width, height);

@@ -1,0 +1,89 @@
+//! Settings of the paper's commands as presets.
+
+use ibhost_framework::preset::Preset;
+
+inventory::submit! {
+    Preset { name: "disenib-vib", summary: "DisenIB paper's VIB baseline on MNIST, 100 epochs", yaml: include_str!("../presets/disenib-vib.yml") }
+}
+
+inventory::submit! {
+    Preset { name: "disenib-nib", summary: "DisenIB paper's NIB baseline on MNIST, 100 epochs", yaml: include_str!("../presets/disenib-nib.yml") }
+}
+
+inventory::submit! {
+    Preset {
+        name: "disenib-squared-vib",
+        summary: "DisenIB paper's squared-VIB baseline on MNIST, 100 epochs",
+        yaml: include_str!("../presets/disenib-squared-vib.yml"),
+    }
+}
+
+inventory::submit! {
+    Preset {
+        name: "disenib-squared-nib",
+        summary: "DisenIB paper's squared-NIB baseline on MNIST, 100 epochs",
+        yaml: include_str!("../presets/disenib-squared-nib.yml"),
+    }
+}
+
+inventory::submit! {
+    Preset {
+        name: "disenib-mnist",
+        summary: "DisenIB on MNIST, fully connected: 20,000 steps of 10 main and 3 estimator updates",
+        yaml: include_str!("../presets/disenib-mnist.yml"),
+    }
+}
+
+inventory::submit! {
+    Preset {
+        name: "disenib-conv-mnist",
+        summary: "DisenIB on MNIST, convolutional, with the image discriminator",
+        yaml: include_str!("../presets/disenib-conv-mnist.yml"),
+    }
+}
+
+inventory::submit! {
+    Preset { name: "disenib-shapes", summary: "DisenIB on Shapes, convolutional", yaml: include_str!("../presets/disenib-shapes.yml") }
+}
+
+inventory::submit! {
+    Preset { name: "disenib-sprites", summary: "DisenIB on Sprites, convolutional", yaml: include_str!("../presets/disenib-sprites.yml") }
+}
+
+inventory::submit! {
+    Preset {
+        name: "disenib-digits",
+        summary: "DisenIB on the embedded digits at small scale: 1,000 steps of 5 main and 3 estimator updates",
+        yaml: include_str!("../presets/disenib-digits.yml"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ibhost_framework::preset::find;
+    use ibhost_framework::run::Settings;
+    use serde_json::{Map, Value};
+
+    #[test]
+    fn every_preset_resolves_but_for_data_sets_of_other_crates() {
+        for name in [
+            "disenib-vib",
+            "disenib-nib",
+            "disenib-squared-vib",
+            "disenib-squared-nib",
+            "disenib-mnist",
+            "disenib-conv-mnist",
+            "disenib-shapes",
+            "disenib-sprites",
+            "disenib-digits",
+        ] {
+            let mut map: Map<String, Value> = serde_saphyr::from_str(find(name).unwrap_or_else(|_| panic!("{name}")).yaml).unwrap();
+            assert!(map.remove("dataset").is_some(), "{name} names its data set");
+            for key in ["objective", "encoder", "decoder", "optimiser", "schedule"] {
+                assert!(map.contains_key(key), "{name} has no {key}");
+            }
+            let mut settings = Settings::new();
+            settings.overlay(map).unwrap_or_else(|error| panic!("{name}: {error}"));
+        }
+    }
+}
