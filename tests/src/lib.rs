@@ -4,7 +4,10 @@
 #![allow(clippy::missing_errors_doc, clippy::missing_panics_doc)]
 
 pub mod cli;
+pub mod fault_plan;
+pub mod fuzz;
 pub mod golden;
+pub mod outcome;
 pub mod run;
 pub mod shared;
 pub mod vdb;
