@@ -184,7 +184,7 @@ impl Samples {
         }
     }
 
-    /// Smallest and largest scaled value over all samples.
+    /// Smallest and largest scaled value over all samples; NaN for both when any value is.
     pub fn value_range(&self) -> (f32, f32) {
         let mut range = (f32::INFINITY, f32::NEG_INFINITY);
         let mut buffer = Vec::new();
@@ -192,6 +192,9 @@ impl Samples {
             buffer.clear();
             self.gather(&[index], &mut buffer);
             for &x in &buffer {
+                if x.is_nan() {
+                    return (x, x);
+                }
                 range = (range.0.min(x), range.1.max(x));
             }
         }

@@ -34,6 +34,12 @@ pub type BoxedDecoder = Erased<DecoderKind>;
 /// Configuration of a decoder, found by name in the registry.
 #[typetag::serde(tag = "name")]
 pub trait DecoderConfig: Configured + Send + Sync {
+    /// Smallest and largest value of x that p(x|z) is defined for, where x is what the decoder models: `[0, 1]` for a Bernoulli
+    /// likelihood. A data set with values outside is refused before the first step. `None` accepts everything.
+    fn support(&self) -> Option<[f32; 2]> {
+        None
+    }
+
     /// Builds the decoder from `latent` dimensions to `classes` classes.
     ///
     /// # Errors

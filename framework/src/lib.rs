@@ -9,6 +9,7 @@ pub mod device;
 pub mod encoder;
 pub mod engine;
 pub mod ensemble;
+pub mod event_reader;
 pub mod latent_classifier;
 pub mod math;
 pub mod module;

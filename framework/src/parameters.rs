@@ -95,6 +95,9 @@ pub enum ParameterError {
         /// Shape of the value.
         found: Vec<usize>,
     },
+    /// The value is made of integers.
+    #[error("parameter `{0}` is a float, the value holds integers")]
+    Kind(String),
 }
 
 struct Writer<'a> {
@@ -118,6 +121,7 @@ impl ModuleMapper for Writer<'_> {
             let new = match &value.data {
                 HostData::F32(v) => Tensor::from_data(TensorData::new(v.clone(), shape), (&device, old.dtype())),
                 HostData::F64(v) => Tensor::from_data(TensorData::new(v.clone(), shape), (&device, old.dtype())),
+                // `from_host` has refused these.
                 HostData::I64(_) | HostData::U8(_) => return old,
             };
             if autodiff { new.autodiff().set_require_grad(trained) } else { new }
@@ -139,6 +143,9 @@ pub fn from_host<M: Module>(module: M, values: &BTreeMap<String, HostTensor>, pa
             Some(value) if value.shape != seen.shape => {
                 let (expected, found) = (seen.shape.clone(), value.shape.clone());
                 problem = problem.take().or_else(|| Some(ParameterError::Shape { path: seen.path.to_owned(), expected, found }));
+            }
+            Some(value) if matches!(value.data, HostData::I64(_) | HostData::U8(_)) => {
+                problem = problem.take().or_else(|| Some(ParameterError::Kind(seen.path.to_owned())));
             }
             _ => {}
         }
@@ -198,4 +205,31 @@ impl<F: Fn(&str) -> bool> ModuleMapper for Gate<'_, F> {
 /// `module` with gradients required exactly for the parameters `moves` accepts, so that the backward pass skips the rest.
 pub fn with_gradients_for<M: Module>(module: M, moves: impl Fn(&str) -> bool) -> M {
     module.map(&mut Gate { path: Vec::new(), moves: &moves })
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::nn::{Linear, LinearConfig};
+    use burn::tensor::Device;
+
+    use super::*;
+
+    #[test]
+    fn values_that_do_not_fit_are_named() {
+        let module = || -> Linear { LinearConfig::new(2, 1).init(&Device::flex()) };
+        let sound = to_host(&module());
+        assert!(from_host(module(), &sound, false).is_ok());
+        let with = |path: &str, shape: &[usize], data: HostData| {
+            let mut values = sound.clone();
+            values.insert(path.to_owned(), HostTensor { shape: shape.to_vec(), data });
+            from_host(module(), &values, false).map(|_| ()).unwrap_err()
+        };
+        assert_eq!(with("bias", &[1], HostData::U8(vec![1])), ParameterError::Kind("bias".to_owned()));
+        assert_eq!(with("bias", &[1], HostData::I64(vec![1])), ParameterError::Kind("bias".to_owned()));
+        assert!(matches!(with("bias", &[2], HostData::F32(vec![0.0; 2])), ParameterError::Shape { .. }));
+        assert_eq!(with("gain", &[1], HostData::F32(vec![0.0])), ParameterError::Unexpected("gain".to_owned()));
+        let mut missing = sound.clone();
+        missing.remove("bias");
+        assert_eq!(from_host(module(), &missing, false).map(|_| ()).unwrap_err(), ParameterError::Missing("bias".to_owned()));
+    }
 }

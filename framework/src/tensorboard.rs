@@ -151,6 +151,14 @@ impl EventWriter {
         result
     }
 
+    /// Waits until everything handed over is on the disk.
+    ///
+    /// # Errors
+    /// What the disk refused.
+    pub fn sync(&self) -> Result<(), StorageError> {
+        atomic::sync_file(&self.file, &self.path)
+    }
+
     /// Records one value of a summary.
     fn append_value(&mut self, tag: &str, step: u64, fill: impl FnOnce(&mut Summary_Value)) -> Result<(), StorageError> {
         let mut entry = Summary_Value::new();
@@ -218,7 +226,7 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::storage::atomic::fault;
+    use crate::storage::fault::sweep::{self, Failure};
 
     /// CRC-32C bit by bit, masked as the record format asks; shares nothing with the table of the writer.
     fn masked_crc(bytes: &[u8]) -> u32 {
@@ -322,9 +330,9 @@ mod tests {
         assert!(writer.image("a", u32::MAX, 1, &[], 0).is_err());
 
         writer.scalar("lost", 1.0, 1).unwrap();
-        fault::arm(0, false);
+        sweep::arm(0, Failure::FullHalfway);
         assert!(matches!(writer.flush(), Err(StorageError::Io { .. })));
-        fault::disarm();
+        sweep::disarm();
         writer.scalar("kept", 2.0, 2).unwrap();
         writer.flush().unwrap();
         let events = events(writer.path());

@@ -5,7 +5,10 @@
 
 pub mod cli;
 pub mod disenib;
+pub mod fault_plan;
+pub mod fuzz;
 pub mod golden;
+pub mod outcome;
 pub mod run;
 pub mod shared;
 pub mod vdb;

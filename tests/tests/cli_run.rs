@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use ibhost_tests::cli::{CommandLine, SMALL, entries, newest_checkpoint, send, timeless_metrics, wait_for_metrics, yaml};
+use ibhost_tests::outcome::assert_same_end;
 use serde_json::Value;
 
 const HOST: &str = env!("CARGO_BIN_EXE_ibhost-under-test");
@@ -260,31 +261,6 @@ const LONG: [&str; 10] = [
     "--checkpoint-every",
     "70steps",
 ];
-
-/// Checks that two runs end with the same bytes in everything that does not depend on the clock.
-fn assert_same_end(whole: &Path, broken: &Path) {
-    assert_eq!(timeless_metrics(whole), timeless_metrics(broken));
-    for label in ["last", "best"] {
-        let [a, b] = [whole, broken].map(|run| newest_checkpoint(run, label));
-        assert_eq!(a.file_name(), b.file_name());
-        assert_eq!(entries(&a), entries(&b));
-        for name in entries(&a).iter().filter(|name| name.ends_with(".safetensors")) {
-            assert!(fs::read(a.join(name)).unwrap() == fs::read(b.join(name)).unwrap(), "{label} {name} differs");
-        }
-        let state = |path: &Path| {
-            let mut state: Value = serde_json::from_slice(&fs::read(path.join("state.json")).unwrap()).unwrap();
-            // The log holds times, and so its length and digest depend on the clock as well.
-            state.as_object_mut().unwrap().retain(|key, _| !["elapsed_s", "metrics_bytes", "metrics_digest"].contains(&key.as_str()));
-            state
-        };
-        assert_eq!(state(&a), state(&b), "{label}");
-    }
-    let [a, b] = [whole, broken].map(|run| yaml(&run.join("summary.yml")));
-    for key in ["status", "final", "best", "steps", "epochs"] {
-        assert_eq!(a[key], b[key], "{key}");
-    }
-    assert_eq!(b["status"], "completed");
-}
 
 /// Trains with `more` flags once to the end, and once interrupted by SIGINT at some step and resumed.
 #[cfg(unix)]

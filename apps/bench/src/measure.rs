@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use ibhost_framework::dataset::{DataRoot, Split};
-use ibhost_framework::engine::{EngineError, Session, State, StepState, evaluate, training_step};
+use ibhost_framework::engine::{EngineError, Orders, Session, State, StepState, evaluate, training_step};
 use ibhost_framework::run::RunConfig;
 
 /// A workload in the middle of its training.
@@ -16,6 +16,7 @@ pub struct Stepper {
     at: usize,
     epoch: u64,
     moving: Vec<bool>,
+    orders: Orders,
 }
 
 impl Stepper {
@@ -25,7 +26,7 @@ impl Stepper {
     /// [`EngineError`] when a part does not work.
     pub fn new(config: RunConfig) -> Result<Self, EngineError> {
         let (session, state) = Session::open(config, &DataRoot(PathBuf::new()))?;
-        Ok(Self { session, state: Some(state), order: Vec::new(), at: 0, epoch: 0, moving: Vec::new() })
+        Ok(Self { session, state: Some(state), order: Vec::new(), at: 0, epoch: 0, moving: Vec::new(), orders: Orders::new() })
     }
 
     /// Trainable numbers of the model.
@@ -46,7 +47,7 @@ impl Stepper {
         }
         let batch = self.session.training_batch(&self.order[self.at..self.at + size], state.step, "main");
         self.at += size;
-        let mut parts = StepState { optimisers: &mut state.optimisers, average: state.average.as_mut(), moving: &mut self.moving };
+        let mut parts = StepState { optimisers: &mut state.optimisers, average: state.average.as_mut(), moving: &mut self.moving, orders: &mut self.orders };
         let (model, measures) = training_step(&self.session, state.model, &mut parts, self.epoch, state.step, &batch)?;
         state.model = model;
         state.sums.add(measures, size);

@@ -11,8 +11,8 @@ use ibhost_framework::registry::Kind;
     name = "ibhost",
     version,
     about,
-    after_help = "Exit codes: 0 done, 1 the work failed, 2 the request cannot be carried out (flag, component, data, device), \
-                  101 a bug, 130 interrupted after saving.\n\
+    after_help = "Exit codes: 0 done; 1 the work failed (bad numbers, disk, damaged or locked run); 2 the request cannot be carried out \
+                  (flag, component, data, device); 101 a bug; 130 interrupted after saving. A process killed by the system has none.\n\
                   Components are written `name/key:value|key:value`; `,` may stand for `|`. `ibhost list` shows them all."
 )]
 pub struct Cli {
@@ -39,6 +39,8 @@ pub enum Command {
     Resume(ResumeArgs),
     /// List components and presets
     List(ListArgs),
+    /// List the runs in a folder with their status
+    ListRuns(ListRunsArgs),
     /// Explain one component: formula, parameters, paper, example
     Describe(DescribeArgs),
     /// Run analyses on finished runs
@@ -47,7 +49,7 @@ pub enum Command {
     Tabulate(TabulateArgs),
     /// Draw one figure from several runs: metrics against a setting, mean curves, robustness or latent planes
     Plot(PlotArgs),
-    /// Check configuration, summary, metrics and checkpoints of a run against their hashes
+    /// Check every file of a run against its hash
     Verify(VerifyArgs),
     /// List, download and verify data sets
     #[command(subcommand)]
@@ -173,6 +175,9 @@ pub struct DataDir {
 pub struct ResumeArgs {
     /// Folder of the run
     pub run_dir: PathBuf,
+    /// Remove checkpoints that are damaged and continue from the newest sound one
+    #[arg(long)]
+    pub skip_damaged: bool,
     /// `json` ends stdout with one line {"run_dir": ..., "final": ...}
     #[arg(long, value_enum, default_value_t)]
     pub format: Format,
@@ -187,6 +192,17 @@ pub struct ListArgs {
     /// objective, encoder, decoder, dataset, analysis, strategy, optimiser, schedule or preset
     #[arg(long, value_name = "KIND", value_parser = parse_listed)]
     pub kind: Option<Listed>,
+    /// Output format
+    #[arg(long, value_enum, default_value_t)]
+    pub format: Format,
+}
+
+/// Flags of `list-runs`.
+#[derive(Debug, Args)]
+pub struct ListRunsArgs {
+    /// Folder that holds the folders of runs
+    #[arg(default_value = "runs")]
+    pub folder: PathBuf,
     /// Output format
     #[arg(long, value_enum, default_value_t)]
     pub format: Format,

@@ -4,6 +4,7 @@ mod cli;
 mod commands;
 mod exit;
 mod logging;
+mod panics;
 mod paths;
 mod progress;
 mod table;
@@ -14,6 +15,7 @@ use clap::Parser;
 
 /// Runs the command line of this process and returns its exit code (see [`exit`] codes in `ibhost --help`).
 pub fn main() -> ExitCode {
+    panics::remember();
     // A closed pipe (`ibhost list | head`) is not an error of ours.
     let arguments = match cli::Cli::try_parse() {
         Ok(arguments) => arguments,
@@ -32,7 +34,9 @@ pub fn main() -> ExitCode {
         }
         Err(_) => {
             eprintln!(
-                "error: this is a bug in ibhost; the lines above say where\n  hint: the run's log.txt and summary.yml hold what was saved before it"
+                "error: this is a bug in ibhost: {}\n  hint: a run's summary.yml and log.txt say the same, and what it saved before is sound \
+                 (`ibhost verify`); report these lines with the command line",
+                panics::last().unwrap_or_else(|| "it panicked without a message".to_owned())
             );
             ExitCode::from(exit::BUG)
         }

@@ -32,7 +32,8 @@ pub enum EngineError {
     Storage(#[from] StorageError),
     /// Training diverged.
     #[error(
-        "step {step} (epoch {epoch}), phase `{phase}`: {what} is not finite\n  loss terms of this step: {terms}\n  {kept}\n  hint: lower `--lr`, check the range of the inputs, or look at the terms above for the one that went first"
+        "step {step} (epoch {epoch}), phase `{phase}`: {what} is not finite{}\n  loss terms of this step: {terms}\n  {kept}\n  hint: lower `--lr`, check the range of the inputs, or look at the terms above for the one that went first",
+        .term.as_ref().map_or_else(String::new, |term| format!(", neither is the loss term `{term}`"))
     )]
     NonFinite {
         /// Step, from 0.
@@ -43,6 +44,8 @@ pub enum EngineError {
         phase: String,
         /// First bad tensor.
         what: String,
+        /// First term of the loss that is not finite, if any was measured to be.
+        term: Option<String>,
         /// Terms of the loss.
         terms: String,
         /// What is still there.

@@ -2,16 +2,17 @@
 
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
+use std::time::Instant;
 
 use super::error::EngineError;
 use super::observer::Observer;
 use super::session::{Session, State};
 use super::snapshot::{restore_last, restore_weights_of};
-use super::train::{Outcome, train};
+use super::train::{Outcome, Standing, train};
 use crate::dataset::DataRoot;
 use crate::run::RunConfig;
 use crate::storage::run_dir::local_time;
-use crate::storage::{Best, FinalMetrics, Label, MetricsLog, MetricsSplit, RunDir, RunStatus, Summary, Versions};
+use crate::storage::{Best, FinalMetrics, Label, RunDir, RunStatus, StorageError, Summary, Versions};
 use crate::tensorboard::EventWriter;
 
 /// A run with its folder, ready to train.
@@ -23,18 +24,28 @@ pub struct Job {
     state: Option<State>,
     summary: Summary,
     keep_bytes: Option<u64>,
+    /// How far training got, also when it ended with an error or a panic.
+    standing: Standing,
+    /// When this process began to train.
+    begun: Option<Instant>,
+    /// Seconds spent by earlier processes.
+    spent_s: f64,
+}
+
+/// Whether training and the plots after it write the file `name` of a run; event files are written once and never continued.
+fn changes_while_training(name: &str) -> bool {
+    matches!(name, "metrics.jsonl" | "summary.yml") || ["checkpoints/", "plots/", "analyses/"].iter().any(|folder| name.starts_with(folder))
 }
 
 impl Job {
     /// Checks everything by building it, then creates the run's folder with `config.yml` and a first `summary.yml`.
     ///
     /// # Errors
-    /// [`EngineError`]; nothing is left on disk when the configuration itself cannot work.
+    /// [`EngineError`]; nothing is left on disk then, as far as the disk allows.
     pub fn create(config: RunConfig, root: &DataRoot, output_dir: &Path, command: Vec<String>) -> Result<Self, EngineError> {
         let (session, state) = Session::open(config, root)?;
         let config = &session.config;
         let run = RunDir::create(output_dir, &config.stem(), config.training.name.as_deref())?;
-        run.write_config(config)?;
         let summary = Summary {
             status: RunStatus::Running,
             reason: None,
@@ -56,26 +67,47 @@ impl Job {
             final_metrics: FinalMetrics::default(),
             best: None,
         };
-        run.write_summary(&summary)?;
-        Ok(Self { run, session, state: Some(state), summary, keep_bytes: None })
+        let begin = |run: &RunDir| -> Result<(), StorageError> {
+            run.write_config(config)?;
+            run.open_files(changes_while_training)?;
+            run.write_summary(&summary)
+        };
+        if let Err(error) = begin(&run) {
+            if let Err(error) = run.abandon() {
+                tracing::warn!("an unfinished run folder stays behind: {error}");
+            }
+            return Err(error.into());
+        }
+        Ok(Self::new(run, session, state, summary, None))
     }
 
-    /// Opens the run at `path` where its newest checkpoint left it. `None` when it is already complete.
+    fn new(run: RunDir, session: Session, state: State, summary: Summary, keep_bytes: Option<u64>) -> Self {
+        let (standing, spent_s) = (Standing::of(&state), state.elapsed_s);
+        Self { run, session, state: Some(state), summary, keep_bytes, standing, begun: None, spent_s }
+    }
+
+    /// Opens the run at `path` where its newest checkpoint left it. `None` when it is already complete. With `skip_damaged`, the newest
+    /// checkpoint that is sound is taken instead, and the damaged ones are removed.
     ///
     /// # Errors
     /// [`EngineError`] naming the damaged file, or what no longer fits.
-    pub fn resume(path: &Path, root: &DataRoot) -> Result<Option<Self>, EngineError> {
+    pub fn resume(path: &Path, root: &DataRoot, skip_damaged: bool) -> Result<Option<Self>, EngineError> {
         let run = RunDir::open(path)?;
+        if !run.summary_path().exists() && run.checkpoints().list()?.is_empty() {
+            let reason = "the run ended before its first step; nothing was computed\n  hint: remove the folder and start the run again";
+            return Err(EngineError::Inconsistent { path: path.to_path_buf(), reason: reason.to_owned() });
+        }
         let mut summary = run.read_summary()?;
         if summary.status == RunStatus::Completed {
             return Ok(None);
         }
         let (session, state) = Session::open(RunConfig::from_json(run.read_config()?)?, root)?;
-        let (state, keep) = restore_last(&session, state, &run)?;
+        let (state, keep) = restore_last(&session, state, &run, skip_damaged)?;
+        run.open_files(changes_while_training)?;
         (summary.status, summary.reason) = (RunStatus::Running, None);
         run.write_summary(&summary)?;
         // Without a checkpoint the run starts over, and its log with it.
-        Ok(Some(Self { run, session, state: Some(state), summary, keep_bytes: Some(keep.unwrap_or(0)) }))
+        Ok(Some(Self::new(run, session, state, summary, Some(keep.unwrap_or(0)))))
     }
 
     /// Steps done so far.
@@ -91,7 +123,8 @@ impl Job {
         let Some(state) = self.state.take() else {
             return Err(EngineError::Request("this run was already trained".to_owned()));
         };
-        match train(&self.session, state, &self.run, self.keep_bytes, observer, stop) {
+        self.begun = Some(Instant::now());
+        match train(&self.session, state, &self.run, self.keep_bytes, observer, stop, &mut self.standing) {
             Ok((state, outcome)) => {
                 self.summary.status = if outcome == Outcome::Interrupted { RunStatus::Interrupted } else { RunStatus::Completed };
                 self.summary.reason = match outcome {
@@ -99,18 +132,16 @@ impl Job {
                     Outcome::EarlyStopped => Some("the watched metric stopped improving".to_owned()),
                     Outcome::Interrupted => Some("interrupted on request".to_owned()),
                 };
-                self.summarise(&state);
+                self.standing = Standing::of(&state);
+                self.summarise(state.elapsed_s);
                 self.run.write_summary(&self.summary)?;
                 if outcome != Outcome::Interrupted {
                     self.show_summary()?;
                 }
+                self.run.close_files()?;
                 Ok((outcome, self.summary.clone()))
             }
             Err(error) => {
-                self.summarise_log();
-                if let EngineError::NonFinite { step, .. } = &error {
-                    self.summary.steps = *step;
-                }
                 self.fail(&error.to_string());
                 Err(error)
             }
@@ -127,38 +158,24 @@ impl Job {
         Ok(())
     }
 
-    /// Takes over what the log of a failed run says; the state itself is gone with the error.
-    fn summarise_log(&mut self) {
-        for row in MetricsLog::read(&self.run.metrics_path()).unwrap_or_default() {
-            (self.summary.steps, self.summary.epochs, self.summary.elapsed_time_s) = (row.step, row.epoch, row.time_s);
-            let last = &mut self.summary.final_metrics;
-            match row.split {
-                MetricsSplit::Train => last.train = row.metrics,
-                MetricsSplit::Test => last.test = row.metrics,
-                MetricsSplit::TestAverage => last.test_average = Some(row.metrics),
-            }
-        }
-    }
-
-    /// Marks the run as failed because of `reason`.
+    /// Marks the run as failed because of `reason`, with what is known of how far it got.
     pub fn fail(&mut self, reason: &str) {
         (self.summary.status, self.summary.reason) = (RunStatus::Failed, Some(reason.to_owned()));
-        if let Err(error) = self.run.write_summary(&self.summary) {
-            tracing::error!("the summary cannot be written: {error}");
+        self.summarise(self.spent_s + self.begun.map_or(0.0, |begun| begun.elapsed().as_secs_f64()));
+        if let Err(error) = self.run.write_summary(&self.summary).and_then(|()| self.run.close_files()) {
+            tracing::error!("the end of the run cannot be recorded: {error}");
         }
     }
 
-    fn summarise(&mut self, state: &State) {
-        self.summary.steps = state.step;
-        self.summary.epochs = state.step / self.session.batches_per_epoch().max(1);
-        self.summary.elapsed_time_s = state.elapsed_s;
-        let [train, test, test_average] = state.latest.clone();
+    fn summarise(&mut self, elapsed_s: f64) {
+        self.summary.steps = self.standing.step;
+        self.summary.epochs = self.standing.step / self.session.batches_per_epoch().max(1);
+        self.summary.elapsed_time_s = elapsed_s;
+        let [train, test, test_average] = self.standing.latest.clone();
         self.summary.final_metrics = FinalMetrics { train: train.unwrap_or_default(), test: test.unwrap_or_default(), test_average };
-        self.summary.best = state.watch.best().map(|value| Best {
-            metric: state.watch.metric.clone(),
-            value,
-            epoch: state.watch.best_epoch,
-            step: state.watch.best_step,
+        self.summary.best = self.standing.watch.as_ref().and_then(|watch| {
+            let (metric, epoch, step) = (watch.metric.clone(), watch.best_epoch, watch.best_step);
+            watch.best().map(|value| Best { metric, value, epoch, step })
         });
     }
 }

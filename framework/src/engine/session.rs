@@ -79,6 +79,16 @@ impl Session {
         let objective = config.objective.build::<dyn ObjectiveConfig>()?;
         let encoder = config.encoder.build::<dyn EncoderConfig>()?;
         let decoder = config.decoder.build::<dyn DecoderConfig>()?;
+        if let Some(support) = decoder.support() {
+            for (split, samples) in [("training", data.split(Split::Train)), ("test", data.split(Split::Test))] {
+                check_support(
+                    &config.decoder.to_string(),
+                    &format!("{split} split of `{}`", config.dataset),
+                    samples.value_range(),
+                    support,
+                )?;
+            }
+        }
         let strategy = config.strategy.build::<dyn StrategyConfig>()?;
         let schedule = config.schedule.build::<dyn ScheduleConfig>()?;
         if strategy.requires_constant_rate() && !schedule.is_constant() {
@@ -189,6 +199,18 @@ impl Session {
     }
 }
 
+/// Refuses data that the decoder's likelihood is not defined for; the comparison is written so that NaN is refused too.
+fn check_support(decoder: &str, data: &str, range: (f32, f32), support: [f32; 2]) -> Result<(), EngineError> {
+    if range.0 >= support[0] && range.1 <= support[1] {
+        return Ok(());
+    }
+    Err(EngineError::Request(format!(
+        "the likelihood of decoder `{decoder}` is defined for values from {} to {}, but the {data} has values from {} to {}\n  \
+         hint: scale the data (`scale:unit` gives 0 to 1), or choose a decoder whose likelihood covers such values",
+        support[0], support[1], range.0, range.1
+    )))
+}
+
 fn watched_direction(watch: &str, quantities: &[Quantity]) -> Result<Direction, EngineError> {
     let name = watch.split_once('.').map_or(watch, |(_, name)| name);
     match quantities.iter().find(|q| q.name == name).map(|q| q.direction) {
@@ -200,5 +222,19 @@ fn watched_direction(watch: &str, quantities: &[Quantity]) -> Result<Direction, 
             let names: Vec<&str> = quantities.iter().filter(|q| q.direction != Direction::Neutral).map(|q| q.name.as_str()).collect();
             Err(EngineError::Request(format!("`watch` is `{watch}`, but the objective reports {}", names.join(", "))))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn data_outside_of_a_likelihood_are_refused_with_both_ranges() {
+        let check = |range| check_support("bernoulli", "test split of `mnist`", range, [0.0, 1.0]);
+        assert!(check((0.0, 1.0)).is_ok() && check((0.25, 0.5)).is_ok());
+        let error = check((-1.0, 1.0)).unwrap_err().to_string();
+        assert!(error.contains("`bernoulli`") && error.contains("from 0 to 1") && error.contains("from -1 to 1"), "{error}");
+        assert!(check((0.0, 1.5)).is_err() && check((f32::NAN, 0.5)).is_err() && check((0.0, f32::INFINITY)).is_err());
     }
 }

@@ -86,17 +86,23 @@ pub fn metrics_mark(content: &CheckpointContent) -> Option<(u64, String)> {
 }
 
 /// Puts the newest `last` checkpoint of `run` into `state`; returns the length of the metrics log it belongs to, or `None` when the run
-/// has no checkpoint yet.
+/// has no checkpoint yet. With `skip_damaged`, checkpoints that are not what was written are removed, and the newest sound one is taken.
 ///
 /// # Errors
 /// [`EngineError`] when the checkpoint is damaged or belongs to another model.
-pub fn restore_last(session: &Session, state: State, run: &RunDir) -> Result<(State, Option<u64>), EngineError> {
+pub fn restore_last(session: &Session, state: State, run: &RunDir, skip_damaged: bool) -> Result<(State, Option<u64>), EngineError> {
+    if skip_damaged {
+        drop_damaged(run)?;
+    }
     match run.checkpoints().load(Label::Last)? {
         None => Ok((state, None)),
-        Some((_, content)) => {
+        Some((step, content)) => {
             let misfit = |reason: String| EngineError::Inconsistent { path: run.checkpoints_dir(), reason };
             let saved: SavedState =
                 serde_json::from_value(content.state.clone()).map_err(|e| misfit(format!("the checkpoint's state cannot be read: {e}")))?;
+            if saved.step != step {
+                return Err(misfit(format!("the manifest of the newest checkpoint says step {step}, its state says step {}", saved.step)));
+            }
             MetricsLog::check(&run.metrics_path(), saved.metrics_bytes, &saved.metrics_digest)?;
             let samples = (session.train.len() as u64, session.data.split(Split::Test).len() as u64);
             if (saved.train_samples, saved.test_samples) != samples {
@@ -116,6 +122,37 @@ pub fn restore_last(session: &Session, state: State, run: &RunDir) -> Result<(St
             Ok((state, Some(saved.metrics_bytes)))
         }
     }
+}
+
+/// Removes the `last` checkpoints that are newer than the newest sound one.
+fn drop_damaged(run: &RunDir) -> Result<(), EngineError> {
+    let store = run.checkpoints();
+    let entries: Vec<_> = store.list()?.into_iter().filter(|entry| entry.label == Label::Last).collect();
+    let mut damaged = Vec::new();
+    for entry in entries.iter().rev() {
+        let sound = store.load_own(&entry.path).and_then(|content| match metrics_mark(&content) {
+            Some((bytes, digest)) => MetricsLog::check(&run.metrics_path(), bytes, &digest),
+            None => Ok(()),
+        });
+        match sound {
+            Ok(()) => break,
+            Err(error) => damaged.push((entry, error)),
+        }
+    }
+    if !entries.is_empty() && damaged.len() == entries.len() {
+        let reason = format!(
+            "none of its {} `last` checkpoints is sound, the newest because {}\n  hint: start anew with `ibhost run --config {}`",
+            damaged.len(),
+            damaged[0].1,
+            run.config_path().display()
+        );
+        return Err(EngineError::Inconsistent { path: run.checkpoints_dir(), reason });
+    }
+    for (entry, error) in damaged {
+        tracing::warn!("the checkpoint of step {} is skipped and removed: {error}", entry.step);
+        store.remove(entry)?;
+    }
+    Ok(())
 }
 
 /// `state` with the weights of the newest checkpoint called `label`; for evaluation only. `None` when there is none.

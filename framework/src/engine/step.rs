@@ -154,5 +154,6 @@ fn phase_batch(session: &Session, orders: &mut Orders, phase: &Phase, step: u64,
 
 pub(super) fn non_finite(step: u64, epoch: u64, phase: &str, what: String, means: &[(String, f64)]) -> EngineError {
     let terms = means.iter().map(|(name, value)| format!("{name} = {value}")).collect::<Vec<_>>().join(", ");
-    EngineError::NonFinite { step, epoch, phase: phase.to_owned(), what, terms, kept: String::new() }
+    let term = means.iter().find(|(_, value)| !value.is_finite()).map(|(name, _)| name.clone());
+    EngineError::NonFinite { step, epoch, phase: phase.to_owned(), what, term, terms, kept: String::new() }
 }

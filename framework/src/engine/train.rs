@@ -9,6 +9,7 @@ use super::observer::{EpochReport, Observer, StepReport};
 use super::session::{Session, State};
 use super::snapshot::{save_best, save_state};
 use super::step::{StepState, non_finite, rate_of, training_step};
+use super::watch::Watch;
 use crate::dataset::Split;
 use crate::run::CheckpointEvery;
 use crate::storage::{CheckpointContent, HostData, HostTensor, Label, Metrics, MetricsLog, MetricsSplit, Row, RunDir};
@@ -25,6 +26,24 @@ pub enum Outcome {
     Interrupted,
 }
 
+/// What is known of a run at any moment, also when it ends with an error or a panic that takes the [`State`] with it.
+#[derive(Clone, Debug, Default)]
+pub struct Standing {
+    /// Steps done.
+    pub step: u64,
+    /// Latest metrics on the training split, on the test split, and there with averaged weights.
+    pub latest: [Option<Metrics>; 3],
+    /// The watched metric.
+    pub watch: Option<Watch>,
+}
+
+impl Standing {
+    /// Where `state` stands.
+    pub fn of(state: &State) -> Self {
+        Self { step: state.step, latest: state.latest.clone(), watch: Some(state.watch.clone()) }
+    }
+}
+
 /// Where a run's numbers go.
 struct Logs<'a> {
     run: &'a RunDir,
@@ -35,7 +54,7 @@ struct Logs<'a> {
 }
 
 /// Trains `state` to the planned end. `keep_bytes` is the length of the metrics log when resuming (`None` starts a new one).
-/// `stop` asks for an orderly end after the current step.
+/// `stop` asks for an orderly end after the current step; `standing` always says how far training got.
 ///
 /// # Errors
 /// [`EngineError`]; what was saved before stays valid.
@@ -46,7 +65,9 @@ pub fn train(
     keep_bytes: Option<u64>,
     observer: &mut dyn Observer,
     stop: &AtomicBool,
+    standing: &mut Standing,
 ) -> Result<(State, Outcome), EngineError> {
+    *standing = Standing::of(&state);
     let mut logs = Logs {
         run,
         metrics: MetricsLog::open(&run.metrics_path(), keep_bytes)?,
@@ -60,6 +81,8 @@ pub fn train(
     let (mut order, mut order_epoch) = (Vec::new(), 0);
     let (mut moving, mut orders) = (Vec::new(), super::step::Orders::new());
     let (mut mark, mut epoch_seconds, mut last_save) = (Instant::now(), 0.0, Instant::now());
+    // Counted apart from the running means, which after a resume hold samples of an earlier process too.
+    let mut epoch_samples = 0;
     // A run that was killed between its last checkpoint and its summary had already decided.
     let decided = state.watch.should_stop(training.early_stopping.as_ref());
     let mut outcome = if decided { Outcome::EarlyStopped } else { Outcome::Completed };
@@ -88,6 +111,8 @@ pub fn train(
         state.model = model;
         state.sums.add(measures, batch.len());
         state.step += 1;
+        standing.step = state.step;
+        epoch_samples += batch.len();
         let report = StepReport { step: state.step, total_steps: total, epoch, epochs, samples: batch.len() };
         observer.step(&report, &mut || state.sums.means());
 
@@ -100,7 +125,8 @@ pub fn train(
                 return Err(kept(non_finite(step, epoch, &session.plan.phases[0].name, what, &means), run));
             }
             let due = epoch.is_multiple_of(training.evaluate_every) || state.step == total;
-            let rows = finish_epoch(session, &mut state, &mut logs, epoch, due, &mut mark, &mut epoch_seconds)?;
+            let rows = finish_epoch(session, &mut state, &mut logs, epoch, due, epoch_samples, &mut mark, &mut epoch_seconds)?;
+            epoch_samples = 0;
             if due {
                 let value = watched(&state).ok_or_else(|| unmeasured(&state))?;
                 let min_delta = training.early_stopping.as_ref().map_or(0.0, |e| e.min_delta);
@@ -109,6 +135,7 @@ pub fn train(
                     state.best = Some((step, save_best(&state)));
                 }
             }
+            *standing = Standing::of(&state);
             observer.epoch(&EpochReport { epoch, epochs, rows, seconds: std::mem::take(&mut epoch_seconds) });
             if state.watch.should_stop(training.early_stopping.as_ref()) {
                 outcome = Outcome::EarlyStopped;
@@ -142,7 +169,7 @@ fn spend(state: &mut State, mark: &mut Instant, epoch_seconds: &mut f64) {
 
 fn kept(error: EngineError, run: &RunDir) -> EngineError {
     match error {
-        EngineError::NonFinite { step, epoch, phase, what, terms, .. } => {
+        EngineError::NonFinite { step, epoch, phase, what, term, terms, .. } => {
             let kept = match run.checkpoints().list() {
                 Ok(list) => list.iter().filter(|c| c.label == Label::Last).max_by_key(|c| c.step).map_or_else(
                     || "no checkpoint was written before".to_owned(),
@@ -150,7 +177,7 @@ fn kept(error: EngineError, run: &RunDir) -> EngineError {
                 ),
                 Err(error) => format!("the checkpoints cannot be listed: {error}"),
             };
-            EngineError::NonFinite { step, epoch, phase, what, terms, kept }
+            EngineError::NonFinite { step, epoch, phase, what, term, terms, kept }
         }
         other => other,
     }
@@ -166,6 +193,9 @@ fn checkpoint_due(every: CheckpointEvery, step: u64, epoch: u64, epoch_ended: bo
 
 fn save(session: &Session, state: &mut State, logs: &Logs<'_>) -> Result<(), EngineError> {
     let bytes = logs.metrics.sync()?;
+    for board in logs.boards.iter().flatten() {
+        board.sync()?;
+    }
     let store = logs.run.checkpoints();
     save_best_of(&mut state.best, logs.run)?;
     let content = save_state(session, state, (bytes, logs.metrics.digest()))?;
@@ -223,12 +253,12 @@ fn finish_epoch(
     logs: &mut Logs<'_>,
     epoch: u64,
     due: bool,
+    trained: usize,
     mark: &mut Instant,
     epoch_seconds: &mut f64,
 ) -> Result<Vec<Row>, EngineError> {
     spend(state, mark, epoch_seconds);
-    let trained: f64 = state.sums.totals().first().map_or(0.0, |(_, _, weight)| *weight);
-    let mut rows = vec![row(state, epoch, MetricsSplit::Train, state.sums.means(), trained / epoch_seconds.max(1e-9))];
+    let mut rows = vec![row(state, epoch, MetricsSplit::Train, state.sums.means(), trained as f64 / epoch_seconds.max(1e-9))];
     state.sums.clear();
     if due {
         let test = session.data.split(Split::Test);

@@ -10,6 +10,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use thiserror::Error;
 
+use super::fault::{self, Verdict};
+
 /// Start of the name of every file and folder that is still being written.
 const TEMPORARY_PREFIX: &str = ".tmp-";
 
@@ -89,6 +91,19 @@ pub enum StorageError {
 }
 
 impl StorageError {
+    /// The file or folder the error is about.
+    pub fn path(&self) -> &Path {
+        match self {
+            Self::Io { path, .. }
+            | Self::AlreadyExists { path }
+            | Self::Locked { path, .. }
+            | Self::Damaged { path, .. }
+            | Self::Foreign { path, .. }
+            | Self::Version { path, .. }
+            | Self::Encode { path, .. } => path,
+        }
+    }
+
     /// Attaches what was attempted and where to an error of the operating system.
     pub(crate) fn io(action: &'static str, path: &Path, source: io::Error) -> Self {
         Self::Io { action, path: path.to_path_buf(), source }
@@ -124,11 +139,10 @@ fn hint(source: &io::Error) -> &'static str {
 
 /// Every change of the disk passes here, so that a test can make the n-th one fail.
 fn perform<T>(action: &'static str, path: &Path, operation: impl FnOnce() -> io::Result<T>) -> Result<T, StorageError> {
-    #[cfg(test)]
-    if let Some(source) = fault::strike() {
-        return Err(StorageError::io(action, path, source));
+    match fault::ask(action, path) {
+        Verdict::Pass => operation().map_err(|source| StorageError::io(action, path, source)),
+        Verdict::Refuse(source) | Verdict::Tear(source) => Err(StorageError::io(action, path, source)),
     }
-    operation().map_err(|source| StorageError::io(action, path, source))
 }
 
 /// Creates a file that must not exist yet, open for writing.
@@ -153,13 +167,15 @@ pub(crate) fn open_in_place(path: &Path) -> Result<File, StorageError> {
 
 /// Writes all of `bytes` at the file's current position.
 pub(crate) fn write_all(mut file: &File, path: &Path, bytes: &[u8]) -> Result<(), StorageError> {
-    #[cfg(test)]
-    if let Some(source) = fault::strike() {
-        // A full disk usually takes the first part of a write before it refuses the rest.
-        file.write_all(&bytes[..bytes.len() / 2]).map_err(|e| StorageError::io("write", path, e))?;
-        return Err(StorageError::io("write", path, source));
+    let io = |source| StorageError::io("write", path, source);
+    match fault::ask("write", path) {
+        Verdict::Pass => file.write_all(bytes).map_err(io),
+        Verdict::Refuse(source) => Err(io(source)),
+        Verdict::Tear(source) => {
+            file.write_all(&bytes[..bytes.len() / 2]).map_err(io)?;
+            Err(io(source))
+        }
     }
-    file.write_all(bytes).map_err(|source| StorageError::io("write", path, source))
 }
 
 /// Cuts or extends a file to `length` bytes.
@@ -370,6 +386,11 @@ pub fn clean_leftovers(dir: &Path) -> Result<usize, StorageError> {
     Ok(removed)
 }
 
+/// Whether a name is that of something still being written, by a live process or a dead one.
+pub(super) fn is_temporary_name(name: &str) -> bool {
+    name.starts_with(TEMPORARY_PREFIX)
+}
+
 /// Whether a name is that of a temporary whose writer is gone.
 fn is_stale(name: &str) -> bool {
     let Some(rest) = name.strip_prefix(TEMPORARY_PREFIX) else {
@@ -387,42 +408,9 @@ fn is_stale(name: &str) -> bool {
     !Path::new("/proc").join(pid.to_string()).exists()
 }
 
-/// Makes a chosen disk operation of this thread fail, so that tests can sweep every point of failure.
-#[cfg(test)]
-pub(crate) mod fault {
-    use std::cell::Cell;
-    use std::io;
-
-    thread_local! {
-        static CALLS: Cell<u64> = const { Cell::new(0) };
-        static FAIL_FROM: Cell<u64> = const { Cell::new(u64::MAX) };
-        static FAIL_ALL_LATER: Cell<bool> = const { Cell::new(false) };
-    }
-
-    /// Lets operation number `call` (from 0) fail, and every later one too when `all_later`; counting starts again.
-    pub(crate) fn arm(call: u64, all_later: bool) {
-        CALLS.set(0);
-        FAIL_FROM.set(call);
-        FAIL_ALL_LATER.set(all_later);
-    }
-
-    /// Lets everything pass again and returns how many operations were counted.
-    pub(crate) fn disarm() -> u64 {
-        FAIL_FROM.set(u64::MAX);
-        CALLS.get()
-    }
-
-    /// Counts one operation; the error it is to fail with, if any.
-    pub(super) fn strike() -> Option<io::Error> {
-        let call = CALLS.get();
-        CALLS.set(call + 1);
-        let hit = call == FAIL_FROM.get() || (FAIL_ALL_LATER.get() && call > FAIL_FROM.get());
-        hit.then(|| io::Error::from(io::ErrorKind::StorageFull))
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::fault::sweep::{self, FAILURES, Failure};
     use super::*;
 
     fn names(dir: &Path) -> Vec<String> {
@@ -443,19 +431,19 @@ mod tests {
 
     #[test]
     fn every_failing_operation_keeps_the_old_file_or_shows_the_new_one_whole() {
-        for all_later in [false, true] {
+        for failure in FAILURES {
             for call in 0..5 {
                 let dir = tempfile::tempdir().unwrap();
                 let path = dir.path().join("f");
                 write_atomic(&path, b"old content").unwrap();
-                fault::arm(call, all_later);
+                sweep::arm(call, failure);
                 let error = write_atomic(&path, b"new content").unwrap_err();
-                fault::disarm();
-                assert!(error.to_string().contains("the disk is full"), "{error}");
+                sweep::disarm();
+                assert_eq!(error.to_string().contains("the disk is full"), failure != Failure::Device, "{error}");
                 let content = fs::read(&path).unwrap();
                 // Operations: create, write, flush, rename, flush folder; only after the rename is the new content there.
                 assert_eq!(content, if call < 4 { b"old content" } else { b"new content" }, "operation {call}");
-                if !all_later {
+                if failure != Failure::FullFromNowOn {
                     assert_eq!(names(dir.path()), ["f"], "operation {call}");
                 }
             }

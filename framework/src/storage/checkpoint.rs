@@ -153,10 +153,13 @@ impl CheckpointStore {
             Ok(content) => return Ok(Some((newest.step, content))),
             Err(error) => error,
         };
-        let sound = entries.iter().rev().find(|entry| self.load_own(&entry.path).is_ok());
+        let sound = self.newest_sound(label)?;
         let advice = sound.map_or_else(
             || format!("there is no older sound `{label}` checkpoint"),
-            |entry| format!("the checkpoint of step {} in `{}` is sound and can be used instead", entry.step, entry.path.display()),
+            |entry| {
+                let path = entry.path.display();
+                format!("the checkpoint of step {} in `{path}` is sound: `ibhost resume --skip-damaged` continues from it", entry.step)
+            },
         );
         Err(match error {
             StorageError::Damaged { path, reason } => StorageError::Damaged { path, reason: format!("{reason}; {advice}") },
@@ -195,8 +198,28 @@ impl CheckpointStore {
         Ok((manifest.step, content))
     }
 
-    /// A checkpoint that must have been written by this run.
-    fn load_own(&self, path: &Path) -> Result<CheckpointContent, StorageError> {
+    /// The newest checkpoint of a label whose every file is what was written.
+    ///
+    /// # Errors
+    /// When the folder cannot be read.
+    pub fn newest_sound(&self, label: Label) -> Result<Option<CheckpointEntry>, StorageError> {
+        let entries = self.list()?;
+        Ok(entries.into_iter().rev().find(|entry| entry.label == label && self.load_own(&entry.path).is_ok()))
+    }
+
+    /// Removes one checkpoint.
+    ///
+    /// # Errors
+    /// What the disk refused.
+    pub fn remove(&self, entry: &CheckpointEntry) -> Result<(), StorageError> {
+        atomic::retire_folder(&entry.path)
+    }
+
+    /// The checkpoint in `path`, which must have been written by this run.
+    ///
+    /// # Errors
+    /// When it is damaged or of another run, naming the file.
+    pub fn load_own(&self, path: &Path) -> Result<CheckpointContent, StorageError> {
         let (manifest, content) = decode(path)?;
         if manifest.run_id != self.run_id {
             let reason = format!("it was written by run {}, this is run {}", manifest.run_id, self.run_id);
@@ -257,9 +280,13 @@ fn decode(folder: &Path) -> Result<(Manifest, CheckpointContent), StorageError> 
 
 #[cfg(test)]
 mod tests {
+    use std::cell::RefCell;
+    use std::rc::Rc;
+
     use serde_json::json;
 
-    use super::super::atomic::fault;
+    use super::super::fault::sweep::{self, FAILURES};
+    use super::super::fault::{self, Verdict};
     use super::*;
 
     fn content(value: f32) -> CheckpointContent {
@@ -412,17 +439,15 @@ mod tests {
     fn whichever_operation_of_a_save_fails_a_complete_checkpoint_remains() {
         let (_count_dir, count_store) = store();
         count_store.save(Label::Last, 1, &content(1.0), 1).unwrap();
-        fault::arm(u64::MAX, false);
-        count_store.save(Label::Last, 2, &content(2.0), 1).unwrap();
-        let operations = fault::disarm();
+        let operations = sweep::count(|| drop(count_store.save(Label::Last, 2, &content(2.0), 1).unwrap()));
         assert!(operations > 15, "{operations} operations");
-        for all_later in [false, true] {
+        for failure in FAILURES {
             for call in 0..operations {
                 let (dir, store) = store();
                 store.save(Label::Last, 1, &content(1.0), 1).unwrap();
-                fault::arm(call, all_later);
+                sweep::arm(call, failure);
                 let result = store.save(Label::Last, 2, &content(2.0), 1);
-                fault::disarm();
+                sweep::disarm();
                 assert!(result.is_err(), "operation {call} of {operations} went unnoticed");
                 let (step, loaded) = store.load(Label::Last).unwrap().expect("a checkpoint");
                 assert!(same(&loaded, &content(if step == 1 { 1.0 } else { 2.0 })), "operation {call}");
@@ -434,6 +459,31 @@ mod tests {
                 assert_eq!(names(&store), ["last-000000002"], "operation {call} in {}", dir.path().display());
             }
         }
+    }
+
+    #[test]
+    fn everything_is_on_the_disk_before_it_becomes_visible() {
+        let (_dir, store) = store();
+        let seen: Rc<RefCell<Vec<(&'static str, PathBuf)>>> = Rc::default();
+        let notes = Rc::clone(&seen);
+        fault::watch(move |operation| {
+            notes.borrow_mut().push((operation.action, operation.path.to_path_buf()));
+            Verdict::Pass
+        });
+        let saved = store.save(Label::Last, 1, &content(1.0), 1).unwrap();
+        fault::unwatch();
+        let seen = seen.borrow();
+        let renamed = seen.iter().position(|(action, path)| *action == "rename to" && *path == saved).unwrap();
+        let written: Vec<&PathBuf> = seen.iter().filter(|(action, _)| *action == "write").map(|(_, path)| path).collect();
+        assert_eq!(written.len(), 5, "{seen:?}");
+        for path in written {
+            let last = |wanted: &str| seen.iter().rposition(|(action, of)| *action == wanted && of == path).unwrap();
+            assert!(last("write") < last("flush to disk") && last("flush to disk") < renamed, "{}: {seen:?}", path.display());
+        }
+        let folder = seen[renamed - 1].clone();
+        assert!(folder.0 == "flush to disk" && folder.1.parent() == saved.parent(), "the folder's names: {seen:?}");
+        assert_eq!(seen[renamed + 1..], [("flush to disk", store.folder.clone())], "and the folder's own name");
+        assert!(seen[renamed - 2].1.ends_with(MANIFEST_FILE), "the manifest comes last: {seen:?}");
     }
 
     #[test]

@@ -77,10 +77,7 @@ impl Manifest {
     /// # Errors
     /// Only what the JSON writer reports.
     pub fn to_bytes(&self) -> Result<Vec<u8>, serde_json::Error> {
-        let mut value = serde_json::to_value(self)?;
-        let hash = hash_of_text(&mut value)?;
-        value["self_hash"] = Value::String(hash);
-        serde_json::to_vec_pretty(&value)
+        seal(serde_json::to_value(self)?)
     }
 
     /// Reads and checks the manifest of the checkpoint folder `dir`, but none of the files it lists.
@@ -93,25 +90,7 @@ impl Manifest {
         if !path.is_file() {
             return Err(damaged("it is missing, so the folder is not a complete checkpoint".into()));
         }
-        let bytes = atomic::read(&path)?;
-        let mut value: Value = serde_json::from_slice(&bytes).map_err(|e| damaged(format!("not valid JSON: {e}")))?;
-        let Some(stated) = value.get("self_hash").and_then(Value::as_str).map(str::to_owned) else {
-            return Err(damaged("it has no hash of itself".into()));
-        };
-        // The text has one valid form, so even a changed blank is found.
-        let computed = hash_of_text(&mut value).map_err(|e| damaged(e.to_string()))?;
-        value["self_hash"] = Value::String(computed.clone());
-        let canonical = serde_json::to_vec_pretty(&value).map_err(|e| damaged(e.to_string()))?;
-        if stated != computed || canonical != bytes {
-            return Err(damaged("its content does not match its own hash".into()));
-        }
-        if value.get("format").and_then(Value::as_str) != Some(FORMAT) {
-            return Err(StorageError::foreign(&path, format!("its `format` is not `{FORMAT}`")));
-        }
-        let version = value.get("version").and_then(Value::as_u64).and_then(|v| u32::try_from(v).ok()).unwrap_or(0);
-        if version != VERSION {
-            return Err(StorageError::Version { path, found: version, supported: VERSION });
-        }
+        let value = read_sealed(&path, FORMAT, VERSION)?;
         let manifest: Self = serde_json::from_value(value).map_err(|e| damaged(e.to_string()))?;
         if let Some(name) = manifest.files.keys().find(|name| !atomic::is_plain_name(name) || *name == MANIFEST_FILE) {
             return Err(damaged(format!("it lists `{name}`, which is not the name of a checkpoint file")));
@@ -180,6 +159,38 @@ impl Manifest {
         }
         Ok(())
     }
+}
+
+/// The text of an object whose field `self_hash` is filled with the hash of the rest.
+pub(super) fn seal(mut value: Value) -> Result<Vec<u8>, serde_json::Error> {
+    let hash = hash_of_text(&mut value)?;
+    value["self_hash"] = Value::String(hash);
+    serde_json::to_vec_pretty(&value)
+}
+
+/// Reads what [`seal`] wrote and checks hash, format and version, but not what it means.
+pub(super) fn read_sealed(path: &Path, format: &str, version: u32) -> Result<Value, StorageError> {
+    let damaged = |reason: String| StorageError::damaged(path, reason);
+    let bytes = atomic::read(path)?;
+    let mut value: Value = serde_json::from_slice(&bytes).map_err(|e| damaged(format!("not valid JSON: {e}")))?;
+    let Some(stated) = value.get("self_hash").and_then(Value::as_str).map(str::to_owned) else {
+        return Err(damaged("it has no hash of itself".into()));
+    };
+    // The text has one valid form, so even a changed blank is found.
+    let computed = hash_of_text(&mut value).map_err(|e| damaged(e.to_string()))?;
+    value["self_hash"] = Value::String(computed.clone());
+    let canonical = serde_json::to_vec_pretty(&value).map_err(|e| damaged(e.to_string()))?;
+    if stated != computed || canonical != bytes {
+        return Err(damaged("its content does not match its own hash".into()));
+    }
+    if value.get("format").and_then(Value::as_str) != Some(format) {
+        return Err(StorageError::foreign(path, format!("its `format` is not `{format}`")));
+    }
+    let found = value.get("version").and_then(Value::as_u64).and_then(|v| u32::try_from(v).ok()).unwrap_or(0);
+    if found != version {
+        return Err(StorageError::Version { path: path.to_path_buf(), found, supported: version });
+    }
+    Ok(value)
 }
 
 /// Hash of the pretty-printed value after emptying its field `self_hash`.

@@ -187,7 +187,7 @@ fn hash_prefix(file: &File, path: &Path, keep: u64) -> Result<blake3::Hasher, St
 mod tests {
     use std::fs;
 
-    use super::super::atomic::fault;
+    use super::super::fault::sweep::{self, Failure};
     use super::*;
 
     fn row(step: u64) -> Row {
@@ -269,9 +269,9 @@ mod tests {
         let path = dir.path().join("metrics.jsonl");
         let mut log = MetricsLog::open(&path, None).unwrap();
         log.append(&row(1)).unwrap();
-        fault::arm(0, false);
+        sweep::arm(0, Failure::FullHalfway);
         assert!(log.append(&row(2)).unwrap_err().to_string().contains("disk is full"));
-        fault::disarm();
+        sweep::disarm();
         log.append(&row(3)).unwrap();
         let steps: Vec<u64> = MetricsLog::read(&path).unwrap().iter().map(|r| r.step).collect();
         assert_eq!(steps, [1, 3]);

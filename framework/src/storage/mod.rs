@@ -2,14 +2,18 @@
 
 pub mod atomic;
 pub mod checkpoint;
+pub mod fault;
+pub mod file_list;
 pub mod manifest;
 pub mod metrics_log;
 pub mod run_dir;
+mod run_lock;
 pub mod summary;
 pub mod tensors;
 
 pub use atomic::{AtomicDir, StorageError, clean_leftovers, write_atomic};
 pub use checkpoint::{CheckpointContent, CheckpointEntry, CheckpointStore, Label};
+pub use file_list::FileList;
 pub use manifest::{FileHash, Manifest, verify};
 pub use metrics_log::{MetricsLog, MetricsSplit, Row};
 pub use run_dir::{LockHolder, RunDir};

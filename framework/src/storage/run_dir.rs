@@ -1,25 +1,30 @@
 //! The folder of one run: created exclusively, locked while a process writes to it, with its configuration and summary sealed by a hash.
 
-use std::fs::{self, File, TryLockError};
+use std::fs;
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::io::{ErrorKind, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::atomic::{self, StorageError};
 use super::checkpoint::CheckpointStore;
-use super::summary::Summary;
+use super::file_list::FileList;
+use super::manifest::MANIFEST_FILE;
+use super::run_lock::{self, RunLock};
+use super::summary::{RunStatus, Summary};
+
+pub use super::run_lock::LockHolder;
+pub(crate) use super::run_lock::host_name;
 
 /// What marks a folder as a run.
 const IDENTITY_FILE: &str = ".run.json";
 const IDENTITY_FORMAT: &str = "ibhost-run";
 const IDENTITY_VERSION: u32 = 1;
-const LOCK_FILE: &str = ".lock";
 const CONFIG_FILE: &str = "config.yml";
 const SUMMARY_FILE: &str = "summary.yml";
+/// Messages for people; no setting or result, so no manifest covers it.
+pub(super) const LOG_FILE: &str = "log.txt";
 const FOLDERS: [&str; 4] = ["tensorboard", "checkpoints", "plots", "analyses"];
 
 /// Start of the last line of a sealed file.
@@ -28,9 +33,6 @@ const SEAL: &str = "# blake3 of the lines above: ";
 const NAME_ATTEMPTS: usize = 16;
 /// Longest stem, so that whole names stay within the 255 bytes file systems allow.
 const STEM_BYTES: usize = 160;
-/// A look at a lock holds it for an instant; that must not be taken for another run.
-const LOCK_ATTEMPTS: u32 = 5;
-const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
 /// What makes a run the same run after its folder was moved or renamed.
 #[derive(Debug, Serialize, Deserialize)]
@@ -39,17 +41,6 @@ struct Identity {
     version: u32,
     run_id: String,
     created: String,
-}
-
-/// The process that writes to a run.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LockHolder {
-    /// Process id, 0 while it is still unknown.
-    pub pid: u32,
-    /// Host name.
-    pub host: String,
-    /// Local time at which it took the lock.
-    pub started: String,
 }
 
 /// An open run folder.
@@ -98,6 +89,7 @@ impl RunDir {
         for folder in FOLDERS {
             atomic::create_folder(&path.join(folder))?;
         }
+        FileList::new(&run_id).write(path)?;
         let identity =
             Identity { format: IDENTITY_FORMAT.into(), version: IDENTITY_VERSION, run_id: run_id.clone(), created: local_time() };
         let file = path.join(IDENTITY_FILE);
@@ -144,23 +136,67 @@ impl RunDir {
         Ok(Self { path: path.to_path_buf(), run_id: identity.run_id, lock: None })
     }
 
+    /// Removes a run that nothing was computed in yet.
+    ///
+    /// # Errors
+    /// What the disk refused.
+    pub fn abandon(self) -> Result<(), StorageError> {
+        atomic::remove_folder(&self.path)
+    }
+
+    /// Says that files whose path in the run `changes` accepts are about to be written, and every other one is not. Returns whether that
+    /// was being said already, as in a run that was killed. A run whose list is gone gets a new one, which stays open.
+    ///
+    /// # Errors
+    /// When the list of files is damaged or the disk refuses.
+    pub fn open_files(&self, changes: impl Fn(&str) -> bool) -> Result<bool, StorageError> {
+        let mut list = match FileList::read(&self.path, &self.run_id) {
+            Err(_) if !self.path.join(MANIFEST_FILE).exists() => FileList::new(&self.run_id),
+            read => read?,
+        };
+        let was_open = list.open;
+        list.reopen(&self.path, changes)?;
+        list.write(&self.path)?;
+        Ok(was_open)
+    }
+
+    /// Says that the files of the run are now complete: from here on `ibhost verify` reports any that changes, appears or is missing.
+    ///
+    /// # Errors
+    /// When the list of files is damaged or the disk refuses.
+    pub fn close_files(&self) -> Result<(), StorageError> {
+        let mut list = FileList::read(&self.path, &self.run_id)?;
+        list.close(&self.path)?;
+        list.write(&self.path)
+    }
+
+    /// The list of the run's files.
+    ///
+    /// # Errors
+    /// When it is missing or damaged.
+    pub fn files(&self) -> Result<FileList, StorageError> {
+        FileList::read(&self.path, &self.run_id)
+    }
+
+    /// How far the run got: what its summary says, except that a run whose process died without a word counts as interrupted.
+    ///
+    /// # Errors
+    /// When the summary is missing or damaged, or the lock cannot be read.
+    pub fn status(&self) -> Result<RunStatus, StorageError> {
+        // The lock is looked at first: a process that ends in between has written its last word by then.
+        let holder = Self::holder(&self.path)?;
+        match self.read_summary()?.status {
+            RunStatus::Running if holder.is_none() => Ok(RunStatus::Interrupted),
+            status => Ok(status),
+        }
+    }
+
     /// The process that writes to the run in `path` right now; `None` when nobody does.
     ///
     /// # Errors
     /// When the lock file cannot be read.
     pub fn holder(path: &Path) -> Result<Option<LockHolder>, StorageError> {
-        let file_path = path.join(LOCK_FILE);
-        let mut file = match File::open(&file_path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(StorageError::io("read", &file_path, error)),
-        };
-        match file.try_lock_shared() {
-            Ok(()) => Ok(None),
-            Err(TryLockError::WouldBlock) => Ok(Some(read_holder(&mut file))),
-            Err(TryLockError::Error(error)) if lacks_locks(&error) => Ok(None),
-            Err(TryLockError::Error(error)) => Err(StorageError::io("inspect the lock", &file_path, error)),
-        }
+        run_lock::holder(path)
     }
 
     /// Writes `config.yml`, keys in the order the value gives them.
@@ -232,7 +268,7 @@ impl RunDir {
 
     /// `log.txt`: messages for people.
     pub fn log_path(&self) -> PathBuf {
-        self.path.join("log.txt")
+        self.path.join(LOG_FILE)
     }
 
     /// Folder of the `TensorBoard` event files.
@@ -254,78 +290,6 @@ impl RunDir {
     pub fn analyses_dir(&self) -> PathBuf {
         self.path.join("analyses")
     }
-}
-
-/// The run's lock file with the operating system's lock on it, which ends with the process however that dies.
-#[derive(Debug)]
-struct RunLock {
-    file: File,
-    path: PathBuf,
-}
-
-impl RunLock {
-    /// Takes the lock of a run folder and writes down who holds it.
-    fn acquire(run: &Path) -> Result<Self, StorageError> {
-        let path = run.join(LOCK_FILE);
-        let mut file = atomic::open_in_place(&path)?;
-        let mut attempt = 1;
-        loop {
-            match file.try_lock() {
-                Ok(()) => break,
-                Err(TryLockError::WouldBlock) if attempt < LOCK_ATTEMPTS => std::thread::sleep(LOCK_PAUSE),
-                Err(TryLockError::WouldBlock) => {
-                    let holder = read_holder(&mut file);
-                    return Err(StorageError::Locked { path: run.to_path_buf(), pid: holder.pid, host: holder.host });
-                }
-                Err(TryLockError::Error(error)) if lacks_locks(&error) => {
-                    tracing::warn!("`{}` is on a file system without locks: do not resume one run twice at a time", run.display());
-                    break;
-                }
-                Err(TryLockError::Error(error)) => return Err(StorageError::io("lock", &path, error)),
-            }
-            attempt += 1;
-        }
-        let previous = read_holder(&mut file);
-        if previous.pid != 0 {
-            tracing::info!("process {} on {} left the run without closing it; taking over", previous.pid, previous.host);
-        }
-        let holder = LockHolder { pid: std::process::id(), host: host_name(), started: local_time() };
-        let text = serde_json::to_vec(&holder).map_err(|e| StorageError::encode(&path, e.to_string()))?;
-        atomic::set_length(&file, &path, 0)?;
-        file.seek(SeekFrom::Start(0)).map_err(|source| StorageError::io("seek in", &path, source))?;
-        atomic::write_all(&file, &path, &text)?;
-        Ok(Self { file, path })
-    }
-}
-
-impl Drop for RunLock {
-    fn drop(&mut self) {
-        // The file stays: removing it would let two processes lock two different files of that name.
-        if let Err(error) = atomic::set_length(&self.file, &self.path, 0) {
-            tracing::debug!("the lock keeps the name of its last holder: {error}");
-        }
-    }
-}
-
-/// Who a lock file names; process 0 when it names nobody.
-fn read_holder(file: &mut File) -> LockHolder {
-    let mut text = String::new();
-    let read = file.seek(SeekFrom::Start(0)).and_then(|_| file.take(4096).read_to_string(&mut text));
-    let parsed = read.ok().and_then(|_| serde_json::from_str(&text).ok());
-    parsed.unwrap_or(LockHolder { pid: 0, host: "unknown".into(), started: String::new() })
-}
-
-/// Whether the file system cannot lock at all, as some network file systems.
-fn lacks_locks(error: &std::io::Error) -> bool {
-    // Not supported (95), no locks available (37), not implemented (38), as Linux numbers them.
-    error.kind() == ErrorKind::Unsupported || (cfg!(target_os = "linux") && matches!(error.raw_os_error(), Some(95 | 37 | 38)))
-}
-
-/// The machine's name, for people who look for the process that holds a lock.
-pub(crate) fn host_name() -> String {
-    let from_system = fs::read_to_string("/proc/sys/kernel/hostname").ok();
-    let from_shell = || std::env::var("HOSTNAME").or_else(|_| std::env::var("COMPUTERNAME")).ok();
-    from_system.or_else(from_shell).map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()).unwrap_or("unknown-host".into())
 }
 
 /// The local time with its offset from UTC, to the second.
@@ -411,9 +375,11 @@ pub fn yaml_from_str<T: DeserializeOwned>(text: &str) -> Result<T, String> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::atomic::fault;
+    use super::super::fault::sweep::{self, FAILURES, Failure};
     use super::super::summary::tests::example;
     use super::*;
+
+    use super::super::run_lock::LOCK_FILE;
 
     const STEM: &str = "mlp-vib-digits";
 
@@ -444,8 +410,11 @@ mod tests {
         assert!(error.to_string().contains(&format!("process {}", std::process::id())), "{error}");
         assert_eq!(RunDir::holder(&path).unwrap().unwrap().pid, std::process::id());
         assert!(!RunDir::open_read_only(&path).unwrap().is_writable());
+        run.write_summary(&Summary { status: RunStatus::Running, ..example() }).unwrap();
+        assert_eq!(run.status().unwrap(), RunStatus::Running);
         drop(run);
         assert_eq!(RunDir::holder(&path).unwrap(), None);
+        assert_eq!(RunDir::open_read_only(&path).unwrap().status().unwrap(), RunStatus::Interrupted);
 
         // What a killed process leaves: its name in the lock file, a half-written file, and no lock.
         fs::write(path.join(LOCK_FILE), r#"{"pid":4294967290,"host":"gone","started":"x"}"#).unwrap();
@@ -539,19 +508,20 @@ mod tests {
     #[test]
     fn whichever_operation_of_a_creation_fails_no_run_folder_is_left() {
         let dir = tempfile::tempdir().unwrap();
-        fault::arm(u64::MAX, false);
-        drop(RunDir::create(&dir.path().join("count"), STEM, None).unwrap());
         // The last operation clears the lock when the run is dropped.
-        let operations = fault::disarm() - 1;
+        let operations = sweep::count(|| drop(RunDir::create(&dir.path().join("count"), STEM, None).unwrap())) - 1;
         assert!(operations > 10, "{operations} operations");
-        for call in 0..operations {
-            let output = dir.path().join(call.to_string());
-            fault::arm(call, false);
-            let result = RunDir::create(&output, STEM, None);
-            fault::disarm();
-            assert!(result.is_err(), "operation {call} of {operations} went unnoticed");
-            let left = fs::read_dir(&output).map_or(0, Iterator::count);
-            assert_eq!(left, 0, "operation {call}");
+        for failure in FAILURES {
+            for call in 0..operations {
+                let output = dir.path().join(format!("{failure:?}-{call}"));
+                sweep::arm(call, failure);
+                let result = RunDir::create(&output, STEM, None);
+                sweep::disarm();
+                assert!(result.is_err(), "operation {call} of {operations} went unnoticed");
+                let left = fs::read_dir(&output).map_or(0, Iterator::count);
+                // A disk that refuses everything refuses the clean-up too; what stays has no identity and so is no run.
+                assert!(left == 0 || failure == Failure::FullFromNowOn, "{failure:?} at operation {call}");
+            }
         }
     }
 }

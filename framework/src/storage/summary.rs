@@ -101,7 +101,7 @@ impl<'de> Deserialize<'de> for Metrics {
 pub enum RunStatus {
     /// Training is under way, or the process died without a word: then nobody holds the run's lock.
     Running,
-    /// All planned epochs are done.
+    /// Training ended as it was meant to: every planned step is done, or early stopping decided so (`reason` then says it).
     Completed,
     /// Stopped on request; can be resumed.
     Interrupted,

@@ -460,6 +460,16 @@ mod tests {
     }
 
     #[test]
+    fn a_whole_answer_of_another_length_never_gets_the_name() {
+        let short = body()[..1000].to_vec();
+        let routes = vec![("/a", Reply::Whole(short)), ("/b", Reply::Whole(Vec::new()))];
+        let (folder, result, _server) = run(routes, &["/a", "/b"], &[]);
+        let cut = |received| Cause::Truncated { received, expected: Some(200_000) };
+        assert_eq!(causes(result), [cut(1000), cut(0)]);
+        assert!(!folder.path().join("set/data.bin").exists());
+    }
+
+    #[test]
     fn members_of_one_archive_are_fetched_together() {
         let mut builder = tar::Builder::new(GzEncoder::new(Vec::new(), Compression::default()));
         let members = [("d/one", &body()[..1000]), ("d/two", &body()[1000..3000]), ("d/unwanted", &body()[..])];

@@ -10,5 +10,6 @@ use ibhost_vdb as _;
 use ibhost_vib as _;
 
 fn main() -> ExitCode {
+    ibhost_tests::fault_plan::install_from_environment();
     ibhost::main()
 }

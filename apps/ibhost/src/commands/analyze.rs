@@ -8,7 +8,7 @@ use ibhost_framework::dataset::DataRoot;
 use ibhost_framework::engine::{Session, open_finished};
 use ibhost_framework::registry::{Kind, Registry};
 use ibhost_framework::run::RunConfig;
-use ibhost_framework::storage::{Label, write_atomic};
+use ibhost_framework::storage::{Label, RunDir, StorageError, write_atomic};
 use serde_json::json;
 
 use super::check_run_folder;
@@ -30,7 +30,7 @@ pub fn analyze(arguments: &AnalyzeArgs) -> Result<u8, Failure> {
     let mut results = Vec::new();
     for run in &arguments.runs {
         for text in &arguments.analysis {
-            let report = one(run, &root, text, label, arguments.average, arguments.seed)?;
+            let report = recorded(run, || one(run, &root, text, label, arguments.average, arguments.seed))?;
             if arguments.format == Format::Json {
                 results.push(json!({ "run_dir": show(run), "analysis": text, "result": report.result, "files": report.files }));
             } else {
@@ -42,6 +42,33 @@ pub fn analyze(arguments: &AnalyzeArgs) -> Result<u8, Failure> {
         table::print_json(&results.into())?;
     }
     Ok(0)
+}
+
+/// Runs `work`, which writes results into the folder of a finished run, and lists these among the run's files.
+fn recorded<T>(run: &Path, work: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
+    match RunDir::open(run) {
+        Ok(folder) => while_results_change(&folder, work),
+        // The process that holds the run lists all files when it ends; if it has ended by now, this one has to.
+        Err(StorageError::Locked { .. }) => {
+            let result = work()?;
+            match RunDir::open(run) {
+                Ok(folder) => while_results_change(&folder, || Ok(result)),
+                Err(StorageError::Locked { .. }) => Ok(result),
+                Err(error) => Err(error.into()),
+            }
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Runs `work` while the run's list of files says that plots and analyses may change.
+pub fn while_results_change<T>(run: &RunDir, work: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
+    let was_open = run.open_files(|name| name.starts_with("analyses/") || name.starts_with("plots/"))?;
+    let result = work();
+    if !was_open {
+        run.close_files()?;
+    }
+    result
 }
 
 fn show_report(run: &Path, text: &str, report: &AnalysisReport, format: Format) -> Result<(), Failure> {

@@ -6,6 +6,7 @@ mod describe;
 mod devices;
 mod generate;
 mod list;
+mod list_runs;
 mod new_plugin;
 mod plot;
 mod resume;
@@ -39,6 +40,7 @@ pub fn dispatch(cli: Cli) -> Result<u8, Failure> {
         Command::Run(arguments) => run::run(&arguments, cli.quiet, &log),
         Command::Resume(arguments) => resume::resume(&arguments, cli.quiet, &log),
         Command::List(arguments) => list::list(&arguments),
+        Command::ListRuns(arguments) => list_runs::list_runs(&arguments),
         Command::Describe(arguments) => describe::describe(&arguments),
         Command::Analyze(arguments) => analyze::analyze(&arguments),
         Command::Plot(arguments) => plot::plot(&arguments),

@@ -13,7 +13,7 @@ use crate::paths::{data_root, show};
 pub fn resume(arguments: &ResumeArgs, quiet: bool, log: &RunLog) -> Result<u8, Failure> {
     check_run_folder(&arguments.run_dir)?;
     let root = data_root(&arguments.data)?;
-    match Job::resume(&arguments.run_dir, &root)? {
+    match Job::resume(&arguments.run_dir, &root, arguments.skip_damaged)? {
         None => {
             eprintln!("{} is complete; nothing to do", show(&arguments.run_dir));
             if arguments.format == Format::Json {

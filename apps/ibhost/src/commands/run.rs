@@ -14,6 +14,7 @@ use super::analyze;
 use crate::cli::{Format, RunArgs};
 use crate::exit::{Failure, INTERRUPTED};
 use crate::logging::RunLog;
+use crate::panics;
 use crate::paths::{absolute, data_root, show};
 use crate::progress::Progress;
 use crate::table;
@@ -118,12 +119,20 @@ pub fn drive(job: &mut Job, root: &ibhost_framework::dataset::DataRoot, format: 
     let (outcome, summary) = match result {
         Ok(result) => result?,
         Err(panic) => {
-            job.fail("a bug in ibhost: it panicked, see log.txt and the message on stderr");
+            let what = panics::last().unwrap_or_else(|| "it panicked without a message".to_owned());
+            tracing::error!("a bug: {what}");
+            job.fail(&format!("a bug in ibhost: {what}"));
             std::panic::resume_unwind(panic);
         }
     };
     if outcome != Outcome::Interrupted {
-        finish(job, root, &stop);
+        let drawn = analyze::while_results_change(&job.run, || {
+            finish(job, root, &stop);
+            Ok(())
+        });
+        if let Err(failure) = drawn {
+            tracing::warn!("the plots are not listed among the run's files: {}", failure.reason());
+        }
     }
     report(job, &summary, format)?;
     if outcome == Outcome::EarlyStopped && !quiet {

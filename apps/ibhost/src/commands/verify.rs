@@ -1,9 +1,10 @@
-//! `ibhost verify`: are configuration, summary, metrics and checkpoints of a run what was written?
+//! `ibhost verify`: is every file of a run what was written?
 
 use std::path::Path;
 
 use ibhost_framework::engine::metrics_mark;
-use ibhost_framework::storage::{CheckpointStore, MetricsLog, RunDir, StorageError};
+use ibhost_framework::event_reader::check_events;
+use ibhost_framework::storage::{Label, MetricsLog, RunDir, StorageError};
 
 use super::check_run_folder;
 use crate::cli::VerifyArgs;
@@ -14,10 +15,15 @@ use crate::table;
 pub fn verify(arguments: &VerifyArgs) -> Result<u8, Failure> {
     check_run_folder(&arguments.run_dir)?;
     let run = RunDir::open_read_only(&arguments.run_dir)?;
+    if let Some(holder) = RunDir::holder(run.path())? {
+        tracing::warn!("process {} on {} is writing to the run; what it changes meanwhile may look damaged", holder.pid, holder.host);
+    }
     let mut problems: Vec<StorageError> = Vec::new();
     let mut sound = 0;
     let mut note = |result: Result<(), StorageError>| match result {
         Ok(()) => sound += 1,
+        // A file is covered more than once; the first finding about it is enough.
+        Err(error) if problems.iter().any(|known| known.path() == error.path()) => {}
         Err(error) => problems.push(error),
     };
     note(run.read_config::<serde_json::Value>().map(|_| ()));
@@ -25,11 +31,24 @@ pub fn verify(arguments: &VerifyArgs) -> Result<u8, Failure> {
     if run.metrics_path().exists() {
         note(MetricsLog::read(&run.metrics_path()).map(|_| ()));
     }
+    let mut damaged_checkpoint = false;
     for entry in run.checkpoints().list()? {
-        note(CheckpointStore::load_path(&entry.path).and_then(|(_, content)| match metrics_mark(&content) {
+        let checked = run.checkpoints().load_own(&entry.path).and_then(|content| match metrics_mark(&content) {
             Some((bytes, digest)) => MetricsLog::check(&run.metrics_path(), bytes, &digest),
             None => Ok(()),
-        }));
+        });
+        damaged_checkpoint |= checked.is_err();
+        note(checked);
+    }
+    for path in event_files(&run.tensorboard_dir())? {
+        note(check_events(&path).map(|_| ()));
+    }
+    match run.files() {
+        Ok(list) => {
+            note(Ok(()));
+            list.check(run.path())?.into_iter().for_each(|problem| note(Err(problem)));
+        }
+        Err(error) => note(Err(error)),
     }
     for problem in &problems {
         eprintln!("damaged: {problem}");
@@ -37,6 +56,9 @@ pub fn verify(arguments: &VerifyArgs) -> Result<u8, Failure> {
     if problems.is_empty() {
         table::print(&format!("{} is sound: {sound} parts checked", show(run.path())))?;
         return Ok(0);
+    }
+    if damaged_checkpoint && let Some(entry) = run.checkpoints().newest_sound(Label::Last)? {
+        eprintln!("the newest sound checkpoint is that of step {} in `{}`", entry.step, show(&entry.path));
     }
     Ok(FAILED)
 }
@@ -48,4 +70,24 @@ fn same_run(run: &RunDir, id: &str, path: &Path) -> Result<(), StorageError> {
     }
     let reason = format!("it was written by run {id}, but `.run.json` says that this is run {}", run.run_id());
     Err(StorageError::Damaged { path: path.to_path_buf(), reason })
+}
+
+/// All event files below `folder`, sorted; none when it is missing.
+fn event_files(folder: &Path) -> Result<Vec<std::path::PathBuf>, Failure> {
+    let failed = |e: std::io::Error| Failure::failed(format!("cannot list `{}`: {e}", show(folder)));
+    let mut found = Vec::new();
+    if !folder.exists() {
+        return Ok(found);
+    }
+    for split in std::fs::read_dir(folder).map_err(failed)? {
+        let split = split.map_err(failed)?.path();
+        if split.is_dir() {
+            for entry in std::fs::read_dir(&split).map_err(failed)? {
+                found.push(entry.map_err(failed)?.path());
+            }
+        }
+    }
+    found.retain(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("events.out.tfevents.")));
+    found.sort();
+    Ok(found)
 }
