@@ -5,6 +5,7 @@
 
 pub mod cli;
 pub mod golden;
+pub mod mim;
 pub mod run;
 pub mod shared;
 pub mod vdb;

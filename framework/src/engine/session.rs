@@ -96,7 +96,7 @@ impl Session {
                 return Err(EngineError::Request(format!("the {split} split of `{}` holds no sample", config.dataset)));
             }
         }
-        let context = BuildContext::new(device.clone().autodiff(), config.training.seed);
+        let context = BuildContext::new(device.clone().autodiff(), config.training.seed).with_examples(train.clone());
         let parts = Parts { encoder: &*encoder, decoder: &*decoder, data: data.info(), context: &context };
         let model: BoxedObjective = Erased::new(objective.build(&parts)?);
         let plan = strategy.plan(&model.groups());
@@ -133,6 +133,9 @@ impl Session {
     /// apart from the other batches of the same `step`.
     pub fn training_batch(&self, indices: &[usize], step: u64, purpose: &str) -> Batch {
         let device = self.device.clone().autodiff();
+        if let Some(fresh) = self.data.fresh_batch(indices, &mut self.noise.stream(&format!("fresh samples/{purpose}"), step)) {
+            return fresh.batch(&(0..fresh.len()).collect::<Vec<_>>(), &device);
+        }
         match self.data.augmentation() {
             None => self.train.batch(indices, &device),
             Some(augmentation) => {

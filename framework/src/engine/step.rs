@@ -6,7 +6,7 @@ use super::error::EngineError;
 use super::session::Session;
 use crate::dataset::Batch;
 use crate::noise::Draws;
-use crate::objective::{BoxedObjective, Measure, read_measures};
+use crate::objective::{BoxedObjective, Measure, Progress, read_measures};
 use crate::optimiser::{ParameterUpdate, Rule};
 use crate::parameters;
 use crate::schedule::ScheduleContext;
@@ -47,7 +47,7 @@ pub fn training_step(
                 });
                 *state.moving = moving;
             }
-            let loss = model.loss(&phase.name, batch, &mut draws);
+            let loss = model.loss_at(&phase.name, Progress { epoch, step }, batch, &mut draws);
             let gradients = rules.iter().any(Option::is_some).then(|| loss.total.backward());
             drop(loss.total);
             // The average moves once a step, with the last update.

@@ -1,4 +1,4 @@
-//! Data sets of ibhost: embedded digits, MNIST, Fashion-MNIST and CIFAR-10, with views on them, download and verification.
+//! Data sets of ibhost: embedded digits, MNIST, Fashion-MNIST, CIFAR-10 and toy mixtures, with views on them, download and verification.
 
 pub mod augmentation;
 pub mod cifar;
@@ -10,9 +10,11 @@ pub mod idx;
 pub mod idx_set;
 pub mod image;
 pub mod kfold;
+pub mod mixture;
 pub mod mnist;
 pub mod scaling;
 pub mod small_set;
+pub mod toy;
 pub mod verify;
 pub mod view;
 
@@ -36,7 +38,7 @@ mod tests {
     fn every_data_set_is_registered_with_an_example_that_works() {
         let registry = Registry::global().unwrap();
         let names: Vec<&str> = registry.items(Kind::Dataset).iter().map(|item| item.name).collect();
-        assert_eq!(names, ["cifar10", "digits", "fashion_mnist", "mnist"]);
+        assert_eq!(names, ["cifar10", "digits", "fashion_mnist", "mnist", "toy"]);
         for item in registry.items(Kind::Dataset) {
             let (component, _) = resolve::<dyn DatasetConfig>(Kind::Dataset, item.example).unwrap();
             assert_eq!(component.to_string(), item.example);
