@@ -13,17 +13,58 @@ const HOST: &str = env!("CARGO_BIN_EXE_ibhost-under-test");
 
 /// Every component by kind, both in the order of the catalogue.
 const COMPONENTS: [(&str, &[&str]); 8] = [
-    ("objectives", &["vdb", "vib"]),
-    ("encoders", &["mlp", "residual_mlp", "resnet20", "resnet_keras"]),
-    ("decoders", &["gelu_classifier", "linear"]),
-    ("datasets", &["cifar10", "digits", "fashion_mnist", "mnist"]),
-    ("analyses", &["cifar10c", "curves", "embedding", "latent_gallery", "latent_plot", "mnistc", "salt_pepper"]),
+    ("objectives", &["hvae", "mim", "vdb", "vib"]),
+    ("encoders", &["dense", "gated_conv", "gated_mlp", "mlp", "residual_mlp", "resnet20", "resnet_keras"]),
+    ("decoders", &["dense", "gated_conv", "gated_mlp", "gelu_classifier", "linear", "pixel_conv"]),
+    ("datasets", &["binarised", "cifar10", "digits", "fashion_mnist", "mnist", "omniglot", "pca", "toy"]),
+    (
+        "analyses",
+        &[
+            "cifar10c",
+            "curves",
+            "embedding",
+            "image_grids",
+            "knn_accuracy",
+            "ksg",
+            "latent_gallery",
+            "latent_plot",
+            "mim_portrait",
+            "mim_progress",
+            "mim_statistics",
+            "mnistc",
+            "nll",
+            "rmse",
+            "salt_pepper",
+        ],
+    ),
     ("strategies", &["algo1", "algo2", "oneshot"]),
-    ("optimisers", &["adabelief", "adam", "sgd"]),
-    ("schedules", &["constant", "cosine", "exponential", "geometric", "keras_resnet20_cifar10", "pytorch_resnet20_cifar10", "step"]),
+    ("optimisers", &["adabelief", "adam", "adam_norm_grad", "sgd"]),
+    (
+        "schedules",
+        &["constant", "cosine", "exponential", "geometric", "keras_resnet20_cifar10", "noam", "pytorch_resnet20_cifar10", "step"],
+    ),
 ];
 
-const PRESETS: [&str; 7] = ["vdb-cifar10", "vdb-mnist", "vdb-mnist-small", "vib-2017", "vib-2d", "vib-2d-baseline", "vib-jax"];
+const PRESETS: [&str; 18] = [
+    "convhvae-2level",
+    "convhvae-2level-amim",
+    "convhvae-2level-smim",
+    "mim-animation-ae",
+    "mim-animation-mim",
+    "mim-animation-vae",
+    "mim-toy4",
+    "mim-toy4-vae",
+    "pixelhvae-2level",
+    "pixelhvae-2level-amim",
+    "pixelhvae-2level-smim",
+    "vdb-cifar10",
+    "vdb-mnist",
+    "vdb-mnist-small",
+    "vib-2017",
+    "vib-2d",
+    "vib-2d-baseline",
+    "vib-jax",
+];
 
 fn host(folder: &Path) -> CommandLine {
     CommandLine::new(HOST, folder)

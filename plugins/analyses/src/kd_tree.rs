@@ -104,7 +104,7 @@ impl<const D: usize> Tree<D> {
 
     /// Distance, as a sum of parts, from the point at `position` to its `k`-th nearest other point; infinite when there are fewer.
     pub fn kth(&self, position: usize, k: usize, norm: Norm) -> f64 {
-        let mut best = Best { distances: vec![f64::INFINITY; k], };
+        let mut best = Best { distances: vec![f64::INFINITY; k] };
         if !self.nodes.is_empty() && k > 0 {
             self.search(0, position, norm, &mut best);
         }

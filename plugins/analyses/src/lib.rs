@@ -6,8 +6,11 @@ pub mod corruption;
 pub mod curves;
 pub mod ellipse;
 pub mod embedding;
+pub mod image_grids;
 pub mod information;
 pub mod kd_tree;
+pub mod knn_accuracy;
+pub mod ksg;
 pub mod latent_gallery;
 pub mod latent_plot;
 pub mod mnistc;
@@ -15,14 +18,15 @@ pub mod neighbour_accuracy;
 pub mod neighbours;
 pub mod nll;
 pub mod npy;
+pub mod output;
 pub mod plot;
+pub mod rmse;
 pub mod salt_pepper;
 pub mod tables;
 pub mod umap;
 pub mod wasserstein;
 
 mod model;
-mod output;
 
 #[cfg(test)]
 mod fixture;

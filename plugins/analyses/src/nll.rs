@@ -110,7 +110,11 @@ fn histogram(values: &[f64]) -> Figure {
     let mut figure = Figure::new("Negative log-likelihood of test samples", "nats", "density");
     let bars = points.collect::<Vec<_>>().chunks(2).map(|pair| [pair[0], pair[1]]).collect::<Vec<_>>();
     for [left, right] in bars {
-        figure.layers.push(Layer::Band { points: vec![[left[0], 0.0, left[1]], [right[0], 0.0, right[1]]], colour: [31, 119, 180], opacity: 0.8 });
+        figure.layers.push(Layer::Band {
+            points: vec![[left[0], 0.0, left[1]], [right[0], 0.0, right[1]]],
+            colour: [31, 119, 180],
+            opacity: 0.8,
+        });
     }
     figure
 }

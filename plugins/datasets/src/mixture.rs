@@ -134,10 +134,15 @@ mod tests {
     #[test]
     fn letters_are_drawn_as_published() {
         let canvas = draw("VAE").unwrap();
-        let rows: Vec<String> =
-            canvas.chunks_exact(18).map(|row| row.iter().map(|&lit| if lit { '#' } else { '.' }).collect()).collect();
-        let lit =
-            ["##.##.####.######.", "##.##..###..##....", ".#.#...#.#..####..", ".###..#####.##....", ".###..##.##.##.##.", "..#..###.########."];
+        let rows: Vec<String> = canvas.chunks_exact(18).map(|row| row.iter().map(|&lit| if lit { '#' } else { '.' }).collect()).collect();
+        let lit = [
+            "##.##.####.######.",
+            "##.##..###..##....",
+            ".#.#...#.#..####..",
+            ".###..#####.##....",
+            ".###..##.##.##.##.",
+            "..#..###.########.",
+        ];
         assert_eq!(rows[3..9], lit);
         assert!(rows[..3].iter().chain(&rows[9..]).all(|row| !row.contains('#')));
         assert_eq!(Mixture::text("MIM").unwrap().components(), 60);

@@ -466,7 +466,8 @@ impl HierarchicalObjective {
 
 impl Objective for HierarchicalObjective {
     fn groups(&self) -> Vec<ParameterGroup> {
-        let decoder = ParameterGroup { name: "decoder".to_owned(), prefixes: ["decoder", "pseudo", "pseudo_codes"].map(str::to_owned).to_vec() };
+        let decoder =
+            ParameterGroup { name: "decoder".to_owned(), prefixes: ["decoder", "pseudo", "pseudo_codes"].map(str::to_owned).to_vec() };
         vec![ParameterGroup::field("encoder"), decoder]
     }
 
@@ -552,8 +553,9 @@ impl GenerativeModel for HierarchicalObjective {
         let (features, components) = (self.hierarchy().features(inputs.clone()), self.components());
         let mut weights = Vec::with_capacity(samples);
         for _ in 0..samples.max(1) {
-            let drawn =
-                sample_levels(self.hierarchy(), &features, |level, shape| draws.normal(&format!("importance z{}", level + 1), shape, &device));
+            let drawn = sample_levels(self.hierarchy(), &features, |level, shape| {
+                draws.normal(&format!("importance z{}", level + 1), shape, &device)
+            });
             let (codes, posteriors): (Vec<_>, Vec<_>) = drawn.into_iter().unzip();
             let density = self.decoder.generate(&codes, Some(inputs.clone()));
             let levels = self.densities(x.clone(), &codes, &posteriors, &density, components.as_ref());

@@ -174,7 +174,8 @@ impl MimConfig {
             (false, _) => parts.data.shape,
             (true, 2) => [1, height, width],
             (true, n) => {
-                let problem = format!("self_supervised:true needs samples of two channels, not {n}; use a data set of pairs, e.g. toy/pairs:true");
+                let problem =
+                    format!("self_supervised:true needs samples of two channels, not {n}; use a data set of pairs, e.g. toy/pairs:true");
                 return Err(BuildError::new("mim", problem));
             }
         };
@@ -185,16 +186,17 @@ impl MimConfig {
         let device = context.device.clone().without_autodiff();
         let blank = Tensor::zeros([1, shape[0], height, width], &device);
         if matches!(encoder.valid().encode(blank), Posterior::Full { .. }) {
-            return Err(BuildError::new("mim", "the encoder's posterior has a full covariance; use a diagonal one, e.g. `--encoder dense`"));
+            return Err(BuildError::new(
+                "mim",
+                "the encoder's posterior has a full covariance; use a diagonal one, e.g. `--encoder dense`",
+            ));
         }
         let code = decoder.valid().generate(&[Tensor::zeros([1, latent], &device)], None);
         let min_scale = self.min_scale();
         let p_z = match (self.p_z, self.p_z_gmm) {
             (CodePrior::Anchor | CodePrior::Marginal, _) => Marginal::fixed(),
             (CodePrior::Prior, 0) => Marginal { normal: Some(LearnedNormal::new(latent, min_scale, context)), ..Marginal::fixed() },
-            (CodePrior::Prior, n) => {
-                Marginal { mixture: Some(LearnedMixture::packed(n, latent, min_scale, context)), ..Marginal::fixed() }
-            }
+            (CodePrior::Prior, n) => Marginal { mixture: Some(LearnedMixture::packed(n, latent, min_scale, context)), ..Marginal::fixed() },
             (CodePrior::GmmMarginal, n) => {
                 Marginal { pseudo: Some(PseudoInputs::new(n, features, Start::Data { noise: 0.0 }, context)), ..Marginal::fixed() }
             }
@@ -247,11 +249,19 @@ impl ObjectiveConfig for MimConfig {
             direction,
         };
         vec![
-            quantity("loss", "batch mean of the loss, halved when there is a sampled branch; beta is 1 in evaluations", Direction::Minimise),
+            quantity(
+                "loss",
+                "batch mean of the loss, halved when there is a sampled branch; beta is 1 in evaluations",
+                Direction::Minimise,
+            ),
             quantity("distortion", "-mean ln p(x|z) on the data branch, summed over features", Direction::Minimise),
             quantity("prior_cross_entropy", "-mean ln p(z) on the data branch", Direction::Neutral),
             quantity("posterior_entropy", "-mean ln q(z|x) on the data branch", Direction::Neutral),
-            quantity("nll", "-mean ln q(x) on the data branch; for q_x:marginal the negative single-sample evidence bound", Direction::Minimise),
+            quantity(
+                "nll",
+                "-mean ln q(x) on the data branch; for q_x:marginal the negative single-sample evidence bound",
+                Direction::Minimise,
+            ),
             quantity("beta", "weight of the rate or of the encoding joint in this epoch", Direction::Neutral),
         ]
     }
@@ -518,9 +528,9 @@ impl GenerativeModel for MimObjective {
             let (mean, scale) = self.encode(u);
             Density::Normal { mean, scale }
         };
-        self.p_z.sample(count, draws, components).unwrap_or_else(|| {
-            draws.normal("prior codes", [count, self.latent], &device).mul_scalar(1.0 + self.config.min_scale())
-        })
+        self.p_z
+            .sample(count, draws, components)
+            .unwrap_or_else(|| draws.normal("prior codes", [count, self.latent], &device).mul_scalar(1.0 + self.config.min_scale()))
     }
 
     fn posterior_log_prob(&self, inputs: Tensor<4>, codes: Tensor<2>) -> Tensor<1> {

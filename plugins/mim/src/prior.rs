@@ -199,7 +199,8 @@ impl Marginal {
 /// ln of the equal mixture of the rows of `density` at `x` `[batch, dim]`, `[batch]`.
 fn equal_mixture(x: Tensor<2>, density: &Density) -> Tensor<1> {
     let ([batch, dim], [components, _]) = (x.dims(), density.dims());
-    let repeat = |t: &Tensor<2>| t.clone().reshape([1, components, dim]).expand([batch, components, dim]).reshape([batch * components, dim]);
+    let repeat =
+        |t: &Tensor<2>| t.clone().reshape([1, components, dim]).expand([batch, components, dim]).reshape([batch * components, dim]);
     let each = match density {
         Density::Normal { mean, scale } => Density::Normal { mean: repeat(mean), scale: repeat(scale) },
         Density::Bernoulli { probabilities } => Density::Bernoulli { probabilities: repeat(probabilities) },

@@ -179,10 +179,10 @@ pub(crate) fn per_sample(model: &dyn GenerativeModel, samples: &Samples, points:
 }
 
 pub(crate) fn generative<'a>(context: &AnalysisContext<'a>, analysis: &str) -> Result<&'a dyn GenerativeModel, AnalysisError> {
-    context.model.as_generative().ok_or_else(|| AnalysisError::Unfit {
-        analysis: analysis.to_owned(),
-        capability: Capability::LogDensity.to_string(),
-    })
+    context
+        .model
+        .as_generative()
+        .ok_or_else(|| AnalysisError::Unfit { analysis: analysis.to_owned(), capability: Capability::LogDensity.to_string() })
 }
 
 #[typetag::serde(name = "mim_statistics")]
@@ -236,4 +236,3 @@ ibhost_framework::register! {
     Analysis: MimStatistics as AnalysisConfig, aliases: [], paper: "Livne et al. 2019, arXiv:1910.03175", example: "mim_statistics",
     needs: [Encode, Reconstruct, Sample, LogDensity],
 }
-

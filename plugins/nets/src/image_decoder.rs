@@ -2,8 +2,8 @@
 
 use burn::module::Module;
 use burn::nn::Linear;
-use burn::tensor::activation::relu;
 use burn::tensor::Tensor;
+use burn::tensor::activation::relu;
 use ibhost_framework::build::{BuildContext, BuildError};
 use ibhost_framework::decoder::{Decoder, DecoderConfig};
 use ibhost_framework::density::Density;
@@ -230,7 +230,8 @@ impl Generator for PixelConvDecoder {
                 let all = 0..batch;
                 let crop = |t: &Tensor<4>| t.clone().slice([all.clone(), 0..t.dims()[1], rows.clone(), columns.clone()]);
                 let logits = self.logits(Tensor::cat(vec![crop(&image), crop(&maps)], 1));
-                let logits = logits.slice([all.clone(), 0..channels, y - rows.start..y + 1 - rows.start, x - columns.start..x + 1 - columns.start]);
+                let logits =
+                    logits.slice([all.clone(), 0..channels, y - rows.start..y + 1 - rows.start, x - columns.start..x + 1 - columns.start]);
                 let mean = bernoulli(logits.reshape([batch, channels])).mean().reshape([batch, channels, 1, 1]);
                 let here = [all.clone(), 0..channels, y..y + 1, x..x + 1];
                 let bit = uniform.clone().slice(here.clone()).lower(mean.clone()).float();
@@ -303,7 +304,9 @@ mod tests {
         for open_code in [false, true] {
             let context = BuildContext::new(Device::flex(), 3);
             let decoder = PixelConvConfig { open_code }.build_generator(&[2], [1, 6, 6], &context).unwrap();
-            let first = |value: f32| decoder.generate(&[Tensor::full([1, 2], value, &Device::flex())], None).mean().into_data().iter::<f32>().next();
+            let first = |value: f32| {
+                decoder.generate(&[Tensor::full([1, 2], value, &Device::flex())], None).mean().into_data().iter::<f32>().next()
+            };
             assert_eq!(first(0.0) != first(2.0), open_code);
         }
     }

@@ -268,7 +268,10 @@ impl Encoder for GatedConvEncoder {
 impl EncoderConfig for GatedConvConfig {
     fn build(&self, shape: [usize; 3], context: &BuildContext) -> Result<Box<dyn Encoder>, BuildError> {
         if self.levels.z2 == 0 {
-            return Err(BuildError::new("gated_conv", "has a code of two levels; set z2 above 0, or use the encoder `gated_mlp` for one level"));
+            return Err(BuildError::new(
+                "gated_conv",
+                "has a code of two levels; set z2 above 0, or use the encoder `gated_mlp` for one level",
+            ));
         }
         let [channels, height, width] = shape;
         let size = |side| TOP.iter().fold(side, |side, (_, window)| window.output(side));

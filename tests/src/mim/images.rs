@@ -107,7 +107,8 @@ fn build(file: &Value) -> Result<Built, String> {
     let mut parameters = Vec::new();
     for entry in list(at(file, &["meta", "params"])?)? {
         let [_, name, shape] = list(entry)? else { return Err("a parameter is not [index, name, shape]".to_owned()) };
-        let shape = list(shape)?.iter().map(|n| n.as_u64().map(|n| n as usize).ok_or("a shape is not made of counts")).collect::<Result<_, _>>()?;
+        let shape =
+            list(shape)?.iter().map(|n| n.as_u64().map(|n| n as usize).ok_or("a shape is not made of counts")).collect::<Result<_, _>>()?;
         parameters.push(Recorded { name: name.as_str().ok_or("a parameter has no name")?.to_owned(), shape });
     }
     let shape_of = |name: &str| parameters.iter().find(|p| p.name == name).map(|p| p.shape.as_slice());
@@ -266,7 +267,9 @@ fn losses(file: &Value, built: Built) -> Outcome {
             close_tensor("code", code.clone(), want, (1e-12, rel))?;
         }
     }
-    if let (Some(want), Some(ibhost_framework::posterior::Posterior::Diagonal { scale, .. })) = (output.get("q_z2_logvar"), pass.posteriors.last()) {
+    if let (Some(want), Some(ibhost_framework::posterior::Posterior::Diagonal { scale, .. })) =
+        (output.get("q_z2_logvar"), pass.posteriors.last())
+    {
         close_tensor("q_z2_logvar", scale.clone().log().mul_scalar(2.0), want, (1e-9, rel))?;
     }
     if let Some(want) = output.get("p_z1_mean") {
@@ -282,11 +285,8 @@ fn losses(file: &Value, built: Built) -> Outcome {
         let parameter = parameters.iter().find(|p| p.name == name).ok_or_else(|| format!("`{name}` is not a parameter"))?;
         let path = parameter.path(one_level, dense)?;
         let ours = gradients.get(&path).ok_or_else(|| format!("the model has no parameter `{path}`"))?.clone();
-        let found = if parameter.shape.len() == 2 {
-            permuted(&(vec![parameter.shape[1], parameter.shape[0]], ours), &[1, 0])?.1
-        } else {
-            ours
-        };
+        let found =
+            if parameter.shape.len() == 2 { permuted(&(vec![parameter.shape[1], parameter.shape[0]], ours), &[1, 0])?.1 } else { ours };
         let norm = found.iter().map(|g| g * g).sum::<f64>().sqrt();
         let ends = [norm, found[0], found[(found.len() - 1) / 2], found[found.len() - 1]];
         close(&format!("gradient of {name}"), &ends, &want, 1e-9 * norm + 1e-12, gradient_rel)?;

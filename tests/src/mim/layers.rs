@@ -119,9 +119,8 @@ pub(super) fn image_layers(file: &Value) -> Outcome {
     let (input, case) = (inputs(file)?, text(file, "case")?);
     let context = BuildContext::new(device(), 1);
     let shape = |key: &str| -> Result<Vec<usize>, String> { Ok(tensor(member(input, key)?)?.0) };
-    let window = |shape: &[usize], default: usize| {
-        Window::new(shape[2], stated(case, 's').unwrap_or(1), stated(case, 'p').unwrap_or(default))
-    };
+    let window =
+        |shape: &[usize], default: usize| Window::new(shape[2], stated(case, 's').unwrap_or(1), stated(case, 'p').unwrap_or(default));
     let gates = |name: &str| name.replace("h.", "value.").replace("g.", "gate.");
     let mask = || if case.split(' ').any(|word| word == "A") { Mask::A } else { Mask::B };
     match case.split(' ').next().unwrap_or_default() {

@@ -14,7 +14,9 @@ use serde_json::Value;
 
 use super::model::arrays;
 use super::{Outcome, inputs, number, outputs};
-use crate::golden::{Array, close, close_tensor, device, float, load_parameters, member, parameter_gradients, permuted, tensor, text, tolerance};
+use crate::golden::{
+    Array, close, close_tensor, device, float, load_parameters, member, parameter_gradients, permuted, tensor, text, tolerance,
+};
 
 /// Gradients of sum(ln p) with respect to the named leaves and the parameters of `module`.
 fn gradients<M: Module>(
@@ -168,5 +170,6 @@ pub(super) fn circles(file: &Value) -> Outcome {
     let count = number(inputs(file)?, "K")? as usize;
     let (abs, rel) = tolerance(file);
     let found: Vec<f64> = pack(count).iter().flat_map(|c| [c.centre[0], c.centre[1], c.radius]).collect();
-    close("circles", &found, &tensor(member(outputs(file)?, "xyr")?)?.1, abs, rel).map_err(|e| format!("{}: {e}", text(file, "case").unwrap_or("")))
+    close("circles", &found, &tensor(member(outputs(file)?, "xyr")?)?.1, abs, rel)
+        .map_err(|e| format!("{}: {e}", text(file, "case").unwrap_or("")))
 }

@@ -19,7 +19,9 @@ use serde_json::Value;
 
 use super::model::{arrays, build, by_path};
 use super::{Outcome, inputs, number, outputs};
-use crate::golden::{Array, at, close, close_tensor, device, float, member, object, parameter_gradients, parameter_values, tensor, text, tolerance, values};
+use crate::golden::{
+    Array, at, close, close_tensor, device, float, member, object, parameter_gradients, parameter_values, tensor, text, tolerance, values,
+};
 
 /// `toy4 d=20`, `toy-4 d=2`, `toyMIM d=2`.
 fn mixture_of(case: &str) -> Result<Mixture, String> {
@@ -172,7 +174,8 @@ pub(super) fn train_steps(file: &Value) -> Outcome {
                 Tensor::<1>::from_data(TensorData::new(data.clone(), [data.len()]), &device()).reshape([shape[0], shape[1]])
             };
             let purposes = ["", "posterior", "prior codes", "sampled inputs", "sampled posterior"];
-            let mut draws = Draws::recorded((1..5).map(|i| (purposes[i].to_owned(), TensorData::new(step[i].1.clone(), step[i].0.clone()))));
+            let mut draws =
+                Draws::recorded((1..5).map(|i| (purposes[i].to_owned(), TensorData::new(step[i].1.clone(), step[i].0.clone()))));
             let x = load(0);
             let data = model.data_branch(x.clone(), x, &mut draws);
             let mut loss = model.branch_loss(&data, beta).mean();

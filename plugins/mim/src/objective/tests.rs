@@ -72,8 +72,12 @@ fn mim_without_entropy_vanishes_on_the_data_branch() {
 fn every_combination_of_densities_gives_finite_losses_and_gradients() {
     let device = Device::flex().autodiff();
     for output in [Output::Normal, Output::Bernoulli] {
-        for (p_z, p_z_gmm) in [(CodePrior::Anchor, 0), (CodePrior::Prior, 0), (CodePrior::Prior, 4), (CodePrior::GmmMarginal, 3), (CodePrior::Marginal, 0)] {
-            for (q_x, q_x_gmm) in [(InputMarginal::Marginal, 0), (InputMarginal::Prior, 0), (InputMarginal::Prior, 3), (InputMarginal::GmmMarginal, 2)] {
+        for (p_z, p_z_gmm) in
+            [(CodePrior::Anchor, 0), (CodePrior::Prior, 0), (CodePrior::Prior, 4), (CodePrior::GmmMarginal, 3), (CodePrior::Marginal, 0)]
+        {
+            for (q_x, q_x_gmm) in
+                [(InputMarginal::Marginal, 0), (InputMarginal::Prior, 0), (InputMarginal::Prior, 3), (InputMarginal::GmmMarginal, 2)]
+            {
                 let sampled = p_z != CodePrior::Marginal || q_x != InputMarginal::Marginal;
                 let learn_p_z = p_z != CodePrior::Marginal;
                 let config = MimConfig { sampled, p_z, p_z_gmm, q_x, q_x_gmm, learn_p_z, warmup: 0, ..MimConfig::default() };
