@@ -6,6 +6,7 @@ use burn::module::Param;
 use burn::nn::Linear;
 use burn::tensor::{Device, Tensor, TensorData};
 
+use crate::dataset::Samples;
 use crate::noise::{Noise, Stream};
 
 /// How fresh weights are drawn.
@@ -32,6 +33,7 @@ pub struct BuildContext {
     pub device: Device,
     noise: Noise,
     drawn: Cell<u64>,
+    examples: Option<Samples>,
 }
 
 /// Standard deviation of a standard normal truncated at ±2.
@@ -40,7 +42,18 @@ const TRUNCATED_STD: f64 = 0.879_625_661_034_239_8;
 impl BuildContext {
     /// Context of a run with `seed` on `device`.
     pub fn new(device: Device, seed: u64) -> Self {
-        Self { device, noise: Noise::new(seed), drawn: Cell::new(0) }
+        Self { device, noise: Noise::new(seed), drawn: Cell::new(0), examples: None }
+    }
+
+    /// The same with training samples that components may start from (pseudo-inputs).
+    #[must_use]
+    pub fn with_examples(self, examples: Samples) -> Self {
+        Self { examples: Some(examples), ..self }
+    }
+
+    /// The training samples, when there are any to start from.
+    pub fn examples(&self) -> Option<&Samples> {
+        self.examples.as_ref()
     }
 
     fn stream(&self) -> Stream {
@@ -76,6 +89,29 @@ impl BuildContext {
             Initial::Normal(std) => (0..size).map(|_| (stream.normal() * std) as f32).collect(),
         };
         Param::from_tensor(Tensor::from_data(TensorData::new(values, shape), &self.device))
+    }
+
+    /// A parameter of `shape` from `values`, row by row.
+    pub fn given<const D: usize>(&self, shape: [usize; D], values: Vec<f64>) -> Param<Tensor<D>> {
+        Param::from_tensor(Tensor::from_data(TensorData::new(values, shape), &self.device))
+    }
+
+    /// A parameter uniform on ±`limit`.
+    pub fn uniform<const D: usize>(&self, shape: [usize; D], limit: f64) -> Param<Tensor<D>> {
+        let mut stream = self.stream();
+        self.given(shape, (0..shape.iter().product()).map(|_| (stream.uniform() * 2.0 - 1.0) * limit).collect())
+    }
+
+    /// A parameter normal with `mean` and standard deviation `std`.
+    pub fn normal<const D: usize>(&self, shape: [usize; D], mean: f64, std: f64) -> Param<Tensor<D>> {
+        let mut stream = self.stream();
+        self.given(shape, (0..shape.iter().product()).map(|_| mean + std * stream.normal()).collect())
+    }
+
+    /// Dense layer whose weight `[inputs, outputs]` and bias are uniform on ±1/sqrt(inputs) (PyTorch's default).
+    pub fn torch_linear(&self, inputs: usize, outputs: usize) -> Linear {
+        let limit = (inputs.max(1) as f64).sqrt().recip();
+        Linear { weight: self.uniform([inputs, outputs], limit), bias: Some(self.uniform([outputs], limit)) }
     }
 
     /// A parameter of `shape` filled with `value`.

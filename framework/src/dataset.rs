@@ -280,6 +280,27 @@ pub trait Dataset: Send + Sync + std::fmt::Debug {
     fn augmentation(&self) -> Option<&dyn Augmentation> {
         None
     }
+    /// Samples made for one training step in place of the stored ones at `indices`, in the same number: fresh draws of a known
+    /// distribution, or the stored samples seen through a random transform that changes more than the scaled values.
+    fn fresh_batch(&self, _indices: &[usize], _noise: &mut crate::noise::Stream) -> Option<Samples> {
+        None
+    }
+    /// A test split drawn anew for one evaluation, where the data are a known distribution.
+    fn fresh_test(&self, _noise: &mut crate::noise::Stream) -> Option<Samples> {
+        None
+    }
+    /// The distribution the samples come from, when it is known.
+    fn known_density(&self) -> Option<&dyn KnownDensity> {
+        None
+    }
+}
+
+/// A distribution with a density that can be computed.
+pub trait KnownDensity: Send + Sync {
+    /// Values in one sample.
+    fn dimensions(&self) -> usize;
+    /// ln P(x) in nats for samples `x`, sample-major; one value each.
+    fn log_prob(&self, x: &[f64]) -> Vec<f64>;
 }
 
 /// Random change of training inputs, applied to one batch at a time.

@@ -4,6 +4,7 @@ use burn::tensor::Tensor;
 
 use crate::build::{BuildContext, BuildError};
 use crate::component::Configured;
+use crate::generator::Generator;
 use crate::module::{Erased, ErasedModule};
 
 /// Module kind of boxed decoders.
@@ -45,4 +46,17 @@ pub trait DecoderConfig: Configured + Send + Sync {
     /// # Errors
     /// [`BuildError`] when the decoder cannot be built at these sizes.
     fn build(&self, latent: usize, classes: usize, context: &BuildContext) -> Result<Box<dyn Decoder>, BuildError>;
+
+    /// Builds the decoder from codes back to inputs of `shape` = `[channels, height, width]`; `latents` are the sizes of the code's levels
+    /// from the bottom to the top, one for a plain code.
+    ///
+    /// # Errors
+    /// [`BuildError`] when this decoder gives class probabilities only, or cannot be built at these sizes.
+    fn build_generator(&self, latents: &[usize], shape: [usize; 3], context: &BuildContext) -> Result<Box<dyn Generator>, BuildError> {
+        let (_, _, _) = (latents, shape, context);
+        Err(BuildError::new(
+            "decoder",
+            format!("{self:?} gives class probabilities and cannot reconstruct inputs; choose one that can, e.g. `--decoder vector_mlp`"),
+        ))
+    }
 }

@@ -20,6 +20,28 @@ pub trait Encoder: ErasedModule<EncoderKind> {
     fn penalty(&self) -> Option<Tensor<1>> {
         None
     }
+
+    /// The levels of the code one by one, when there are several.
+    fn as_hierarchy(&self) -> Option<&dyn Hierarchy> {
+        None
+    }
+}
+
+/// A posterior over a code of several levels, q(z|x) = q(z_L|x) q(z_{L-1}|x, z_L) ...; level 0 is the bottom, the one next to the input.
+pub trait Hierarchy {
+    /// What the levels need of the inputs, bottom first, one row of features `[batch, features]` each; computed once per input, however
+    /// many codes are drawn.
+    fn features(&self, inputs: Tensor<4>) -> Vec<Tensor<2>>;
+
+    /// q(z_level | x, the levels above), from this level's features; `above` holds the next level first and the top last.
+    fn level(&self, level: usize, features: Tensor<2>, above: &[Tensor<2>]) -> Posterior;
+
+    /// q(z_top|x) alone.
+    fn top(&self, inputs: Tensor<4>) -> Posterior {
+        let features = self.features(inputs);
+        let top = features.len() - 1;
+        self.level(top, features[top].clone(), &[])
+    }
 }
 
 crate::erase_modules!(EncoderKind, Encoder);
@@ -36,6 +58,11 @@ pub trait EncoderConfig: Configured + Send + Sync {
     /// [`BuildError`] when the encoder cannot take such inputs.
     fn build(&self, shape: [usize; 3], context: &BuildContext) -> Result<Box<dyn Encoder>, BuildError>;
 
-    /// Number of latent dimensions.
+    /// Number of latent dimensions, all levels together.
     fn latent(&self) -> usize;
+
+    /// Sizes of the levels of the code, bottom first.
+    fn latents(&self) -> Vec<usize> {
+        vec![self.latent()]
+    }
 }

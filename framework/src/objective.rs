@@ -10,6 +10,7 @@ use crate::component::Configured;
 use crate::dataset::{Batch, DataInfo};
 use crate::decoder::DecoderConfig;
 use crate::encoder::EncoderConfig;
+use crate::generator::GenerativeModel;
 use crate::module::{Erased, ErasedModule};
 use crate::noise::Draws;
 use crate::posterior::Posterior;
@@ -92,6 +93,15 @@ impl ParameterGroup {
     }
 }
 
+/// Where training stands when a loss is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// Pass over the training split, from 1.
+    pub epoch: u64,
+    /// Steps done before this one.
+    pub step: u64,
+}
+
 /// A trainable model together with its losses. Implement it for a type that derives burn's `Module`.
 pub trait Objective: ErasedModule<ObjectiveKind> {
     /// Groups that strategies may move separately; the first is the encoder by convention.
@@ -107,6 +117,11 @@ pub trait Objective: ErasedModule<ObjectiveKind> {
 
     /// The loss called `phase` (see [`crate::strategy::Phase`]) on a training batch.
     fn loss(&self, phase: &str, batch: &Batch, draws: &mut Draws) -> Loss;
+
+    /// As [`Objective::loss`], for objectives whose weights depend on how far training is (warm-up).
+    fn loss_at(&self, phase: &str, _progress: Progress, batch: &Batch, draws: &mut Draws) -> Loss {
+        self.loss(phase, batch, draws)
+    }
 
     /// Quantities that need the weights after the update of this batch; empty for most objectives.
     fn after_update(&self, _batch: &Batch, _draws: &mut Draws) -> Vec<Measure> {
@@ -128,6 +143,11 @@ pub trait Objective: ErasedModule<ObjectiveKind> {
 
     /// Style codes and inputs made from a style and a class, when the model has them.
     fn as_style(&self) -> Option<&dyn StyleModel> {
+        None
+    }
+
+    /// The joint densities of inputs and codes, when the model has them.
+    fn as_generative(&self) -> Option<&dyn GenerativeModel> {
         None
     }
 }
@@ -225,7 +245,7 @@ pub fn read_measures(measures: Vec<Measure>) -> Vec<(String, f64)> {
         names.push(measure.name.into_owned());
         transaction = transaction.register(measure.value);
     }
-    tracing::trace!(READ_BACK);
+    tracing::trace!("{READ_BACK}");
     let data = transaction.execute();
     names.into_iter().zip(data.iter().map(|d| d.iter::<f64>().next().unwrap_or(f64::NAN))).collect()
 }

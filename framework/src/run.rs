@@ -101,6 +101,9 @@ pub struct EarlyStopping {
     /// Change below which a better value does not count as improvement, in the metric's unit.
     #[serde(default)]
     pub min_delta: f64,
+    /// First epoch whose metric counts, so that a warm-up can end first.
+    #[serde(default)]
+    pub from: u64,
 }
 
 /// A run as resolved: everything `config.yml` holds.

@@ -8,6 +8,7 @@ pub mod disenib;
 pub mod fault_plan;
 pub mod fuzz;
 pub mod golden;
+pub mod mim;
 pub mod outcome;
 pub mod run;
 pub mod shared;

@@ -47,7 +47,12 @@ impl Stepper {
         }
         let batch = self.session.training_batch(&self.order[self.at..self.at + size], state.step, "main");
         self.at += size;
-        let mut parts = StepState { optimisers: &mut state.optimisers, average: state.average.as_mut(), moving: &mut self.moving, orders: &mut self.orders };
+        let mut parts = StepState {
+            optimisers: &mut state.optimisers,
+            average: state.average.as_mut(),
+            moving: &mut self.moving,
+            orders: &mut self.orders,
+        };
         let (model, measures) = training_step(&self.session, state.model, &mut parts, self.epoch, state.step, &batch)?;
         state.model = model;
         state.sums.add(measures, size);

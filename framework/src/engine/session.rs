@@ -109,7 +109,7 @@ impl Session {
                 return Err(EngineError::Request(format!("the {split} split of `{}` holds no sample", config.dataset)));
             }
         }
-        let context = BuildContext::new(device.clone().autodiff(), config.training.seed);
+        let context = BuildContext::new(device.clone().autodiff(), config.training.seed).with_examples(train.clone());
         let info = DataInfo { class_entropy: Some(train.class_entropy()), ..data.info().clone() };
         let parts = Parts { encoder: &*encoder, decoder: &*decoder, data: &info, context: &context };
         let model: BoxedObjective = Erased::new(objective.build(&parts)?);
@@ -157,6 +157,9 @@ impl Session {
     pub fn training_batch(&self, indices: &[usize], step: u64, purpose: &str) -> Batch {
         let _span = tracing::trace_span!(BATCH).entered();
         let device = self.device.clone().autodiff();
+        if let Some(fresh) = self.data.fresh_batch(indices, &mut self.noise.stream(&format!("fresh samples/{purpose}"), step)) {
+            return fresh.batch(&(0..fresh.len()).collect::<Vec<_>>(), &device);
+        }
         match self.data.augmentation() {
             None => self.train.batch(indices, &device),
             Some(augmentation) => {

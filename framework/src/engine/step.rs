@@ -8,7 +8,7 @@ use super::error::EngineError;
 use super::session::Session;
 use crate::dataset::Batch;
 use crate::noise::Draws;
-use crate::objective::{BoxedObjective, Measure, read_measures};
+use crate::objective::{BoxedObjective, Measure, Progress, read_measures};
 use crate::optimiser::{ParameterUpdate, Rule};
 use crate::parameters;
 use crate::schedule::ScheduleContext;
@@ -59,7 +59,8 @@ pub fn training_step(
                 });
                 state.moving.clone_from(&moving);
             }
-            let loss = tracing::trace_span!(FORWARD).in_scope(|| model.loss(&phase.name, batch, &mut draws));
+            let progress = Progress { epoch, step };
+            let loss = tracing::trace_span!(FORWARD).in_scope(|| model.loss_at(&phase.name, progress, batch, &mut draws));
             let held = phase.hold_at.is_some_and(|(name, limit)| reached(&loss.measures, name, limit));
             let rules = if held { vec![None; moving.len()] } else { due_rules(session, state, &phase.updates, epoch, step) };
             let needed = rules.iter().any(Option::is_some);

@@ -130,8 +130,9 @@ pub fn train(
             if due {
                 let value = watched(&state).ok_or_else(|| unmeasured(&state))?;
                 let min_delta = training.early_stopping.as_ref().map_or(0.0, |e| e.min_delta);
+                let first = training.early_stopping.as_ref().map_or(0, |e| e.from);
                 let step = state.step;
-                if state.watch.observe(value, epoch, step, min_delta) {
+                if epoch >= first && state.watch.observe(value, epoch, step, min_delta) {
                     state.best = Some((step, save_best(&state)));
                 }
             }
@@ -261,7 +262,8 @@ fn finish_epoch(
     let mut rows = vec![row(state, epoch, MetricsSplit::Train, state.sums.means(), trained as f64 / epoch_seconds.max(1e-9))];
     state.sums.clear();
     if due {
-        let test = session.data.split(Split::Test);
+        let fresh = session.data.fresh_test(&mut session.noise.stream("fresh test samples", epoch));
+        let test = fresh.as_ref().unwrap_or_else(|| session.data.split(Split::Test));
         for (split, averaged) in [(MetricsSplit::Test, false), (MetricsSplit::TestAverage, true)] {
             if averaged && state.average.is_none() {
                 continue;

@@ -79,7 +79,7 @@ mod tests {
     #[test]
     fn small_gains_are_best_but_do_not_reset_the_patience() {
         let mut watch = Watch::new("test.accuracy", Direction::Maximise);
-        let early = EarlyStopping { patience: 2, min_delta: 0.1 };
+        let early = EarlyStopping { patience: 2, min_delta: 0.1, from: 0 };
         watch.observe(0.5, 1, 1, early.min_delta);
         assert!(watch.observe(0.55, 2, 2, early.min_delta) && watch.observe(0.58, 3, 3, early.min_delta));
         assert!(watch.should_stop(Some(&early)) && !watch.should_stop(None));

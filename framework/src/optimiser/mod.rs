@@ -2,6 +2,7 @@
 
 mod adabelief;
 mod adam;
+mod adam_norm_grad;
 mod apply;
 mod sgd;
 mod state;
@@ -10,6 +11,7 @@ use crate::component::Configured;
 
 pub use adabelief::AdaBelief;
 pub use adam::{Adam, AdamForm};
+pub use adam_norm_grad::AdamNormGrad;
 pub use apply::{ParameterUpdate, WeightAverage, is_host};
 pub use sgd::Sgd;
 pub use state::{Buffer, OptimiserState};
@@ -29,6 +31,19 @@ pub enum Rule {
         epsilon: f64,
         /// Factor on sqrt(s): its bias correction in the standard form, 1 in TensorFlow's.
         root: f64,
+    },
+    /// As `Adam` with the root factor 1, for the gradient g / (|g|_2 + 1e-7) + weight_decay p, the norm taken over the whole parameter.
+    NormalisedAdam {
+        /// Learning rate with both bias corrections.
+        rate: f64,
+        /// Decay of m.
+        beta1: f64,
+        /// Decay of s.
+        beta2: f64,
+        /// Added to the denominator.
+        epsilon: f64,
+        /// Share of the parameter added to the normalised gradient.
+        weight_decay: f64,
     },
     /// d = g - m; m = b1 m + (1-b1) g; s = b2 s + (1-b2) d^2; p -= rate m / (sqrt(s scale + root_epsilon) + epsilon).
     AdaBelief {

@@ -86,6 +86,13 @@ impl Rule {
     /// Returns whether every gradient element was finite.
     pub fn update<T: Float + Send + Sync>(&self, p: &mut [T], g: &[T], m: &mut [T], s: &mut [T], average: Option<(&mut [T], f64)>) -> bool {
         let n = p.len().min(g.len()).min(m.len()).min(s.len());
+        if let Self::NormalisedAdam { rate, beta1, beta2, epsilon, weight_decay } = *self {
+            // The norm needs a pass of its own before anything can be updated; a gradient that is not finite is reported as it came.
+            let scale = inverse_norm(&g[..n]);
+            let adjusted: Vec<T> = p.iter().zip(&g[..n]).map(|(&p, &g)| g * cast(scale) + cast::<T>(weight_decay) * p).collect();
+            let finite = g[..n].iter().all(|g| g.is_finite());
+            return Self::Adam { rate, beta1, beta2, epsilon, root: 1.0 }.update(p, &adjusted, m, s, average) && finite;
+        }
         if n < PARALLEL_FROM {
             return self.update_chunk(&mut p[..n], &g[..n], &mut m[..n], &mut s[..n], average);
         }
@@ -115,6 +122,7 @@ impl Rule {
                     *p = *p - rate * *m / (s.sqrt() * root + epsilon);
                 }
             }
+            Self::NormalisedAdam { .. } => unreachable!("`update` turns it into Adam on the normalised gradient"),
             Self::AdaBelief { rate, beta1, beta2, epsilon, root_epsilon, scale } => {
                 let (rate, b1, b2, epsilon, scale) = (real(rate), real(beta1), real(beta2), real(epsilon), real(scale));
                 let (c1, c2, root_epsilon) = (real(1.0 - beta1), real(1.0 - beta2), real(root_epsilon));
@@ -149,6 +157,11 @@ impl Rule {
                 let s = s.mul_scalar(beta2) + g.powi_scalar(2).mul_scalar(1.0 - beta2);
                 (p - m.clone().mul_scalar(rate) / (s.clone().sqrt().mul_scalar(root) + epsilon), m, s)
             }
+            Self::NormalisedAdam { rate, beta1, beta2, epsilon, weight_decay } => {
+                let norm = g.clone().powi_scalar(2).sum().sqrt().add_scalar(NORM_FLOOR);
+                let adjusted = g / norm + p.clone().mul_scalar(weight_decay);
+                Self::Adam { rate, beta1, beta2, epsilon, root: 1.0 }.update_tensors(p, adjusted, m, s)
+            }
             Self::AdaBelief { rate, beta1, beta2, epsilon, root_epsilon, scale } => {
                 let surprise = g.clone() - m.clone();
                 let m = m.mul_scalar(beta1) + g.mul_scalar(1.0 - beta1);
@@ -163,6 +176,19 @@ impl Rule {
     }
 }
 
+/// Added to the norm of a gradient that is divided by it.
+const NORM_FLOOR: f64 = 1e-7;
+
+fn cast<T: Float>(x: f64) -> T {
+    T::from(x).unwrap_or_else(T::zero)
+}
+
+/// 1 / (|g|_2 + 1e-7), accumulated in double precision.
+fn inverse_norm<T: Float>(g: &[T]) -> f64 {
+    let squares: f64 = g.iter().filter_map(|g| g.to_f64()).map(|g| g * g).sum();
+    1.0 / (squares.sqrt() + NORM_FLOOR)
+}
+
 /// a = decay a + (1 - decay) p.
 pub(super) fn average_into<T: Float>(a: &mut [T], p: &[T], decay: f64) {
     let real = |x: f64| T::from(x).unwrap_or_else(T::zero);
@@ -175,13 +201,14 @@ pub(super) fn average_into<T: Float>(a: &mut [T], p: &[T], decay: f64) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::optimiser::{AdaBelief, Adam, AdamForm, OptimiserConfig, Sgd};
+    use crate::optimiser::{AdaBelief, Adam, AdamForm, AdamNormGrad, OptimiserConfig, Sgd};
     use burn::tensor::Device;
 
     #[test]
     fn the_one_pass_update_equals_the_tensor_formula() {
         let device = Device::flex();
-        let rules: [Box<dyn OptimiserConfig>; 4] = [
+        let rules: [Box<dyn OptimiserConfig>; 5] = [
+            Box::new(AdamNormGrad { weight_decay: 0.1, ..AdamNormGrad::default() }),
             Box::new(Adam::default()),
             Box::new(Adam { form: AdamForm::Tensorflow, beta1: 0.5, ..Adam::default() }),
             Box::new(AdaBelief { epsilon: 1e-8, ..AdaBelief::default() }),

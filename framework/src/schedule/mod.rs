@@ -4,6 +4,7 @@ mod constant;
 mod cosine;
 mod exponential;
 mod geometric;
+mod noam;
 mod piecewise;
 
 use crate::component::Configured;
@@ -12,6 +13,7 @@ pub use constant::Constant;
 pub use cosine::Cosine;
 pub use exponential::Exponential;
 pub use geometric::Geometric;
+pub use noam::Noam;
 pub use piecewise::{KerasResnet20, PytorchResnet20, Step};
 
 /// Where an optimiser stands.

@@ -3,6 +3,7 @@
 use burn::tensor::Tensor;
 use ibhost_framework::analysis::{AnalysisContext, AnalysisError};
 use ibhost_framework::dataset::Samples;
+use ibhost_framework::generator::GenerativeModel;
 use ibhost_framework::noise::Draws;
 use ibhost_framework::objective::{Classifier, PosteriorModel};
 use ibhost_framework::posterior::Posterior;
@@ -21,6 +22,11 @@ pub(crate) fn classifier<'a>(context: &AnalysisContext<'a>, analysis: &str) -> R
 /// The model as an encoder.
 pub(crate) fn encoder<'a>(context: &AnalysisContext<'a>, analysis: &str) -> Result<&'a dyn PosteriorModel, AnalysisError> {
     context.model.as_posterior().ok_or_else(|| unfit(analysis, Capability::Encode))
+}
+
+/// The model as a pair of joint densities.
+pub(crate) fn generative<'a>(context: &AnalysisContext<'a>, analysis: &str) -> Result<&'a dyn GenerativeModel, AnalysisError> {
+    context.model.as_generative().ok_or_else(|| unfit(analysis, Capability::LogDensity))
 }
 
 fn unfit(analysis: &str, capability: Capability) -> AnalysisError {

@@ -9,7 +9,10 @@ use ibhost_framework::storage::{StorageError, write_atomic};
 use crate::plot::PlotError;
 
 /// Writes `bytes` to `relative` below `run_dir` and returns the path.
-pub(crate) fn write(run_dir: &Path, relative: &str, bytes: &[u8]) -> Result<PathBuf, AnalysisError> {
+///
+/// # Errors
+/// [`AnalysisError::Storage`] naming the path that cannot be written.
+pub fn write(run_dir: &Path, relative: &str, bytes: &[u8]) -> Result<PathBuf, AnalysisError> {
     let path = run_dir.join(relative);
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder).map_err(|source| StorageError::Io { action: "create", path: folder.to_path_buf(), source })?;
@@ -19,7 +22,10 @@ pub(crate) fn write(run_dir: &Path, relative: &str, bytes: &[u8]) -> Result<Path
 }
 
 /// Writes a picture that may have failed to draw.
-pub(crate) fn picture(run_dir: &Path, relative: &str, drawn: Result<Vec<u8>, PlotError>) -> Result<PathBuf, AnalysisError> {
+///
+/// # Errors
+/// [`AnalysisError::Plot`] when it failed to draw, [`AnalysisError::Storage`] when it cannot be written.
+pub fn picture(run_dir: &Path, relative: &str, drawn: Result<Vec<u8>, PlotError>) -> Result<PathBuf, AnalysisError> {
     let failed = |e: PlotError| AnalysisError::Plot { path: run_dir.join(relative).display().to_string(), reason: e.to_string() };
     write(run_dir, relative, &drawn.map_err(failed)?)
 }

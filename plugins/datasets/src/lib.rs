@@ -1,6 +1,7 @@
-//! Data sets of ibhost: embedded digits, MNIST, Fashion-MNIST, CIFAR-10 and images with known factors, with views on them, download and verification.
+//! Data sets of ibhost: embedded digits, published images, images with known factors and toy mixtures, with views on them, download and verification.
 
 pub mod augmentation;
+pub mod binarised;
 pub mod cifar;
 pub mod cifar10;
 pub mod digits;
@@ -12,11 +13,15 @@ pub mod idx;
 pub mod idx_set;
 pub mod image;
 pub mod kfold;
+pub mod mixture;
 pub mod mnist;
+pub mod omniglot;
+pub mod pca;
 pub mod scaling;
 pub mod shapes;
 pub mod small_set;
 pub mod sprites;
+pub mod toy;
 pub mod verify;
 pub mod view;
 
@@ -24,6 +29,7 @@ mod archive;
 mod download;
 #[cfg(test)]
 mod test_server;
+mod zip;
 
 pub use fetch::{FetchError, FetchOptions, FetchReport, Progress, fetch};
 pub use small_set::two_d_samples;
@@ -40,7 +46,7 @@ mod tests {
     fn every_data_set_is_registered_with_an_example_that_works() {
         let registry = Registry::global().unwrap();
         let names: Vec<&str> = registry.items(Kind::Dataset).iter().map(|item| item.name).collect();
-        assert_eq!(names, ["cifar10", "digits", "fashion_mnist", "mnist", "shapes", "sprites"]);
+        assert_eq!(names, ["binarised", "cifar10", "digits", "fashion_mnist", "mnist", "omniglot", "pca", "shapes", "sprites", "toy"]);
         for item in registry.items(Kind::Dataset) {
             let (component, _) = resolve::<dyn DatasetConfig>(Kind::Dataset, item.example).unwrap();
             assert_eq!(component.to_string(), item.example);

@@ -26,11 +26,17 @@ pub struct BatchNorm {
     pub moving_variance: RunningState<Tensor<1>>,
     training: Param<Flag>,
     momentum: f64,
+    epsilon: f64,
 }
 
 impl BatchNorm {
     /// Layer for `channels` channels; `momentum` is the share of the moving statistics kept at each step.
     pub fn new(channels: usize, momentum: f64, context: &BuildContext) -> Self {
+        Self::with_epsilon(channels, momentum, EPSILON, context)
+    }
+
+    /// As [`BatchNorm::new`] with another number added to the variance.
+    pub fn with_epsilon(channels: usize, momentum: f64, epsilon: f64, context: &BuildContext) -> Self {
         Self {
             gamma: context.constant([channels], 1.0),
             beta: context.constant([channels], 0.0),
@@ -38,6 +44,7 @@ impl BatchNorm {
             moving_variance: RunningState::new(Tensor::ones([channels], &context.device)),
             training: Param::from_bool(true),
             momentum,
+            epsilon,
         }
     }
 
@@ -46,11 +53,11 @@ impl BatchNorm {
         let (mean, variance) = (self.moving_mean.value_sync(), self.moving_variance.value_sync());
         // The layer's own side decides, not the input's: gradients with respect to the input of an evaluation copy need its statistics.
         if !(mean.device().is_autodiff() && self.training.is_enabled()) {
-            return batch_norm(input, self.gamma.val(), self.beta.val(), mean, variance, EPSILON);
+            return batch_norm(input, self.gamma.val(), self.beta.val(), mean, variance, self.epsilon);
         }
         let [batch, _, height, width] = input.dims();
         let n = (batch * height * width) as f64;
-        let result = batch_norm_train(input, self.gamma.val(), self.beta.val(), EPSILON);
+        let result = batch_norm_train(input, self.gamma.val(), self.beta.val(), self.epsilon);
         let unbiased = n / (n - 1.0).max(1.0);
         let moved = |moving: Tensor<1>, new: Tensor<1>, factor: f64| {
             moving.detach().mul_scalar(self.momentum) + new.detach().mul_scalar((1.0 - self.momentum) * factor)

@@ -1,0 +1,89 @@
+//! Generators: maps from codes back to a [`Density`] over inputs, with the prior of every level of the code below the top.
+
+use burn::tensor::Tensor;
+
+use crate::density::Density;
+use crate::module::{Erased, ErasedModule};
+use crate::noise::Draws;
+use crate::posterior::Posterior;
+
+/// Module kind of boxed generators.
+#[derive(Clone, Copy, Debug)]
+pub struct GeneratorKind;
+
+/// z -> p(x|z). Implement it for a type that derives burn's `Module`. Codes come as one tensor `[batch, latent]` per level, bottom first.
+pub trait Generator: ErasedModule<GeneratorKind> {
+    /// p(x|z). Autoregressive generators condition every value on the earlier values of `teacher`, `[batch, channels, height, width]`;
+    /// the others ignore it.
+    fn generate(&self, codes: &[Tensor<2>], teacher: Option<Tensor<4>>) -> Density;
+
+    /// p(z_level | the levels above), `above` holding the next level first and the top last; nothing for the top level, whose prior is
+    /// the objective's.
+    fn prior(&self, _level: usize, _above: &[Tensor<2>]) -> Option<Posterior> {
+        None
+    }
+
+    /// Whether [`Generator::generate`] needs a teacher.
+    fn is_autoregressive(&self) -> bool {
+        false
+    }
+
+    /// Inputs sampled value by value where the generator is autoregressive, and the mean of each value along the way;
+    /// `uniform` `[batch, features]` decides the values. Other generators return their mean twice.
+    fn ancestral(&self, codes: &[Tensor<2>], _uniform: Tensor<2>) -> (Tensor<2>, Tensor<2>) {
+        let mean = self.generate(codes, None).mean();
+        (mean.clone(), mean)
+    }
+}
+
+crate::erase_modules!(GeneratorKind, Generator);
+
+/// A boxed generator as a field of a module.
+pub type BoxedGenerator = Erased<GeneratorKind>;
+
+/// The four log densities of one joint sample (x, z) in nats, `[batch]` each; codes of several levels count together.
+#[derive(Clone, Debug)]
+pub struct LogTerms {
+    /// ln p(x|z).
+    pub likelihood: Tensor<1>,
+    /// ln p(z).
+    pub prior: Tensor<1>,
+    /// ln q(z|x).
+    pub posterior: Tensor<1>,
+    /// ln q(x), by the objective's definition; by default the importance estimate ln p(x|z) + ln p(z) - ln q(z|x).
+    pub marginal: Tensor<1>,
+}
+
+/// Capabilities `reconstruct`, `sample` and `log-density`: both joint densities of a finished model. Codes are flat, `[batch, latent]`, the
+/// levels of a hierarchical code side by side, bottom first.
+pub trait GenerativeModel {
+    /// Codes drawn from q(z|x) for inputs `[batch, channels, height, width]`.
+    fn sample_codes(&self, inputs: Tensor<4>, draws: &mut Draws) -> Tensor<2>;
+
+    /// p(x|z) with earlier values taken from `teacher` where the model is autoregressive.
+    fn likelihood(&self, codes: Tensor<2>, teacher: Option<Tensor<4>>) -> Density;
+
+    /// ln p(z) in nats, `[batch]`.
+    fn prior_log_prob(&self, codes: Tensor<2>) -> Tensor<1>;
+
+    /// `count` codes from the prior.
+    fn sample_prior(&self, count: usize, draws: &mut Draws) -> Tensor<2>;
+
+    /// ln q(z|x) in nats, `[batch]`, for any codes.
+    fn posterior_log_prob(&self, inputs: Tensor<4>, codes: Tensor<2>) -> Tensor<1>;
+
+    /// ln q(x) in nats, `[batch]`, by the objective's definition; `codes` are samples of q(z|x) for definitions that need one.
+    fn marginal_log_prob(&self, inputs: Tensor<4>, codes: Tensor<2>) -> Tensor<1> {
+        let [batch, channels, height, width] = inputs.dims();
+        let flat = inputs.clone().reshape([batch, channels * height * width]);
+        let likelihood = self.likelihood(codes.clone(), Some(inputs.clone())).log_prob(flat);
+        likelihood + self.prior_log_prob(codes.clone()) - self.posterior_log_prob(inputs, codes)
+    }
+
+    /// Inputs reconstructed from codes, sampled where `noise` is there: `[batch, features]`. Autoregressive models sample ancestrally and
+    /// return the means along the way.
+    fn reconstruct(&self, codes: Tensor<2>, draws: &mut Draws) -> Tensor<2>;
+
+    /// ln p(x) in nats estimated from `samples` codes of q(z|x) by importance sampling, `[batch]`; a lower bound in expectation.
+    fn log_evidence(&self, inputs: Tensor<4>, samples: usize, draws: &mut Draws) -> Tensor<1>;
+}

@@ -1,0 +1,207 @@
+//! Omniglot: handwritten characters of fifty alphabets, from the published picture archives.
+
+use std::sync::Arc;
+
+use ibhost_framework::dataset::{DataError, DataFile, DataInfo, DataRoot, Dataset, DatasetConfig, Samples, Values};
+use rayon::prelude::*;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::image::ImageDataset;
+use crate::scaling::{GreyScale, to_scaling};
+use crate::view::View;
+use crate::zip;
+
+const NAME: &str = "omniglot";
+/// Archives of the two splits.
+const ARCHIVES: [&str; 2] = ["omniglot/images_background.zip", "omniglot/images_evaluation.zip"];
+/// Published checksums of the repacked archives are not known, their origin is.
+const ORIGIN: &str = "https://raw.githubusercontent.com/brendenlake/omniglot/master/python/";
+/// Side of an image after reduction.
+const SIDE: usize = 28;
+
+/// Omniglot: 32,460 handwritten characters of 50 alphabets, reduced to 28x28 grey, ink bright.
+///
+/// The original split by alphabets: 30 `background` alphabets (19,280 images) to train on, 20 `evaluation` alphabets (13,180) to test on,
+/// in the order of their paths. Labels are alphabets, because there are more characters (1,623) than labels can tell apart. Each 28x28
+/// pixel is the mean ink of the part of the 105x105 drawing it covers. This is not the 28x28 selection of Burda et al. 2015 (`chardata.mat`).
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct OmniglotConfig {
+    /// How bytes become model inputs.
+    pub scale: GreyScale,
+    /// Which samples are used.
+    #[serde(flatten)]
+    pub view: View,
+}
+
+/// Images of one archive: alphabet and pixels.
+type Drawings = Vec<(String, Vec<u8>)>;
+
+#[typetag::serde(name = "omniglot")]
+impl DatasetConfig for OmniglotConfig {
+    fn load(&self, root: &DataRoot) -> Result<Box<dyn Dataset>, DataError> {
+        let splits: Vec<Drawings> = ARCHIVES.iter().map(|archive| drawings(root, archive)).collect::<Result<_, _>>()?;
+        let mut classes: Vec<String> = splits.iter().flatten().map(|(alphabet, _)| alphabet.clone()).collect();
+        classes.sort();
+        classes.dedup();
+        if classes.len() > 256 {
+            return Err(DataError::Inconsistent(format!(
+                "data set `{NAME}`: {} alphabets are more than the 256 that labels can tell apart",
+                classes.len()
+            )));
+        }
+        let mut built = Vec::with_capacity(2);
+        for split in splits {
+            let labels = split.iter().map(|(alphabet, _)| classes.binary_search(alphabet).unwrap_or(0) as u8).collect();
+            let pixels = split.into_iter().flat_map(|(_, pixels)| pixels).collect();
+            built.push(Samples::new(Values::U8(Arc::new(pixels)), labels, [1, SIDE, SIDE], to_scaling(&[self.scale.affine()]))?);
+        }
+        let info = DataInfo { name: NAME.to_owned(), classes, shape: [1, SIDE, SIDE], note: None };
+        match <[Samples; 2]>::try_from(built) {
+            Ok([train, test]) => Ok(Box::new(ImageDataset::new(info, train, test, &self.view)?)),
+            Err(_) => Err(DataError::Inconsistent(format!("data set `{NAME}` has two splits"))),
+        }
+    }
+
+    fn files(&self) -> Vec<DataFile> {
+        let file = |path: &&str| DataFile {
+            path: (*path).to_owned(),
+            bytes: None,
+            md5: None,
+            mirrors: vec![format!("{ORIGIN}{}", path.trim_start_matches("omniglot/"))],
+            archive_member: None,
+            optional: false,
+        };
+        ARCHIVES.iter().map(file).collect()
+    }
+}
+
+ibhost_framework::register! { Dataset: OmniglotConfig as DatasetConfig, aliases: [], paper: "Lake et al. 2015", example: "omniglot/scale:unit" }
+
+/// Every drawing of an archive by path.
+fn drawings(root: &DataRoot, archive: &str) -> Result<Drawings, DataError> {
+    let path = root.join(archive);
+    let bytes = match std::fs::read(&path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return Err(DataError::Missing { name: NAME.to_owned(), path, root: root.0.clone() });
+        }
+        Err(source) => return Err(DataError::Io { action: "read", path, source }),
+    };
+    let damaged = |offset: usize, expected: String, found: String| DataError::Damaged {
+        name: NAME.to_owned(),
+        path: path.clone(),
+        offset: offset as u64,
+        expected,
+        found,
+    };
+    let mut members = zip::members(&bytes).map_err(|e| damaged(e.offset, e.expected, "something else".to_owned()))?;
+    members.retain(|member| member.name.ends_with(".png"));
+    members.sort_by(|a, b| a.name.cmp(&b.name));
+    if members.is_empty() {
+        return Err(damaged(0, "pictures `*.png`".to_owned(), "none".to_owned()));
+    }
+    let one = |member: &zip::Member| {
+        let picture = zip::read(&bytes, member).map_err(|e| damaged(e.offset, e.expected, format!("other bytes in `{}`", member.name)))?;
+        let pixels = ink(&picture).map_err(|e| damaged(0, "a readable picture".to_owned(), format!("`{}`: {e}", member.name)))?;
+        // <archive>/<alphabet>/<character>/<drawing>.png
+        let alphabet = member.name.rsplit('/').nth(2).unwrap_or("unknown").to_owned();
+        Ok((alphabet, pixels))
+    };
+    members.par_iter().map(one).collect()
+}
+
+/// Ink of a picture at 28x28, 255 where a pixel is all ink (dark).
+fn ink(picture: &[u8]) -> Result<Vec<u8>, String> {
+    let mut decoder = png::Decoder::new(std::io::Cursor::new(picture));
+    decoder.set_transformations(png::Transformations::normalize_to_color8());
+    let mut reader = decoder.read_info().map_err(|e| e.to_string())?;
+    let mut buffer = vec![0; reader.output_buffer_size().ok_or("it is too large")?];
+    let info = reader.next_frame(&mut buffer).map_err(|e| e.to_string())?;
+    let (width, height, samples) = (info.width as usize, info.height as usize, info.color_type.samples());
+    if width == 0 || height == 0 {
+        return Err("it holds no pixel".to_owned());
+    }
+    let dark = |x: usize, y: usize| 255.0 - f64::from(buffer[(y * width + x) * samples]);
+    let (rows, columns) = (shares(height), shares(width));
+    let mut out = Vec::with_capacity(SIDE * SIDE);
+    for row in &rows {
+        for column in &columns {
+            let total: f64 =
+                row.iter().flat_map(|&(y, v)| column.iter().map(move |&(x, h)| (x, y, h * v))).map(|(x, y, w)| w * dark(x, y)).sum();
+            out.push(total.round().clamp(0.0, 255.0) as u8);
+        }
+    }
+    Ok(out)
+}
+
+/// For each of the 28 places along a side of `size` pixels, the pixels it covers and their shares.
+fn shares(size: usize) -> Vec<Vec<(usize, f64)>> {
+    let step = size as f64 / SIDE as f64;
+    let place = |i: usize| {
+        let (from, to) = (i as f64 * step, (i + 1) as f64 * step);
+        let pixels = from as usize..(to.ceil() as usize).min(size);
+        pixels.map(|p| (p, ((to.min(p as f64 + 1.0) - from.max(p as f64)) / step).max(0.0))).collect()
+    };
+    (0..SIDE).map(place).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::image::real_data;
+    use crate::zip::tests::archive;
+    use ibhost_framework::dataset::Split;
+
+    fn picture(side: u32, dark: impl Fn(u32, u32) -> bool) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let mut encoder = png::Encoder::new(&mut bytes, side, side);
+        encoder.set_color(png::ColorType::Grayscale);
+        encoder.set_depth(png::BitDepth::Eight);
+        let pixels: Vec<u8> = (0..side * side).map(|i| if dark(i % side, i / side) { 0 } else { 255 }).collect();
+        encoder.write_header().unwrap().write_image_data(&pixels).unwrap();
+        bytes
+    }
+
+    #[test]
+    fn pictures_are_reduced_by_area_with_bright_ink() {
+        assert_eq!(ink(&picture(105, |_, _| true)).unwrap(), vec![255; 784]);
+        let half = ink(&picture(105, |x, _| x < 52)).unwrap();
+        assert!(half[..13].iter().all(|&v| v == 255) && half[15..28].iter().all(|&v| v == 0));
+        let total: f64 = half.iter().map(|&v| f64::from(v) / 255.0).sum();
+        assert!((total / 784.0 - 52.0 / 105.0).abs() < 0.01, "{total}");
+        assert!(ink(b"no picture").is_err());
+    }
+
+    #[test]
+    fn archives_become_splits_labelled_by_alphabet() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("omniglot")).unwrap();
+        let write = |name: &str, files: &[(&str, Vec<u8>)]| std::fs::write(folder.path().join(name), archive(files)).unwrap();
+        let p = || picture(105, |x, y| x > y);
+        write(
+            ARCHIVES[0],
+            &[("images_background/Latin/character02/0002_01.png", p()), ("images_background/Greek/character01/0001_01.png", p())],
+        );
+        write(ARCHIVES[1], &[("images_evaluation/Tibetan/character01/0003_01.png", p())]);
+        let data = OmniglotConfig::default().load(&DataRoot(folder.path().to_owned())).unwrap();
+        assert_eq!(data.info().classes, ["Greek", "Latin", "Tibetan"]);
+        assert_eq!((data.split(Split::Train).labels(), data.split(Split::Test).labels()), (vec![0, 1], vec![2]));
+        std::fs::write(folder.path().join(ARCHIVES[1]), b"PK").unwrap();
+        let error = OmniglotConfig::default().load(&DataRoot(folder.path().to_owned())).unwrap_err().to_string();
+        assert!(error.contains("images_evaluation.zip") && error.contains("damaged"), "{error}");
+    }
+
+    #[test]
+    fn the_published_images_are_read() {
+        let Some(root) = real_data("omniglot") else { return };
+        let data = OmniglotConfig { scale: GreyScale::Unit, ..OmniglotConfig::default() }.load(&root).unwrap();
+        assert_eq!((data.split(Split::Train).len(), data.split(Split::Test).len()), (19_280, 13_180));
+        assert_eq!(data.info().classes.len(), 50);
+        let mut values = Vec::new();
+        data.split(Split::Train).gather(&(0..500).collect::<Vec<_>>(), &mut values);
+        let mean = values.iter().sum::<f32>() / values.len() as f32;
+        assert!((0.02..0.2).contains(&mean), "{mean}");
+    }
+}

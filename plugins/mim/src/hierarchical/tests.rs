@@ -1,0 +1,101 @@
+//! Tests of the hierarchical objective on small images.
+
+use burn::tensor::TensorData;
+use ibhost_framework::build::BuildContext;
+use ibhost_framework::dataset::DataInfo;
+use ibhost_framework::decoder::DecoderConfig;
+use ibhost_framework::encoder::EncoderConfig;
+use ibhost_framework::noise::Noise;
+use ibhost_framework::objective::{BoxedObjective, read_measures};
+use ibhost_framework::strategy::MAIN;
+use ibhost_nets::image_decoder::{GatedConvDecoderConfig, GatedMlpDecoderConfig, PixelConvConfig};
+use ibhost_nets::ladder::{GatedConvConfig, GatedMlpConfig, Levels as Sizes};
+
+use super::*;
+
+const SHAPE: [usize; 3] = [1, 6, 6];
+
+fn build(config: &HierarchicalConfig, encoder: &dyn EncoderConfig, decoder: &dyn DecoderConfig) -> Result<BoxedObjective, BuildError> {
+    let data = DataInfo { name: "test".to_owned(), classes: vec!["a".to_owned()], shape: SHAPE, note: None };
+    let context = BuildContext::new(Device::flex().autodiff(), 2);
+    config.build(&Parts { encoder, decoder, data: &data, context: &context }).map(BoxedObjective::new)
+}
+
+fn images(device: &Device) -> Tensor<4> {
+    let mut stream = Noise::new(5).stream("images", 0);
+    let values: Vec<f32> = (0..4 * 36).map(|_| if stream.uniform() < 0.3 { 1.0 } else { 0.0 }).collect();
+    Tensor::from_data(TensorData::new(values, [4, 1, 6, 6]), device)
+}
+
+fn batch(device: &Device) -> Batch {
+    Batch { inputs: images(device), labels: Tensor::from_ints([0, 0, 0, 0], device), indices: (0..4).collect() }
+}
+
+fn value(measures: &[(String, f64)], name: &str) -> f64 {
+    measures.iter().find(|(n, _)| n == name).unwrap().1
+}
+
+#[test]
+fn every_model_prior_and_loss_trains_samples_and_bounds_the_evidence() {
+    let conv = GatedConvConfig { levels: Sizes { z1: 3, z2: 2 } };
+    let (one, two) = (GatedMlpConfig { levels: Sizes { z1: 3, z2: 0 } }, GatedMlpConfig { levels: Sizes { z1: 3, z2: 2 } });
+    let models: [(&dyn EncoderConfig, &dyn DecoderConfig); 4] = [
+        (&one, &GatedMlpDecoderConfig {}),
+        (&two, &GatedMlpDecoderConfig {}),
+        (&conv, &GatedConvDecoderConfig {}),
+        (&conv, &PixelConvConfig { open_code: false }),
+    ];
+    for (encoder, decoder) in models {
+        for (loss, prior, q_x) in [
+            (HierarchicalLoss::Vae, TopPrior::Vampprior, ImageMarginal::Marginal),
+            (HierarchicalLoss::Smim, TopPrior::Vampprior, ImageMarginal::Vampprior),
+            (HierarchicalLoss::Smim, TopPrior::Standard, ImageMarginal::Marginal),
+        ] {
+            let config = HierarchicalConfig { loss, prior, q_x, components: 5, warmup: 0, ..HierarchicalConfig::default() };
+            let model = build(&config, encoder, decoder).unwrap();
+            let mut draws = Draws::seeded(Noise::new(1), 0, "test");
+            let loss = model.loss_at(MAIN, Progress { epoch: 1, step: 0 }, &batch(&Device::flex().autodiff()), &mut draws);
+            assert!(read_measures(loss.measures).iter().all(|(_, v)| v.is_finite()), "{config:?}");
+            drop(loss.total.backward());
+            let model = model.valid();
+            let generative = model.as_generative().unwrap();
+            let latent = encoder.latent();
+            let codes = generative.sample_codes(images(&Device::flex()), &mut draws);
+            assert_eq!((codes.dims(), generative.sample_prior(3, &mut draws).dims()), ([4, latent], [3, latent]));
+            assert_eq!(generative.reconstruct(codes.clone(), &mut draws).dims(), [4, 36]);
+            let mean = |x: Tensor<1>| x.mean().into_scalar::<f32>();
+            let bound = mean(generative.marginal_log_prob(images(&Device::flex()), codes));
+            let evidence = mean(generative.log_evidence(images(&Device::flex()), 30, &mut draws));
+            assert!(bound.is_finite() && evidence > bound - 2.0, "{evidence} {bound}");
+        }
+    }
+}
+
+#[test]
+fn losses_are_what_their_formulas_say() {
+    let two = GatedMlpConfig { levels: Sizes { z1: 3, z2: 2 } };
+    let measures = |loss, epoch| {
+        let config = HierarchicalConfig { loss, components: 5, warmup: 4, ..HierarchicalConfig::default() };
+        let model = build(&config, &two, &GatedMlpDecoderConfig {}).unwrap();
+        let mut draws = Draws::seeded(Noise::new(1), 0, "test");
+        read_measures(model.loss_at(MAIN, Progress { epoch, step: 0 }, &batch(&Device::flex().autodiff()), &mut draws).measures)
+    };
+    let vae = measures(HierarchicalLoss::Vae, 1);
+    assert!((value(&vae, "loss") - value(&vae, "distortion") - 0.25 * value(&vae, "rate")).abs() < 1e-4);
+    assert!((value(&vae, "negative_evidence_bound") - value(&vae, "distortion") - value(&vae, "rate")).abs() < 1e-4);
+    // Before the end of the warm-up there is no sampled branch.
+    assert_eq!(measures(HierarchicalLoss::Smim, 3), measures(HierarchicalLoss::Amim, 3));
+    assert!((value(&measures(HierarchicalLoss::Smim, 4), "loss") - value(&measures(HierarchicalLoss::Amim, 4), "loss")).abs() > 1.0);
+}
+
+#[test]
+fn parts_that_do_not_fit_are_refused() {
+    let config = HierarchicalConfig { q_x: ImageMarginal::Vampprior, ..HierarchicalConfig::default() };
+    let two = GatedMlpConfig { levels: Sizes { z1: 3, z2: 2 } };
+    assert!(build(&config, &two, &GatedMlpDecoderConfig {}).unwrap_err().to_string().contains("loss:amim"));
+    let dense = ibhost_nets::vector_mlp::DenseEncoderConfig::default();
+    assert!(build(&HierarchicalConfig::default(), &dense, &GatedMlpDecoderConfig {}).unwrap_err().to_string().contains("gated_conv"));
+    let normal = ibhost_nets::vector_mlp::DenseDecoderConfig::default();
+    assert!(build(&HierarchicalConfig::default(), &two, &normal).unwrap_err().to_string().contains("Bernoulli"));
+    assert!(build(&HierarchicalConfig::default(), &two, &ibhost_nets::linear::LinearConfig {}).is_err());
+}

@@ -1,0 +1,247 @@
+//! Densities that stand for p(z) and q(x): fixed, learned normal, learned mixture, learned Bernoulli, pseudo-inputs.
+
+use burn::module::{Module, Param};
+use burn::tensor::activation::{log_softmax, sigmoid};
+use burn::tensor::{Int, Tensor};
+use ibhost_framework::build::BuildContext;
+use ibhost_framework::density::{Density, normal_log_prob};
+use ibhost_framework::noise::Draws;
+use ibhost_nets::pseudo_inputs::{PseudoInputs, normal_mixture_log_prob};
+
+use crate::packing::pack;
+
+/// Subtracted from the raw log weight of a component that is switched off.
+const SWITCHED_OFF: f64 = 1e5;
+/// Spread of raw parameters that should start near zero.
+const NEAR_ZERO: f64 = 1e-3;
+/// Binary values are moved this far from 0 and 1 before they are scored.
+pub const BINARY_MARGIN: f64 = 1e-3;
+
+/// N(loc, diag(exp(logscale) + min_scale)^2) with learned parameters.
+#[derive(Module, Debug)]
+pub struct LearnedNormal {
+    /// `[1, dim]`.
+    pub loc: Param<Tensor<2>>,
+    /// Logarithm of the standard deviation, `[1, dim]`.
+    pub logscale: Param<Tensor<2>>,
+    min_scale: f64,
+}
+
+impl LearnedNormal {
+    /// Location from N(0, 1), log scale from N(0, 0.001^2).
+    pub fn new(dim: usize, min_scale: f64, context: &BuildContext) -> Self {
+        Self { loc: context.normal([1, dim], 0.0, 1.0), logscale: context.normal([1, dim], 0.0, NEAR_ZERO), min_scale }
+    }
+
+    /// Location and scale, `[1, dim]` each.
+    pub fn parameters(&self) -> (Tensor<2>, Tensor<2>) {
+        (self.loc.val(), self.logscale.val().exp().add_scalar(self.min_scale))
+    }
+}
+
+/// Mixture of learned normals whose weak components are switched off.
+///
+/// Raw log weights below their mean minus their (unbiased) standard deviation lose 1e5 before normalisation: such a component has no weight
+/// and no gradient.
+#[derive(Module, Debug)]
+pub struct LearnedMixture {
+    /// Raw log weights, `[1, components]`.
+    pub logcoefs: Param<Tensor<2>>,
+    /// `[components, dim]`.
+    pub locs: Param<Tensor<2>>,
+    /// Logarithms of the standard deviations, `[components, dim]`.
+    pub logscales: Param<Tensor<2>>,
+    min_scale: f64,
+}
+
+impl LearnedMixture {
+    /// Components drawn like [`LearnedNormal`], raw weights from N(0, 1).
+    pub fn random(components: usize, dim: usize, min_scale: f64, context: &BuildContext) -> Self {
+        Self {
+            logcoefs: context.normal([1, components], 0.0, 1.0),
+            locs: context.normal([components, dim], 0.0, 1.0),
+            logscales: context.normal([components, dim], 0.0, NEAR_ZERO),
+            min_scale,
+        }
+    }
+
+    /// Equal weights on equal circles packed into the unit circle: means at the centres (0 beyond two dimensions), scales the radius.
+    pub fn packed(components: usize, dim: usize, min_scale: f64, context: &BuildContext) -> Self {
+        let circles = pack(components);
+        let centre = |c: &crate::packing::Circle, d: usize| c.centre.get(d).copied().unwrap_or(0.0);
+        let locs = circles.iter().flat_map(|c| (0..dim).map(move |d| centre(c, d))).collect();
+        let logscales = circles.iter().flat_map(|c| std::iter::repeat_n(c.radius.ln(), dim)).collect();
+        Self {
+            logcoefs: context.constant([1, components], 0.0),
+            locs: context.given([components, dim], locs),
+            logscales: context.given([components, dim], logscales),
+            min_scale,
+        }
+    }
+
+    /// Normalised log weights, `[components]`.
+    pub fn log_weights(&self) -> Tensor<1> {
+        let raw = self.logcoefs.val();
+        let components = raw.dims()[1];
+        let fixed = raw.clone().detach();
+        let mean = fixed.clone().mean_dim(1);
+        let deviation = if components > 1 {
+            (fixed.clone() - mean.clone()).powi_scalar(2).sum_dim(1).div_scalar((components - 1) as f64).sqrt()
+        } else {
+            mean.zeros_like()
+        };
+        let off = fixed.lower((mean - deviation).expand([1, components])).float().mul_scalar(SWITCHED_OFF);
+        log_softmax(raw - off, 1).reshape([components])
+    }
+
+    /// Standard deviations, `[components, dim]`.
+    pub fn scales(&self) -> Tensor<2> {
+        self.logscales.val().exp().add_scalar(self.min_scale)
+    }
+}
+
+/// Independent Bernoulli variables with learned logits.
+#[derive(Module, Debug)]
+pub struct LearnedBernoulli {
+    /// `[1, dim]`.
+    pub logits: Param<Tensor<2>>,
+    min_scale: f64,
+}
+
+impl LearnedBernoulli {
+    /// Logits from N(0, 0.001^2).
+    pub fn new(dim: usize, min_scale: f64, context: &BuildContext) -> Self {
+        Self { logits: context.normal([1, dim], 0.0, NEAR_ZERO), min_scale }
+    }
+
+    /// Probabilities, `[1, dim]`.
+    pub fn probabilities(&self) -> Tensor<2> {
+        sigmoid(self.logits.val()).clamp(self.min_scale, 1.0 - self.min_scale)
+    }
+}
+
+/// The parameters of p(z) or q(x); which of them are there says which density it is. Without any it is fixed, or derived from the other
+/// densities.
+#[derive(Module, Debug)]
+pub struct Marginal {
+    /// Learned normal.
+    pub normal: Option<LearnedNormal>,
+    /// Learned mixture.
+    pub mixture: Option<LearnedMixture>,
+    /// Learned Bernoulli variables.
+    pub bernoulli: Option<LearnedBernoulli>,
+    /// Pseudo-inputs of a network that gives the components.
+    pub pseudo: Option<PseudoInputs>,
+}
+
+impl Marginal {
+    /// No parameters.
+    pub fn fixed() -> Self {
+        Self { normal: None, mixture: None, bernoulli: None, pseudo: None }
+    }
+
+    /// ln of the density at `x` `[batch, dim]`, `[batch]`, where the parameters alone decide it; `components` turns pseudo-inputs into
+    /// densities. `None` when there is no parameter.
+    pub fn log_prob(&self, x: Tensor<2>, components: impl Fn(Tensor<2>) -> Density) -> Option<Tensor<1>> {
+        let [batch, dim] = x.dims();
+        if let Some(normal) = &self.normal {
+            let (loc, scale) = normal.parameters();
+            return Some(normal_log_prob(x, loc.expand([batch, dim]), scale.expand([batch, dim])));
+        }
+        if let Some(mixture) = &self.mixture {
+            return Some(normal_mixture_log_prob(x, mixture.locs.val(), mixture.scales(), Some(mixture.log_weights())));
+        }
+        if let Some(bernoulli) = &self.bernoulli {
+            return Some(Density::Bernoulli { probabilities: bernoulli.probabilities().expand([batch, dim]) }.log_prob(x));
+        }
+        let pseudo = self.pseudo.as_ref()?;
+        Some(match components(pseudo.inputs.val()) {
+            Density::Normal { mean, scale } => normal_mixture_log_prob(x, mean, scale, None),
+            density => equal_mixture(x, &density),
+        })
+    }
+
+    /// `count` samples without gradient; `None` when there is no parameter or the density is not over codes.
+    pub fn sample(&self, count: usize, draws: &mut Draws, components: impl Fn(Tensor<2>) -> Density) -> Option<Tensor<2>> {
+        let (mean, scale, weights) = if let Some(normal) = &self.normal {
+            let (loc, scale) = normal.parameters();
+            (loc, scale, vec![1.0])
+        } else if let Some(mixture) = &self.mixture {
+            let weights = mixture.log_weights().exp().into_data().iter::<f64>().collect();
+            (mixture.locs.val(), mixture.scales(), weights)
+        } else {
+            match components(self.pseudo.as_ref()?.inputs.val()) {
+                Density::Normal { mean, scale } => {
+                    let n = mean.dims()[0];
+                    (mean, scale, vec![1.0 / n as f64; n])
+                }
+                _ => return None,
+            }
+        };
+        let mut stream = draws.host("prior component");
+        let chosen: Vec<i64> = (0..count)
+            .map(|_| {
+                let mut left = stream.uniform();
+                let found = weights.iter().position(|w| {
+                    left -= w;
+                    left < 0.0
+                });
+                found.unwrap_or(weights.len() - 1) as i64
+            })
+            .collect();
+        let device = mean.device();
+        let index = Tensor::<1, Int>::from_data(chosen.as_slice(), &device);
+        let noise = draws.normal("prior codes", [count, mean.dims()[1]], &device);
+        Some((mean.select(0, index.clone()) + scale.select(0, index) * noise).detach())
+    }
+}
+
+/// ln of the equal mixture of the rows of `density` at `x` `[batch, dim]`, `[batch]`.
+fn equal_mixture(x: Tensor<2>, density: &Density) -> Tensor<1> {
+    let ([batch, dim], [components, _]) = (x.dims(), density.dims());
+    let repeat =
+        |t: &Tensor<2>| t.clone().reshape([1, components, dim]).expand([batch, components, dim]).reshape([batch * components, dim]);
+    let each = match density {
+        Density::Normal { mean, scale } => Density::Normal { mean: repeat(mean), scale: repeat(scale) },
+        Density::Bernoulli { probabilities } => Density::Bernoulli { probabilities: repeat(probabilities) },
+        Density::Logistic256 { mean, log_scale } => Density::Logistic256 { mean: repeat(mean), log_scale: repeat(log_scale) },
+    };
+    let x = x.reshape([batch, 1, dim]).expand([batch, components, dim]).reshape([batch * components, dim]);
+    ibhost_framework::math::log_mean_exp(each.log_prob(x).reshape([batch, components]), 1).reshape([batch])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::tensor::Device;
+    use ibhost_framework::noise::Noise;
+
+    #[test]
+    fn weak_components_are_switched_off() {
+        let context = BuildContext::new(Device::flex(), 1);
+        let mut mixture = LearnedMixture::packed(4, 3, 1e-6, &context);
+        let weights = |m: &LearnedMixture| m.log_weights().exp().into_data().iter::<f64>().collect::<Vec<_>>();
+        assert!(weights(&mixture).iter().all(|w| (w - 0.25).abs() < 1e-6));
+        mixture.logcoefs = context.given([1, 4], vec![0.0, 0.0, 0.0, -1.0]);
+        let found = weights(&mixture);
+        assert!(found[3] == 0.0 && (found[0] - 1.0 / 3.0).abs() < 1e-6, "{found:?}");
+        assert_eq!(weights(&LearnedMixture::random(1, 2, 0.1, &context)), [1.0]);
+    }
+
+    #[test]
+    fn samples_follow_the_weights_and_scales() {
+        let context = BuildContext::new(Device::flex(), 1);
+        let mut mixture = LearnedMixture::random(2, 1, 1e-6, &context);
+        mixture.logcoefs = context.given([1, 2], vec![3f64.ln(), 0.0]);
+        mixture.locs = context.given([2, 1], vec![-10.0, 10.0]);
+        mixture.logscales = context.given([2, 1], vec![0.0, -20.0]);
+        let prior = Marginal { mixture: Some(mixture), ..Marginal::fixed() };
+        let mut draws = Draws::seeded(Noise::new(1), 0, "test");
+        let x = prior.sample(4000, &mut draws, |u| Density::Bernoulli { probabilities: u }).unwrap();
+        let x: Vec<f64> = x.into_data().iter::<f64>().collect();
+        let low = x.iter().filter(|v| **v < 0.0).count() as f64 / 4000.0;
+        assert!((low - 0.75).abs() < 0.03, "{low}");
+        assert!(x.iter().filter(|v| **v > 0.0).all(|v| (v - 10.0).abs() < 1e-4));
+        assert!(Marginal::fixed().sample(1, &mut draws, |u| Density::Bernoulli { probabilities: u }).is_none());
+    }
+}

@@ -1,0 +1,238 @@
+//! Analysis `mim_statistics`: divergences, entropies and mutual information of a trained pair of networks, written as `results.csv`.
+
+use burn::tensor::Tensor;
+use ibhost_analyses::kraskov::{Rows, error_scale, kraskov};
+use ibhost_analyses::neighbour_accuracy::neighbour_accuracies;
+use ibhost_framework::analysis::{AnalysisConfig, AnalysisContext, AnalysisError, AnalysisReport};
+use ibhost_framework::dataset::{KnownDensity, Samples, Split};
+use ibhost_framework::generator::GenerativeModel;
+use ibhost_framework::noise::{Draws, Noise};
+use ibhost_framework::registry::Capability;
+use ibhost_framework::storage::{RunDir, StorageError, write_atomic};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, json};
+use std::f64::consts::LN_2;
+
+const NAME: &str = "mim_statistics";
+/// Samples pushed through the networks at once.
+const BATCH: usize = 500;
+/// Neighbours of the mutual information estimate.
+const K: usize = 5;
+/// Most pairs the mutual information is estimated from.
+const MOST_PAIRS: usize = 10_000;
+const HALF_LN_2PI: f64 = 0.918_938_533_204_672_7;
+
+/// Codes and reconstructions of some inputs, `[batch, ...]` each.
+#[derive(Clone, Debug)]
+pub struct Passes {
+    /// Codes of the first pass, at which densities of codes are taken.
+    pub codes: Tensor<2>,
+    /// Samples of p(x|z) at these codes.
+    pub reconstruction: Tensor<2>,
+    /// Codes of a second pass, which the densities of inputs are conditioned on.
+    pub second: Tensor<2>,
+    /// Fresh codes of q(z|x).
+    pub from_posterior: Tensor<2>,
+    /// Fresh codes of p(z).
+    pub from_prior: Tensor<2>,
+}
+
+impl Passes {
+    /// All passes over `inputs` with noise of `draws`.
+    pub fn draw(model: &dyn GenerativeModel, inputs: &Tensor<4>, draws: &mut Draws) -> Self {
+        let codes = model.sample_codes(inputs.clone(), draws);
+        let reconstruction = model.reconstruct(codes.clone(), draws);
+        let second = model.sample_codes(inputs.clone(), draws);
+        let from_posterior = model.sample_codes(inputs.clone(), draws);
+        let from_prior = model.sample_prior(inputs.dims()[0], draws);
+        Self { codes, reconstruction, second, from_posterior, from_prior }
+    }
+}
+
+/// One value per sample of every quantity the statistics average.
+#[derive(Clone, Debug, Default)]
+pub struct PerSample {
+    likelihood: Vec<f64>,
+    prior: Vec<f64>,
+    posterior: Vec<f64>,
+    marginal: Vec<f64>,
+    posterior_to_prior: Vec<f64>,
+    prior_to_posterior: Vec<f64>,
+    anchor: Vec<f64>,
+    error: Vec<f64>,
+    inputs: Vec<f64>,
+    codes: Vec<f64>,
+    sizes: [usize; 2],
+}
+
+fn host<const D: usize>(x: Tensor<D>) -> Vec<f64> {
+    x.into_data().iter::<f64>().collect()
+}
+
+impl PerSample {
+    /// Adds the quantities of `inputs` `[batch, channels, height, width]`.
+    pub fn add(&mut self, model: &dyn GenerativeModel, inputs: Tensor<4>, passes: Passes) {
+        let [batch, channels, height, width] = inputs.dims();
+        let x = inputs.clone().reshape([batch, channels * height * width]);
+        let Passes { codes, reconstruction, second, from_posterior, from_prior } = passes;
+        self.sizes = [x.dims()[1], codes.dims()[1]];
+        self.likelihood.extend(host(model.likelihood(second.clone(), Some(inputs.clone())).log_prob(x.clone())));
+        self.marginal.extend(host(model.marginal_log_prob(inputs.clone(), second)));
+        self.prior.extend(host(model.prior_log_prob(codes.clone())));
+        self.posterior.extend(host(model.posterior_log_prob(inputs.clone(), codes.clone())));
+        let difference = |z: Tensor<2>| model.posterior_log_prob(inputs.clone(), z.clone()) - model.prior_log_prob(z);
+        self.posterior_to_prior.extend(host(difference(from_posterior)));
+        self.prior_to_posterior.extend(host(difference(from_prior).neg()));
+        self.error.extend(host((x.clone() - reconstruction).powi_scalar(2).sum_dim(1).sqrt()));
+        let normal = |z: f64| -0.5 * z * z - HALF_LN_2PI;
+        let (flat_codes, latent) = (host(codes), self.sizes[1]);
+        self.anchor.extend(flat_codes.chunks_exact(latent.max(1)).map(|row| row.iter().map(|&z| normal(z)).sum::<f64>()));
+        self.inputs.extend(host(x));
+        self.codes.extend(flat_codes);
+    }
+
+    /// Codes of the first pass, sample-major.
+    pub fn codes(&self) -> &[f64] {
+        &self.codes
+    }
+
+    /// The statistics in the order they are written, in nats (`x_recon_err` in the unit of the inputs); `known` is the data's density.
+    ///
+    /// Dkl_q_p, Dkl_p_q and their mean Dkl compare q(z|x) and p(z); MI is mean ln q(z|x) - ln p(z); H_q_x is -mean ln q(x), the
+    /// negative log-likelihood of the published figures; H_p_z, H_enc, H_dec, H_Msamp and H_mean are cross entropies of the two joints
+    /// and of their mixture; MI_ksg is the nearest-neighbour estimate from the first 10,000 pairs at most, with the order of its error;
+    /// H_P_x and H_P_z are cross entropies with the data's density and N(0, I); x_recon_err is the mean Euclidean distance between input
+    /// and sampled reconstruction.
+    pub fn statistics(&self, known: Option<&dyn KnownDensity>) -> Vec<(&'static str, f64)> {
+        let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len().max(1) as f64;
+        let (q_p, p_q) = (mean(&self.posterior_to_prior), mean(&self.prior_to_posterior));
+        let (a, b, c, d) = (mean(&self.likelihood), mean(&self.prior), mean(&self.posterior), mean(&self.marginal));
+        let joint = (0..self.likelihood.len()).map(|i| {
+            let encoding = self.posterior[i] + self.marginal[i] - LN_2;
+            let decoding = self.likelihood[i] + self.prior[i] - LN_2;
+            let largest = encoding.max(decoding);
+            largest + ((encoding - largest).exp() + (decoding - largest).exp()).ln()
+        });
+        let mixture = -mean(&joint.collect::<Vec<_>>());
+        let [dx, dz] = self.sizes;
+        let pairs = self.likelihood.len().min(MOST_PAIRS);
+        let variables = [Rows::new(&self.inputs[..pairs * dx], dx), Rows::new(&self.codes[..pairs * dz], dz)];
+        let information = kraskov(&variables, K).unwrap_or_else(|error| {
+            tracing::warn!("MI_ksg: {error}");
+            f64::NAN
+        });
+        let mut all = vec![
+            ("Dkl_q_p", q_p),
+            ("Dkl_p_q", p_q),
+            ("Dkl", f64::midpoint(q_p, p_q)),
+            ("MI", c - b),
+            ("H_q_x", -d),
+            ("H_p_z", -b),
+            ("H_enc", -c - d),
+            ("H_dec", -a - b),
+            ("H_Msamp", mixture),
+            ("H_mean", -0.5 * (a + b + c + d)),
+            ("MI_ksg", information),
+            ("MI_ksg_l2_err", error_scale(pairs, dx + dz)),
+        ];
+        if let Some(density) = known {
+            all.push(("H_P_x", -mean(&density.log_prob(&self.inputs))));
+        }
+        all.extend([("H_P_z", -mean(&self.anchor)), ("x_recon_err", mean(&self.error))]);
+        all
+    }
+}
+
+/// Every statistic of the published evaluation, from sampled codes of the whole test split.
+///
+/// Writes `analyses/results.csv` with one `key,value` row a statistic: divergences between q(z|x) and p(z), cross entropies of the
+/// joints, KSG mutual information of input and code (k = 5, at most 10,000 pairs; it grows with their number where the code is nearly
+/// deterministic), reconstruction error, epoch and loss of the checkpoint, and the accuracy of 1, 3, 5 and 10 nearest neighbours from
+/// training codes to test codes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct MimStatistics {
+    /// Test and training samples used at most.
+    #[schemars(range(min = 10, max = 10_000_000))]
+    pub points: usize,
+}
+
+impl Default for MimStatistics {
+    fn default() -> Self {
+        Self { points: 10_000 }
+    }
+}
+
+/// Quantities of the first `points` samples.
+pub(crate) fn per_sample(model: &dyn GenerativeModel, samples: &Samples, points: usize, context: &AnalysisContext<'_>) -> PerSample {
+    let indices: Vec<usize> = (0..samples.len().min(points)).collect();
+    let mut found = PerSample::default();
+    for (number, chunk) in indices.chunks(BATCH).enumerate() {
+        let mut draws = Draws::seeded(Noise::new(context.seed), number as u64, NAME);
+        let inputs = samples.batch(chunk, context.device).inputs;
+        let inputs = if inputs.dims()[1] == 2 && context.data.known_density().is_some() { inputs.narrow(1, 0, 1) } else { inputs };
+        let passes = Passes::draw(model, &inputs, &mut draws);
+        found.add(model, inputs, passes);
+    }
+    found
+}
+
+pub(crate) fn generative<'a>(context: &AnalysisContext<'a>, analysis: &str) -> Result<&'a dyn GenerativeModel, AnalysisError> {
+    context
+        .model
+        .as_generative()
+        .ok_or_else(|| AnalysisError::Unfit { analysis: analysis.to_owned(), capability: Capability::LogDensity.to_string() })
+}
+
+#[typetag::serde(name = "mim_statistics")]
+impl AnalysisConfig for MimStatistics {
+    fn run(&self, context: &AnalysisContext<'_>) -> Result<AnalysisReport, AnalysisError> {
+        let model = generative(context, NAME)?;
+        let (train, test) = (context.data.split(Split::Train), context.data.split(Split::Test));
+        let found = per_sample(model, test, self.points, context);
+        let mut rows: Vec<(String, f64)> =
+            found.statistics(context.data.known_density()).into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+        if let Some(best) = RunDir::open_read_only(context.run_dir).ok().and_then(|run| run.read_summary().ok()).and_then(|s| s.best) {
+            rows.push(("epoch".to_owned(), best.epoch as f64));
+            rows.push(("loss".to_owned(), best.value));
+        }
+        if context.data.info().classes.len() > 1 {
+            let train_codes = sampled_codes(model, train, self.points, context);
+            let labels = |samples: &Samples| (0..samples.len().min(self.points)).map(|i| samples.label(i)).collect::<Vec<u8>>();
+            let latent = found.sizes[1];
+            let ks = [1, 3, 5, 10];
+            let accuracies = neighbour_accuracies((&train_codes, &labels(train)), (found.codes(), &labels(test)), latent, &ks);
+            rows.extend(ks.iter().zip(accuracies).map(|(k, (accuracy, _))| (format!("clf_acc_KNN{k}"), accuracy)));
+        }
+        let csv: String = rows.iter().map(|(name, value)| format!("{name},{value}\n")).collect();
+        let path = context.run_dir.join("analyses/results.csv");
+        if let Some(folder) = path.parent() {
+            std::fs::create_dir_all(folder).map_err(|source| StorageError::Io { action: "create", path: folder.to_owned(), source })?;
+        }
+        write_atomic(&path, csv.as_bytes())?;
+        let mut table = vec![vec!["statistic".to_owned(), "value".to_owned()]];
+        table.extend(rows.iter().map(|(name, value)| vec![name.clone(), format!("{value:.5}")]));
+        let mut result = Map::new();
+        for (name, value) in &rows {
+            result.insert(name.clone(), json!(value));
+        }
+        Ok(AnalysisReport { result: result.into(), table, files: vec![path] })
+    }
+}
+
+/// Sampled codes of the first `points` samples, sample-major.
+fn sampled_codes(model: &dyn GenerativeModel, samples: &Samples, points: usize, context: &AnalysisContext<'_>) -> Vec<f64> {
+    let indices: Vec<usize> = (0..samples.len().min(points)).collect();
+    let mut codes = Vec::new();
+    for (number, chunk) in indices.chunks(BATCH).enumerate() {
+        let mut draws = Draws::seeded(Noise::new(context.seed), number as u64, "training codes");
+        codes.extend(host(model.sample_codes(samples.batch(chunk, context.device).inputs, &mut draws)));
+    }
+    codes
+}
+
+ibhost_framework::register! {
+    Analysis: MimStatistics as AnalysisConfig, aliases: [], paper: "Livne et al. 2019, arXiv:1910.03175", example: "mim_statistics",
+    needs: [Encode, Reconstruct, Sample, LogDensity],
+}

@@ -1,0 +1,99 @@
+//! The losses as functions of the four log densities of a joint sample.
+
+use burn::tensor::Tensor;
+use ibhost_framework::generator::LogTerms;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::f64::consts::LN_2;
+
+/// Which loss a pair of networks is trained with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Criterion {
+    /// Variational auto-encoder with a single-sample rate.
+    Vae,
+    /// Mutual information machine.
+    #[default]
+    Mim,
+    /// Auto-encoder: a posterior of the smallest scale, and the distortion alone.
+    Ae,
+}
+
+/// ln(exp(a) + exp(b)), elementwise.
+pub fn log_add_exp(a: Tensor<1>, b: Tensor<1>) -> Tensor<1> {
+    let largest = a.clone().detach().max_pair(b.clone().detach());
+    ((a - largest.clone()).exp() + (b - largest.clone()).exp()).log() + largest
+}
+
+/// Loss of every sample in nats, `[batch]`.
+///
+/// With a = ln p(x|z), b = ln p(z), c = ln q(z|x), d = ln q(x):
+/// vae -a + beta (c - b), with entropy -(c + d) more; mim -(a + b + beta (c + d)) / 2, with entropy
+/// ln(exp(a+b)/2 + exp(c+d)/2) more; ae -a.
+pub fn per_sample(criterion: Criterion, entropy: bool, beta: f64, terms: &LogTerms) -> Tensor<1> {
+    let LogTerms { likelihood: a, prior: b, posterior: c, marginal: d } = terms.clone();
+    match (criterion, entropy) {
+        (Criterion::Ae, _) => a.neg(),
+        (Criterion::Vae, false) => (c - b).mul_scalar(beta) - a,
+        (Criterion::Vae, true) => (c.clone() - b).mul_scalar(beta) - a - c - d,
+        (Criterion::Mim, false) => (a + b + (c + d).mul_scalar(beta)).mul_scalar(-0.5),
+        (Criterion::Mim, true) => {
+            let (decoding, encoding) = (a + b, c + d);
+            let cross = (decoding.clone() + encoding.clone().mul_scalar(beta)).mul_scalar(-0.5);
+            cross + log_add_exp(decoding - LN_2, encoding - LN_2)
+        }
+    }
+}
+
+/// `loss` `[batch]` of inputs sampled from p(x|z) without reparameterisation, with the score-function term L + sg(L) a - sg(L a): the value
+/// stays, the gradient gains L grad a; a = ln p(x|z).
+pub fn with_score_function(loss: Tensor<1>, likelihood: Tensor<1>) -> Tensor<1> {
+    let fixed = loss.clone().detach();
+    loss + fixed.clone() * likelihood.clone() - fixed * likelihood.detach()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::tensor::Device;
+
+    fn values(x: Tensor<1>) -> Vec<f64> {
+        x.into_data().iter::<f64>().collect()
+    }
+
+    fn terms() -> LogTerms {
+        let t = |v: [f32; 2]| Tensor::<1>::from_floats(v, &Device::flex());
+        LogTerms { likelihood: t([-1.0, -2.0]), prior: t([-0.5, -0.25]), posterior: t([1.0, 0.0]), marginal: t([-2.0, -3.0]) }
+    }
+
+    #[test]
+    fn losses_match_hand_computed_values() {
+        let close = |found: Tensor<1>, expected: [f64; 2]| {
+            let found = values(found);
+            assert!(found.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-5), "{found:?} {expected:?}");
+        };
+        let t = terms();
+        close(per_sample(Criterion::Vae, false, 0.5, &t), [1.0 + 0.75, 2.0 + 0.125]);
+        close(per_sample(Criterion::Vae, true, 0.5, &t), [1.0 + 0.75 + 1.0, 2.0 + 0.125 + 3.0]);
+        close(per_sample(Criterion::Mim, false, 0.5, &t), [-0.5 * (-1.5 - 0.5), -0.5 * (-2.25 - 1.5)]);
+        close(per_sample(Criterion::Ae, false, 0.0, &t), [1.0, 2.0]);
+        let mixed = |dec: f64, enc: f64| -0.5 * (dec + enc) + (0.5 * (dec.exp() + enc.exp())).ln();
+        close(per_sample(Criterion::Mim, true, 1.0, &t), [mixed(-1.5, -1.0), mixed(-2.25, -3.0)]);
+    }
+
+    #[test]
+    fn sums_of_exponentials_survive_extreme_inputs() {
+        let t = |v: f32| Tensor::<1>::from_floats([v], &Device::flex());
+        assert!((values(log_add_exp(t(1e4), t(-1e4)))[0] - 1e4).abs() < 1e-2);
+        assert!((values(log_add_exp(t(-1e4), t(-1e4)))[0] + 1e4 - LN_2).abs() < 1e-2);
+    }
+
+    #[test]
+    fn the_score_function_keeps_the_value_and_adds_its_gradient() {
+        let a = Tensor::<1>::from_floats([-2.0], &Device::flex().autodiff()).require_grad();
+        let loss = with_score_function(a.clone().mul_scalar(3.0), a.clone());
+        assert!((values(loss.clone().inner())[0] + 6.0).abs() < 1e-6);
+        let gradients = loss.sum().backward();
+        assert!((values(a.grad(&gradients).unwrap())[0] - (3.0 - 6.0)).abs() < 1e-6);
+    }
+}
