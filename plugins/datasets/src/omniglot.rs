@@ -57,7 +57,7 @@ impl DatasetConfig for OmniglotConfig {
             let pixels = split.into_iter().flat_map(|(_, pixels)| pixels).collect();
             built.push(Samples::new(Values::U8(Arc::new(pixels)), labels, [1, SIDE, SIDE], to_scaling(&[self.scale.affine()]))?);
         }
-        let info = DataInfo { name: NAME.to_owned(), classes, shape: [1, SIDE, SIDE], note: None };
+        let info = DataInfo { name: NAME.to_owned(), classes, shape: [1, SIDE, SIDE], note: None, class_entropy: None };
         match <[Samples; 2]>::try_from(built) {
             Ok([train, test]) => Ok(Box::new(ImageDataset::new(info, train, test, &self.view)?)),
             Err(_) => Err(DataError::Inconsistent(format!("data set `{NAME}` has two splits"))),

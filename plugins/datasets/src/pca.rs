@@ -239,6 +239,7 @@ impl DatasetConfig for PcaConfig {
             classes: info.classes.clone(),
             shape: [1, 1, self.k],
             note: info.note.clone(),
+            class_entropy: None,
         };
         Ok(Box::new(Pca { info, images, projection, train, test, augment: self.augment }))
     }

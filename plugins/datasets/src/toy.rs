@@ -85,7 +85,13 @@ impl DatasetConfig for ToyConfig {
             (None, 2) => format!("toy{}", self.k),
             (None, d) => format!("toy{}_{d}", self.k),
         };
-        let info = DataInfo { name, classes: (0..mixture.components()).map(|c| c.to_string()).collect(), shape: train.shape(), note: None };
+        let info = DataInfo {
+            name,
+            classes: (0..mixture.components()).map(|c| c.to_string()).collect(),
+            shape: train.shape(),
+            note: None,
+            class_entropy: None,
+        };
         Ok(Box::new(Toy { info, mixture, pairs: self.pairs, train, test }))
     }
 }

@@ -8,7 +8,7 @@ use ibhost_analyses::output::{picture, write};
 use ibhost_analyses::plot::{Colour, Figure, Layer, PlotError, Stroke, panels_png};
 use ibhost_framework::analysis::{AnalysisConfig, AnalysisContext, AnalysisError, AnalysisReport};
 use ibhost_framework::dataset::{Batch, KnownDensity, Split};
-use ibhost_framework::engine::{Session, State, StepState, training_step};
+use ibhost_framework::engine::{Orders, Session, State, StepState, training_step};
 use ibhost_framework::generator::GenerativeModel;
 use ibhost_framework::noise::{Draws, Noise};
 use ibhost_framework::objective::PosteriorModel;
@@ -240,7 +240,7 @@ fn replay(
 ) -> Result<(), AnalysisError> {
     let (batches, size) = (session.batches_per_epoch(), session.config.training.batch_size);
     let total = session.total_steps().min(epochs * batches);
-    let (mut order, mut moving) = (Arc::new(Vec::new()), Vec::new());
+    let (mut order, mut moving, mut orders) = (Arc::new(Vec::new()), Vec::new(), Orders::new());
     for step in 0..total {
         let (epoch, index) = (step / batches + 1, (step % batches) as usize);
         if index == 0 {
@@ -248,7 +248,8 @@ fn replay(
         }
         let from = index * size;
         let batch: Batch = session.training_batch(&order[from..order.len().min(from + size)], step, "main");
-        let mut parts = StepState { optimisers: &mut state.optimisers, average: state.average.as_mut(), moving: &mut moving };
+        let mut parts =
+            StepState { optimisers: &mut state.optimisers, average: state.average.as_mut(), moving: &mut moving, orders: &mut orders };
         let done = training_step(session, state.model, &mut parts, epoch, step, &batch);
         let (model, _) = done.map_err(|error| AnalysisError::Request(format!("`{PROGRESS}` cannot repeat the run: {error}")))?;
         state.model = model;

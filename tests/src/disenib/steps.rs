@@ -140,7 +140,7 @@ pub(super) fn meters_schedule(file: &Value) -> Outcome {
     let (_, logged) = golden::tensor(member(output, "sample_counter_values_that_log")?)?;
     let found: Vec<f64> = (1..=logged.len() as u64).map(|k| ((k * freq).div_ceil(batch) * batch - 1) as f64).collect();
     close("sample_counter_values_that_log", &found, &logged, 0.0, 0.0)?;
-    let early = EarlyStopping { patience: count("patience")?, min_delta: 0.0 };
+    let early = EarlyStopping { patience: count("patience")?, min_delta: 0.0, from: 0 };
     let mut watch = Watch::new("test.accuracy", Direction::Maximise);
     for row in golden::list(member(output, "best_meter")?)? {
         let epoch = golden::count(row, "epoch")? as u64;

@@ -151,7 +151,7 @@ fn build(file: &Value) -> Result<Built, String> {
         ..HierarchicalConfig::default()
     };
     let context = BuildContext::new(device(), 1);
-    let data = DataInfo { name: "golden".to_owned(), classes: vec!["0".to_owned()], shape, note: None };
+    let data = DataInfo { name: "golden".to_owned(), classes: vec!["0".to_owned()], shape, note: None, class_entropy: None };
     let parts = Parts { encoder: &*encoder, decoder: &*decoder, data: &data, context: &context };
     let model = config.model(&parts).map_err(|error| error.to_string())?;
     let mut tensors = std::collections::BTreeMap::new();

@@ -115,7 +115,8 @@ pub(super) fn build(mut config: MimConfig, case: &str, recorded: &BTreeMap<Strin
         config.p_z = CodePrior::Marginal;
     }
     let context = BuildContext::new(device(), 1);
-    let data = DataInfo { name: "golden".to_owned(), classes: vec!["0".to_owned()], shape: [1, 1, inputs], note: None };
+    let data =
+        DataInfo { name: "golden".to_owned(), classes: vec!["0".to_owned()], shape: [1, 1, inputs], note: None, class_entropy: None };
     let encoder = DenseEncoderConfig { z: latent, net: net.clone() };
     let decoder = DenseDecoderConfig { output: if bernoulli { Output::Bernoulli } else { Output::Normal }, net };
     let parts = Parts { encoder: &encoder, decoder: &decoder, data: &data, context: &context };

@@ -16,7 +16,7 @@ use super::*;
 const SHAPE: [usize; 3] = [1, 6, 6];
 
 fn build(config: &HierarchicalConfig, encoder: &dyn EncoderConfig, decoder: &dyn DecoderConfig) -> Result<BoxedObjective, BuildError> {
-    let data = DataInfo { name: "test".to_owned(), classes: vec!["a".to_owned()], shape: SHAPE, note: None };
+    let data = DataInfo { name: "test".to_owned(), classes: vec!["a".to_owned()], shape: SHAPE, note: None, class_entropy: None };
     let context = BuildContext::new(Device::flex().autodiff(), 2);
     config.build(&Parts { encoder, decoder, data: &data, context: &context }).map(BoxedObjective::new)
 }
