@@ -9,8 +9,10 @@ use ibhost_bench::measure::{Stepper, peak_memory, per_step, spread};
 use ibhost_bench::phases::Phases;
 use ibhost_bench::workload::{Workload, workloads};
 use ibhost_datasets as _;
+use ibhost_disenib as _;
 use ibhost_framework::dataset::{DataRoot, DatasetConfig};
 use ibhost_framework::device;
+use ibhost_mim as _;
 use ibhost_nets as _;
 use ibhost_vdb as _;
 use ibhost_vib as _;
@@ -110,11 +112,11 @@ fn training(workload: &Workload, arguments: &Arguments) -> Result<Value, String>
     }
     let [steps, warmup] = [arguments.steps.unwrap_or(workload.steps[0]).max(1), arguments.warmup.unwrap_or(workload.steps[1])];
     let begin = Instant::now();
-    stepper.time_steps(warmup.max(1)).map_err(|e| e.to_string())?;
+    stepper.time_steps(warmup.max(1) * workload.inner).map_err(|e| e.to_string())?;
     let warm = begin.elapsed().as_secs_f64();
     let mut times = Vec::new();
     for _ in 0..arguments.repeats.max(1) {
-        times.push(stepper.time_steps(steps).map_err(|e| e.to_string())?);
+        times.push(stepper.time_steps(steps * workload.inner).map_err(|e| e.to_string())? * workload.inner as f64);
     }
     let [low, middle, high] = spread(&times);
     let mut result = json!({
@@ -125,8 +127,8 @@ fn training(workload: &Workload, arguments: &Arguments) -> Result<Value, String>
     if arguments.phases {
         let phases = Phases::default();
         let subscriber = tracing_subscriber::registry().with(phases.clone());
-        let milliseconds = tracing::subscriber::with_default(subscriber, || stepper.time_steps(steps)).map_err(|e| e.to_string())?;
-        result["phases_ms"] = json!(per_step(&phases.take().seconds, milliseconds, steps));
+        let milliseconds = tracing::subscriber::with_default(subscriber, || stepper.time_steps(steps * workload.inner)).map_err(|e| e.to_string())?;
+        result["phases_ms"] = json!(per_step(&phases.take().seconds, milliseconds * workload.inner as f64, steps));
         result["gemm_peak_gflops"] = product_rate(&arguments.device)?.into();
     }
     if !arguments.no_eval {

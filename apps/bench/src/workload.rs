@@ -13,6 +13,8 @@ pub struct Workload {
     pub evaluation_batch: usize,
     /// Timed steps in a repeat, and steps before the first.
     pub steps: [usize; 2],
+    /// Steps of the engine in one step of the paper.
+    pub inner: usize,
     /// Floating-point operations of the matrix products and convolutions of a step, multiplications and additions counted apart.
     pub operations: f64,
     /// Trainable numbers, as the papers' models have them.
@@ -23,6 +25,31 @@ pub struct Workload {
 /// `codes` codes are decoded for each input.
 fn mlp_operations(batch: f64, codes: f64) -> f64 {
     2.0 * batch * (2.0 * 784.0 * 1024.0 + 3.0 * (1024.0 * 1024.0 + 1024.0 * 512.0 + codes * 256.0 * 10.0))
+}
+
+/// 784-1024-1024-16 and a linear decoder: as [`mlp_operations`].
+fn nib_operations(batch: f64) -> f64 {
+    2.0 * batch * (2.0 * 784.0 * 1024.0 + 3.0 * (1024.0 * 1024.0 + 1024.0 * 16.0 + 16.0 * 10.0))
+}
+
+/// Ten main updates (two encoders, class decoder and reconstructor on ten draws an input, estimator without its own gradients) and three of
+/// the estimator (both encoders forward, twice 640 rows through it).
+fn disenib_operations(batch: f64) -> f64 {
+    let rows = 10.0 * batch;
+    let hidden = 1024.0 * 1024.0;
+    let encoder = [784.0 * 1024.0, hidden + 1024.0 * 16.0];
+    let reconstructor = 26.0 * 1024.0 + hidden + 1024.0 * 784.0;
+    let estimator = 32.0 * 256.0 + 2.0 * 256.0 * 256.0 + 256.0;
+    let main = batch * 2.0 * (2.0 * encoder[0] + 3.0 * encoder[1]) + rows * (3.0 * (160.0 + reconstructor) + 2.0 * estimator);
+    let update = batch * 2.0 * (encoder[0] + encoder[1]) + 2.0 * rows * 3.0 * estimator;
+    2.0 * (10.0 * main + 3.0 * update)
+}
+
+/// The dense layers of the toy encoder and decoder, each used about twice on both branches, forward and backward.
+fn toy_operations(batch: f64, dims: f64, latent: f64) -> f64 {
+    let encoder = dims * 50.0 + 2.0 * 50.0 * latent;
+    let decoder = latent * 50.0 + 2.0 * 50.0 * dims;
+    2.0 * batch * 3.0 * 2.0 * (encoder + decoder)
 }
 
 /// ResNet-20 on 32x32: 40.6 million multiply-adds an image forward, without the stem's input gradient backward.
@@ -47,6 +74,7 @@ pub fn workloads() -> Vec<Workload> {
             },
             evaluation_batch: 100,
             steps: [60, 10],
+            inner: 1,
             operations: mlp_operations(100.0, 1.0),
             parameters: 2_380_810,
         },
@@ -60,6 +88,7 @@ pub fn workloads() -> Vec<Workload> {
             },
             evaluation_batch: 100,
             steps: [60, 10],
+            inner: 1,
             operations: mlp_operations(100.0, 4.0),
             parameters: 2_380_810,
         },
@@ -73,8 +102,69 @@ pub fn workloads() -> Vec<Workload> {
             },
             evaluation_batch: 256,
             steps: [3, 1],
+            inner: 1,
             operations: resnet20_operations(256.0),
             parameters: 269_427,
+        },
+        Workload {
+            name: "lagrangian-nib-mnist",
+            settings: || {
+                json!({
+                    "objective": "lagrangian/term:nib|lambda_kl:0.01", "encoder": "dense/hidden:[1024;1024]|z:16|cov:shared|learn_std:true",
+                    "decoder": "dense_classifier/hidden:[]", "dataset": "bench_pool", "optimiser": "adam/beta1:0.5|beta2:0.999",
+                    "schedule": "constant", "batch_size": 100, "lr": 1e-4,
+                })
+            },
+            evaluation_batch: 2560,
+            steps: [60, 10],
+            inner: 1,
+            operations: nib_operations(100.0),
+            parameters: 1_870_011,
+        },
+        Workload {
+            name: "disenib-fc-mnist",
+            settings: || {
+                json!({
+                    "objective": "disenib/est_thr:0|n_samples:10", "encoder": "dense/hidden:[1024;1024]|z:16|cov:point",
+                    "decoder": "dense_classifier/hidden:[]", "dataset": "bench_pool", "optimiser": "adam/beta1:0.5|beta2:0.999",
+                    "schedule": "constant", "batch_size": 64, "lr": 1e-4,
+                })
+            },
+            evaluation_batch: 2560,
+            steps: [1, 1],
+            inner: 10,
+            operations: disenib_operations(64.0),
+            parameters: 5_763_195,
+        },
+        Workload {
+            name: "mim-toy4",
+            settings: || {
+                json!({
+                    "objective": "mim/sampled:true|warmup:0|min_logvar:6", "encoder": "vector_mlp/z:2|mid:50|min_logvar:6",
+                    "decoder": "vector_mlp/mid:50|min_logvar:6", "dataset": "toy/k:4", "optimiser": "adam", "schedule": "constant",
+                    "batch_size": 128, "lr": 1e-3,
+                })
+            },
+            evaluation_batch: 128,
+            steps: [300, 30],
+            inner: 1,
+            operations: toy_operations(128.0, 2.0, 2.0),
+            parameters: 708,
+        },
+        Workload {
+            name: "mim-toy4-20",
+            settings: || {
+                json!({
+                    "objective": "mim/sampled:true|warmup:0|min_logvar:6", "encoder": "vector_mlp/z:10|mid:50|min_logvar:6",
+                    "decoder": "vector_mlp/mid:50|min_logvar:6", "dataset": "toy/k:4|d:20", "optimiser": "adam", "schedule": "constant",
+                    "batch_size": 128, "lr": 1e-3,
+                })
+            },
+            evaluation_batch: 128,
+            steps: [300, 30],
+            inner: 1,
+            operations: toy_operations(128.0, 20.0, 10.0),
+            parameters: 4_660,
         },
     ]
 }
