@@ -20,15 +20,26 @@
 //! fixed size, so that results are the same for any `RAYON_NUM_THREADS`.
 
 mod array;
+mod categorical;
+mod elementary;
+mod gaussian;
 mod linear;
 mod matmul;
+pub mod noise;
 mod operation;
+mod pointwise;
 mod real;
+mod rows;
+#[cfg(target_arch = "x86_64")]
+mod sgemm;
 #[cfg(test)]
 mod testing;
 
 pub use array::{Array, integers};
+pub use categorical::{label_log_likelihood, log_sum_exp};
+pub use gaussian::{normal_log_density, reparameterise, standard_normal_rate};
 pub use linear::{Activation, linear};
-pub use matmul::{Layout, matmul};
+pub use matmul::{Layout, matmul, product};
 pub use operation::{Operation, apply};
+pub use pointwise::{bernoulli_log_likelihood, softplus, tanh};
 pub use real::{Real, vectorised};

@@ -4,7 +4,7 @@ use burn::tensor::Tensor;
 use burn::tensor::activation::relu;
 
 use crate::array::Array;
-use crate::matmul::{Layout, matmul};
+use crate::matmul::{Layout, product};
 use crate::operation::{Operation, apply};
 use crate::real::{Real, vectorised};
 
@@ -64,8 +64,7 @@ impl<const N: usize> Operation<N> for Linear {
         let [x, weight] = [&inputs[0], &inputs[1]];
         let ([batch, fan_in], [rows, fan_out]) = (sizes(x), sizes(weight));
         assert_eq!(fan_in, rows, "inputs of a dense layer with weight {:?}", weight.shape());
-        let mut out = vec![T::zero(); batch * fan_out];
-        matmul(&mut out, x.as_slice(), Layout::Rows, weight.as_slice(), Layout::Rows, [batch, fan_in, fan_out]);
+        let mut out = product(x.as_slice(), Layout::Rows, weight.as_slice(), Layout::Rows, [batch, fan_in, fan_out]);
         if let Some(bias) = inputs.get(2) {
             assert_eq!(bias.len(), fan_out, "bias of a dense layer with {fan_out} outputs");
             finish(&mut out, bias.as_slice(), self.activation);
@@ -93,13 +92,11 @@ impl<const N: usize> Operation<N> for Linear {
             let g = gradient.as_slice();
             Some(match input {
                 0 => {
-                    let mut dx = vec![T::zero(); batch * fan_in];
-                    matmul(&mut dx, g, Layout::Rows, weight.as_slice(), Layout::Transposed, [batch, fan_out, fan_in]);
+                    let dx = product(g, Layout::Rows, weight.as_slice(), Layout::Transposed, [batch, fan_out, fan_in]);
                     Array::new(dx, &[batch, fan_in])
                 }
                 1 => {
-                    let mut dw = vec![T::zero(); fan_in * fan_out];
-                    matmul(&mut dw, x.as_slice(), Layout::Transposed, g, Layout::Rows, [fan_in, batch, fan_out]);
+                    let dw = product(x.as_slice(), Layout::Transposed, g, Layout::Rows, [fan_in, batch, fan_out]);
                     Array::new(dw, &[fan_in, fan_out])
                 }
                 _ => Array::new(column_sums(g, fan_out), &[fan_out]),

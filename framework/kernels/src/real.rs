@@ -3,10 +3,33 @@
 use burn::tensor::Element;
 use num_traits::{Float, NumAssign};
 
-/// `f32` or `f64`.
+use crate::elementary;
+
+/// `f32` or `f64`. Its elementary functions are vector code in single precision and the platform's own in double precision.
 pub trait Real: Float + NumAssign + Element + bytemuck::Pod + std::iter::Sum + Send + Sync + 'static {
     /// `x` rounded to this type.
     fn of(x: f64) -> Self;
+
+    /// This number in double precision.
+    fn to_double(self) -> f64;
+
+    /// e^x.
+    fn exponential(self) -> Self;
+
+    /// ln x.
+    fn logarithm(self) -> Self;
+
+    /// 1 / (1 + e^-x).
+    fn sigmoid(self) -> Self;
+
+    /// ln(1 + e^x).
+    fn softplus(self) -> Self;
+
+    /// Hyperbolic tangent.
+    fn hyperbolic_tangent(self) -> Self;
+
+    /// `values` when this type is `f32`, for code that exists in single precision only.
+    fn singles(values: &[Self]) -> Option<&[f32]>;
 }
 
 impl Real for f32 {
@@ -14,12 +37,81 @@ impl Real for f32 {
     fn of(x: f64) -> Self {
         x as Self
     }
+
+    #[inline(always)]
+    fn to_double(self) -> f64 {
+        f64::from(self)
+    }
+
+    #[inline(always)]
+    fn exponential(self) -> Self {
+        elementary::exp(self)
+    }
+
+    #[inline(always)]
+    fn logarithm(self) -> Self {
+        elementary::ln(self)
+    }
+
+    #[inline(always)]
+    fn sigmoid(self) -> Self {
+        elementary::sigmoid(self)
+    }
+
+    #[inline(always)]
+    fn softplus(self) -> Self {
+        elementary::softplus(self)
+    }
+
+    #[inline(always)]
+    fn hyperbolic_tangent(self) -> Self {
+        elementary::tanh(self)
+    }
+
+    fn singles(values: &[Self]) -> Option<&[f32]> {
+        Some(values)
+    }
 }
 
 impl Real for f64 {
     #[inline(always)]
     fn of(x: f64) -> Self {
         x
+    }
+
+    #[inline(always)]
+    fn to_double(self) -> f64 {
+        self
+    }
+
+    #[inline(always)]
+    fn exponential(self) -> Self {
+        self.exp()
+    }
+
+    #[inline(always)]
+    fn logarithm(self) -> Self {
+        self.ln()
+    }
+
+    #[inline(always)]
+    fn sigmoid(self) -> Self {
+        let e = (-self.abs()).exp();
+        (if self < 0.0 { e } else { 1.0 }) / (1.0 + e)
+    }
+
+    #[inline(always)]
+    fn softplus(self) -> Self {
+        (if self < 0.0 { 0.0 } else { self }) + (-self.abs()).exp().ln_1p()
+    }
+
+    #[inline(always)]
+    fn hyperbolic_tangent(self) -> Self {
+        self.tanh()
+    }
+
+    fn singles(_values: &[Self]) -> Option<&[f32]> {
+        None
     }
 }
 
