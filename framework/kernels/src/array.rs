@@ -39,6 +39,9 @@ impl<T: Real> Array<T> {
     }
 
     /// The same values under another shape of as many elements.
+    ///
+    /// # Panics
+    /// When the shape has another number of elements.
     pub fn reshaped(self, shape: &[usize]) -> Self {
         assert_eq!(self.len(), shape.iter().product::<usize>(), "elements under the new shape {shape:?}");
         Self { tensor: self.tensor.with_layout(Layout::contiguous(Shape::from(shape.to_vec()))), scalar: PhantomData }

@@ -64,7 +64,9 @@ impl Operation<1> for LogLikelihood {
             let label = self.labels[i % batch];
             // The likelihood tells the log-sum: row[label] - log-sum = out.
             let log_sum = row[label] - out[i];
-            row.iter_mut().for_each(|x| *x = -g[i] * (*x - log_sum).exponential());
+            for x in row.iter_mut() {
+                *x = -g[i] * (*x - log_sum).exponential();
+            }
             row[label] += g[i];
         });
         [Some(Array::new(values, logits.shape()))]

@@ -15,7 +15,7 @@ pub(crate) fn exp(x: f32) -> f32 {
     let shifted = x * std::f32::consts::LOG2_E + ROUND;
     let n = shifted - ROUND;
     // ln 2 in two parts, the first of few bits so that its product with n is exact.
-    let r = x - n * 0.693_359_375 + n * 2.121_944_4e-4;
+    let r = x - n * 0.693_359_4 + n * 2.121_944_4e-4;
     let p = 1.987_569_1e-4f32;
     let p = p * r + 1.398_199_9e-3;
     let p = p * r + 8.333_452e-3;
@@ -55,7 +55,7 @@ pub(crate) fn ln(x: f32) -> f32 {
     let p = p * r - 2.499_999_4e-1;
     let p = p * r + 3.333_333e-1;
     let square = r * r;
-    let y = r * square * p - e * 2.121_944_4e-4 - 0.5 * square + r + e * 0.693_359_375;
+    let y = r * square * p - e * 2.121_944_4e-4 - 0.5 * square + r + e * 0.693_359_4;
     let y = if x == f32::INFINITY { x } else { y };
     let y = if x == 0.0 { f32::NEG_INFINITY } else { y };
     // Also true for NaN, which must stay one.
@@ -91,10 +91,10 @@ pub(crate) fn tanh(x: f32) -> f32 {
     let size = x.abs();
     let square = x * x;
     let p = -5.704_988_7e-3f32;
-    let p = p * square + 2.063_908_9e-2;
+    let p = p * square + 2.063_909e-2;
     let p = p * square - 5.373_971_6e-2;
     let p = p * square + 1.333_144_2e-1;
-    let p = p * square - 3.333_328_2e-1;
+    let p = p * square - 3.333_328e-1;
     let near = p * square * x + x;
     let far = (1.0 - 2.0 / (exp(2.0 * size) + 1.0)).copysign(x);
     if size < 0.625 { near } else { far }

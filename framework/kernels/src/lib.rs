@@ -19,6 +19,10 @@
 //! widest vectors of the machine go into [`vectorised`]. Splitting over threads must not depend on their number: cut into parts of a
 //! fixed size, so that results are the same for any `RAYON_NUM_THREADS`.
 
+// Only what is inlined into `vectorised` is compiled for wide vectors, so here the choice is not the compiler's.
+#![allow(clippy::inline_always)]
+
+mod allocator;
 mod array;
 mod categorical;
 mod elementary;
@@ -35,10 +39,11 @@ mod sgemm;
 #[cfg(test)]
 mod testing;
 
+pub use allocator::keep_freed_memory;
 pub use array::{Array, integers};
 pub use categorical::{label_log_likelihood, log_sum_exp};
 pub use gaussian::{normal_log_density, reparameterise, standard_normal_rate};
-pub use linear::{Activation, linear};
+pub use linear::{Activation, dense, linear};
 pub use matmul::{Layout, matmul, product};
 pub use operation::{Operation, apply};
 pub use pointwise::{bernoulli_log_likelihood, softplus, tanh};

@@ -2,6 +2,9 @@
 //!
 //! Number i of a stream is a function of (key, stream, i) alone, so any part can be drawn by any thread.
 
+// A lane is one place in several arrays at once.
+#![allow(clippy::needless_range_loop)]
+
 use rayon::prelude::*;
 
 use crate::elementary::{cos_sin_turns, ln};
@@ -65,7 +68,8 @@ fn quarter_round(words: &mut Block, a: usize, b: usize, c: usize, d: usize) {
 
 /// The first numbers of stream `stream` under `key`, standard normal in single precision: pairs sqrt(-2 ln u) (cos, sin)(2 pi v) with u on
 /// (0, 1] of 31 bits and v on [0, 1) of 24. The largest magnitude is 6.7.
-pub fn normal_f32(key: &[u32; 8], stream: u64, out: &mut [f32]) {
+pub fn normal_f32(key: &[u8; 32], stream: u64, out: &mut [f32]) {
+    let key = &words_of(key);
     each_part(out, |out, counter| {
         vectorised(|| {
             for (i, out) in out.chunks_mut(WORDS).enumerate() {
@@ -89,8 +93,9 @@ pub fn normal_f32(key: &[u32; 8], stream: u64, out: &mut [f32]) {
 }
 
 /// As [`normal_f32`] in double precision, from 64 bits for each of u and v; the largest magnitude is 8.6.
-pub fn normal_f64(key: &[u32; 8], stream: u64, out: &mut [f64]) {
-    // Twice the words for each number: the blocks of number i start at its own place in a stream of pairs.
+pub fn normal_f64(key: &[u8; 32], stream: u64, out: &mut [f64]) {
+    let key = &words_of(key);
+    // Twice the words for each number, so half as many numbers from the same blocks.
     out.par_chunks_mut(PART).enumerate().for_each(|(part, out)| {
         for (i, out) in out.chunks_mut(WORDS / 2).enumerate() {
             let counter = (part * PART / (WORDS / 2) + i) as u64 * LANES as u64;
@@ -114,7 +119,8 @@ pub fn normal_f64(key: &[u32; 8], stream: u64, out: &mut [f64]) {
 }
 
 /// The first numbers of stream `stream` under `key`, uniform on `[0, 1)` with 24 random bits.
-pub fn uniform_f32(key: &[u32; 8], stream: u64, out: &mut [f32]) {
+pub fn uniform_f32(key: &[u8; 32], stream: u64, out: &mut [f32]) {
+    let key = &words_of(key);
     each_part(out, |out, counter| {
         vectorised(|| {
             for (i, out) in out.chunks_mut(WORDS).enumerate() {
@@ -125,6 +131,23 @@ pub fn uniform_f32(key: &[u32; 8], stream: u64, out: &mut [f32]) {
             }
         });
     });
+}
+
+/// As [`uniform_f32`] in double precision, with 53 random bits.
+pub fn uniform_f64(key: &[u8; 32], stream: u64, out: &mut [f64]) {
+    let key = &words_of(key);
+    for (i, out) in out.chunks_mut(WORDS / 2).enumerate() {
+        let words = blocks(key, stream, (i * LANES) as u64);
+        let words = words.as_flattened();
+        for (j, x) in out.iter_mut().enumerate() {
+            let bits = u64::from(words[j]) << 32 | u64::from(words[j + WORDS / 2]);
+            *x = (bits >> 11) as f64 * (1.0 / (1u64 << 53) as f64);
+        }
+    }
+}
+
+fn words_of(key: &[u8; 32]) -> [u32; 8] {
+    std::array::from_fn(|i| u32::from_le_bytes(std::array::from_fn(|j| key[4 * i + j])))
 }
 
 /// Calls `fill` for each part of `out` with the number of the part's first block; short ones stay on this thread.
@@ -143,7 +166,7 @@ mod tests {
     use rand_chacha::ChaCha8Rng;
     use rand_chacha::rand_core::{Rng, SeedableRng};
 
-    const KEY: [u32; 8] = [1, 0x8000_0000, 3, 0xffff_ffff, 5, 6, 7, 0x1234_5678];
+    const KEY: [u8; 32] = *b"thirty-two bytes that are no key";
 
     fn draw(n: usize) -> Vec<f32> {
         let mut out = vec![0.0; n];
@@ -153,11 +176,10 @@ mod tests {
 
     #[test]
     fn the_bits_are_those_of_chacha8() {
-        let seed: Vec<u8> = KEY.iter().flat_map(|word| word.to_le_bytes()).collect();
-        let mut reference = ChaCha8Rng::from_seed(seed.try_into().unwrap());
+        let mut reference = ChaCha8Rng::from_seed(KEY);
         reference.set_stream(0x0123_4567_89ab_cdef);
         for counter in [0, LANES as u64] {
-            let words = blocks(&KEY, 0x0123_4567_89ab_cdef, counter);
+            let words = blocks(&words_of(&KEY), 0x0123_4567_89ab_cdef, counter);
             for lane in 0..LANES {
                 for word in &words {
                     assert_eq!(word[lane], reference.next_u32());
@@ -175,7 +197,9 @@ mod tests {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
         assert!(pool.install(|| draw(long.len())) == long);
         let mut double = [vec![0.0; 2 * PART + 7], vec![0.0; 40]];
-        double.iter_mut().for_each(|out| normal_f64(&KEY, 9, out));
+        for out in &mut double {
+            normal_f64(&KEY, 9, out);
+        }
         assert!(double[0][..40] == double[1]);
         assert!(double[0][PART..PART + 40] != double[1][..]);
     }
@@ -230,6 +254,9 @@ mod tests {
     fn uniform_numbers_fill_their_range() {
         let mut out = vec![0.0; 100_001];
         uniform_f32(&KEY, 1, &mut out);
+        let mut double = vec![0.0; 100_001];
+        uniform_f64(&KEY, 1, &mut double);
+        assert!(double.iter().all(|x| (0.0..1.0).contains(x)) && (double.iter().sum::<f64>() / 100_001.0 - 0.5).abs() < 0.005);
         let mean = out.iter().map(|&x| f64::from(x)).sum::<f64>() / out.len() as f64;
         assert!(out.iter().all(|x| (0.0..1.0).contains(x)) && (mean - 0.5).abs() < 0.005);
         assert!(out.iter().any(|&x| x > 0.9999) && out.iter().any(|&x| x < 1e-4));

@@ -59,6 +59,8 @@ pub fn apply<O: Operation<N>, const N: usize>(operation: O, inputs: [DispatchTen
     }
 }
 
+// With more backends built in there are more kinds.
+#[allow(clippy::match_wildcard_for_single_variants)]
 fn run<T: Real, O: Operation<N>, const N: usize>(operation: O, inputs: [DispatchTensor; N], tracks: bool) -> DispatchTensor {
     if !tracks {
         let arrays = inputs.map(|input| match input.kind {
@@ -126,4 +128,67 @@ impl<O: Operation<N>, const N: usize> Backward<Flex, N> for Node<O> {
 fn back<T: Real, O: Operation<N>, const N: usize>(state: State<O>, gradient: FlexTensor, wanted: [bool; N]) -> [Option<FlexTensor>; N] {
     let saved = state.saved.into_iter().map(Array::<T>::from_flex).collect();
     state.operation.backward(saved, Array::from_flex(gradient), wanted).map(|result| result.map(Array::into_flex))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::tensor::{Device, Tensor};
+
+    /// a + 2 b, to see what the graph does with it.
+    #[derive(Clone, Debug)]
+    struct Mix;
+
+    impl Operation<2> for Mix {
+        fn forward<T: Real>(&self, [mut a, b]: [Array<T>; 2], _tracked: [bool; 2]) -> (Array<T>, Vec<Array<T>>) {
+            let two = T::of(2.0);
+            a.make_mut().iter_mut().zip(b.as_slice()).for_each(|(a, &b)| *a += two * b);
+            (a, Vec::new())
+        }
+
+        fn backward<T: Real>(&self, _saved: Vec<Array<T>>, gradient: Array<T>, wanted: [bool; 2]) -> [Option<Array<T>>; 2] {
+            let doubled = Array::new(gradient.as_slice().iter().map(|&g| g + g).collect(), gradient.shape());
+            [wanted[0].then_some(gradient), wanted[1].then_some(doubled)]
+        }
+    }
+
+    fn on(device: &Device, dtype: DType) -> Tensor<1> {
+        Tensor::from_data([1.0, -2.0, 3.0], (device, dtype))
+    }
+
+    fn values(tensor: Tensor<1>) -> Vec<f64> {
+        tensor.into_data().iter::<f64>().collect()
+    }
+
+    #[test]
+    fn both_precisions_of_flex_are_taken_with_and_without_autodiff() {
+        let flex = Device::flex();
+        for dtype in [DType::F32, DType::F64] {
+            for [a, b] in [[flex.clone(), flex.clone()], [flex.clone().autodiff(), flex.clone()], [flex.clone(), flex.clone().autodiff()]] {
+                let y = apply(Mix, [on(&a, dtype).into_dispatch(), on(&b, dtype).into_dispatch()]).expect("the fused path");
+                assert_eq!(values(Tensor::from_dispatch(y)), [3.0, -6.0, 9.0]);
+            }
+        }
+    }
+
+    #[test]
+    fn an_input_used_twice_collects_both_gradients_and_stays_as_it_was() {
+        let x = on(&Device::flex().autodiff(), DType::F64).require_grad();
+        let y = apply(Mix, [x.clone().into_dispatch(), x.clone().into_dispatch()]).expect("the fused path");
+        let gradients = Tensor::<1>::from_dispatch(y).sum().backward();
+        assert_eq!(values(x.grad(&gradients).unwrap()), [3.0; 3]);
+        assert_eq!(values(x), [1.0, -2.0, 3.0]);
+    }
+
+    #[test]
+    fn mixed_precision_and_recomputing_graphs_are_left_to_the_plain_formula() {
+        let flex = Device::flex();
+        let refused = |a: Tensor<1>, b: Tensor<1>| {
+            let [a, b] = apply(Mix, [a.into_dispatch(), b.into_dispatch()]).expect_err("the inputs again");
+            (values(Tensor::from_dispatch(a)), values(Tensor::from_dispatch(b))) == (vec![1.0, -2.0, 3.0], vec![1.0, -2.0, 3.0])
+        };
+        assert!(refused(on(&flex, DType::F32), on(&flex, DType::F64)));
+        let recomputing = flex.autodiff().gradient_checkpointing();
+        assert!(refused(on(&recomputing, DType::F32), on(&recomputing, DType::F32)));
+    }
 }

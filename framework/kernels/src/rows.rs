@@ -28,7 +28,8 @@ pub(crate) fn sum_terms<T: Real, const N: usize>(rows: [&[T]; N], term: impl Fn(
     let mut width = LANES / 2;
     while width > 0 {
         for lane in 0..width {
-            sums[lane] = sums[lane] + sums[lane + width];
+            let other = sums[lane + width];
+            sums[lane] += other;
         }
         width /= 2;
     }

@@ -14,7 +14,7 @@ use std::cell::RefCell;
 use rayon::prelude::*;
 
 use crate::matmul::{Destination, Layout, PARALLEL_FROM};
-use crate::real::{Instructions, instructions};
+use crate::real::{Instructions, instructions, vectorised};
 
 /// Columns of a tile: two vectors.
 const TILE_COLUMNS: usize = 32;
@@ -49,6 +49,19 @@ impl Factor<'_> {
     fn pack(&self, packed: &mut [f32], wide: usize, [first, width]: [usize; 2], [from, depth]: [usize; 2]) {
         let packed = &mut packed[..depth * wide];
         if !self.terms_first {
+            if wide == TILE_COLUMNS && width == wide {
+                // A length the compiler knows: a call to copy each piece would cost more than the copy.
+                vectorised(|| {
+                    let (rows, _) = packed.as_chunks_mut::<TILE_COLUMNS>();
+                    for (term, row) in rows.iter_mut().enumerate() {
+                        let at = (from + term) * self.stride + first;
+                        if let Some(piece) = self.values[at..].first_chunk::<TILE_COLUMNS>() {
+                            *row = *piece;
+                        }
+                    }
+                });
+                return;
+            }
             for (term, row) in packed.chunks_exact_mut(wide).enumerate() {
                 let at = (from + term) * self.stride + first;
                 row[..width].copy_from_slice(&self.values[at..at + width]);

@@ -12,7 +12,7 @@ pub use adabelief::AdaBelief;
 pub use adam::{Adam, AdamForm};
 pub use apply::{ParameterUpdate, WeightAverage, is_host};
 pub use sgd::Sgd;
-pub use state::{Buffer, OptimiserState};
+pub use state::{Buffer, Moments, OptimiserState};
 
 /// The update of one step with every constant worked out; g is the gradient, p the parameter, m and s the two moments.
 #[derive(Clone, Copy, Debug, PartialEq)]
