@@ -6,24 +6,12 @@ use burn::tensor::{Int, Tensor};
 /// ln 2: nats in one bit.
 pub const NATS_PER_BIT: f64 = std::f64::consts::LN_2;
 
-/// ln of the sum of exponentials over dimension `dim`, which keeps size 1. Finite for every finite input.
-pub fn log_sum_exp<const D: usize>(x: Tensor<D>, dim: usize) -> Tensor<D> {
-    // The maximum is a constant shift: detaching it leaves the gradient exact and spares its backward pass.
-    let shift = x.clone().detach().max_dim(dim);
-    (x - shift.clone()).exp().sum_dim(dim).log() + shift
-}
+pub use ibhost_kernels::{label_log_likelihood as log_likelihood, log_sum_exp};
 
 /// ln of the mean of exponentials over dimension `dim`, which keeps size 1.
 pub fn log_mean_exp<const D: usize>(x: Tensor<D>, dim: usize) -> Tensor<D> {
     let n = x.dims()[dim] as f64;
     log_sum_exp(x, dim) - n.ln()
-}
-
-/// ln softmax(logits) at the labels: logits `[samples, batch, classes]`, labels `[batch]`, result `[samples, batch]` in nats.
-pub fn log_likelihood(logits: Tensor<3>, labels: &Tensor<1, Int>) -> Tensor<2> {
-    let [samples, batch, _] = logits.dims();
-    let index = labels.clone().reshape([1, batch, 1]).expand([samples, batch, 1]);
-    log_softmax(logits, 2).gather(2, index).reshape([samples, batch])
 }
 
 /// ln of the softmax averaged over samples: logits `[samples, batch, classes]`, result `[batch, classes]` in nats.

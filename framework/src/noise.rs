@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, FloatDType, Tensor, TensorData};
+use ibhost_kernels::noise as kernels;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use rand_distr::{Distribution, StandardNormal};
@@ -21,12 +22,17 @@ impl Noise {
 
     /// The stream for `purpose` at `step`. Equal arguments give equal draws on every machine, thread and backend.
     pub fn stream(&self, purpose: &str, step: u64) -> Stream {
+        let mut generator = ChaCha8Rng::from_seed(self.key(purpose));
+        generator.set_stream(step);
+        Stream { generator }
+    }
+
+    /// Key of the streams for `purpose`.
+    fn key(self, purpose: &str) -> [u8; 32] {
         let mut hasher = blake3::Hasher::new_derive_key("ibhost noise stream, version 1");
         hasher.update(&self.seed.to_le_bytes());
         hasher.update(purpose.as_bytes());
-        let mut generator = ChaCha8Rng::from_seed(*hasher.finalize().as_bytes());
-        generator.set_stream(step);
-        Stream { generator }
+        *hasher.finalize().as_bytes()
     }
 }
 
@@ -95,14 +101,28 @@ impl Draws {
         Self { source: Source::Recorded(map) }
     }
 
-    /// Standard normal tensor of `shape` for `purpose` on `device`.
+    /// Standard normal tensor of `shape` for `purpose` on `device`, in the device's own precision. Draws are the same on every machine,
+    /// thread and backend up to rounding, but may change between versions of this program.
     pub fn normal<const D: usize>(&mut self, purpose: &str, shape: [usize; D], device: &Device) -> Tensor<D> {
-        self.draw(purpose, shape, device, Stream::normal_f32)
+        self.draw(purpose, shape, device, kernels::normal_f32, kernels::normal_f64)
     }
 
     /// Uniform `[0, 1)` tensor of `shape` for `purpose` on `device`.
     pub fn uniform<const D: usize>(&mut self, purpose: &str, shape: [usize; D], device: &Device) -> Tensor<D> {
-        self.draw(purpose, shape, device, |stream| stream.uniform() as f32)
+        self.draw(purpose, shape, device, kernels::uniform_f32, kernels::uniform_f64)
+    }
+
+    /// Key and number of the stream for the next use of `purpose`.
+    fn next_stream(&mut self, purpose: &str) -> ([u8; 32], u64) {
+        match &mut self.source {
+            Source::Seeded { noise, step, scope, calls } => {
+                let call = calls.entry(purpose.to_owned()).or_insert(0);
+                let key = noise.key(&format!("{scope}/{purpose}/{call}"));
+                *call += 1;
+                (key, *step)
+            }
+            Source::Recorded(_) => (Noise::new(0).key(purpose), 0),
+        }
     }
 
     /// Random order of `0..n` for `purpose`; recorded draws give it as the numbers in their order.
@@ -117,15 +137,10 @@ impl Draws {
 
     /// The host stream for `purpose`, for draws that never become tensors (permutations, augmentation).
     pub fn host(&mut self, purpose: &str) -> Stream {
-        match &mut self.source {
-            Source::Seeded { noise, step, scope, calls } => {
-                let call = calls.entry(purpose.to_owned()).or_insert(0);
-                let stream = noise.stream(&format!("{scope}/{purpose}/{call}"), *step);
-                *call += 1;
-                stream
-            }
-            Source::Recorded(_) => Noise::new(0).stream(purpose, 0),
-        }
+        let (key, step) = self.next_stream(purpose);
+        let mut generator = ChaCha8Rng::from_seed(key);
+        generator.set_stream(step);
+        Stream { generator }
     }
 
     fn draw<const D: usize>(
@@ -133,7 +148,8 @@ impl Draws {
         purpose: &str,
         shape: [usize; D],
         device: &Device,
-        mut next: impl FnMut(&mut Stream) -> f32,
+        single: fn(&[u8; 32], u64, &mut [f32]),
+        double: fn(&[u8; 32], u64, &mut [f64]),
     ) -> Tensor<D> {
         if let Source::Recorded(map) = &mut self.source
             && let Some(queue) = map.get_mut(purpose)
@@ -143,8 +159,14 @@ impl Draws {
                 return Tensor::from_data(TensorData::new(data.iter::<f64>().collect::<Vec<_>>(), shape), device);
             }
         }
-        let mut stream = self.host(purpose);
-        let values: Vec<f32> = (0..shape.iter().product()).map(|_| next(&mut stream)).collect();
+        let ((key, step), n) = (self.next_stream(purpose), shape.iter().product());
+        if device.settings().float_dtype == FloatDType::F64 {
+            let mut values = vec![0.0; n];
+            double(&key, step, &mut values);
+            return Tensor::from_data(TensorData::new(values, shape), device);
+        }
+        let mut values = vec![0.0; n];
+        single(&key, step, &mut values);
         Tensor::from_data(TensorData::new(values, shape), device)
     }
 }

@@ -1,6 +1,7 @@
 //! Posterior distributions q(z|x) an encoder can return: sampling, density and rate against the standard normal prior.
 
 use burn::tensor::Tensor;
+use ibhost_kernels::{reparameterise, standard_normal_rate};
 
 const HALF_LN_2PI: f64 = 0.918_938_533_204_672_7;
 
@@ -66,7 +67,7 @@ impl Posterior {
         let mean = self.mean().reshape([1, batch, latent]);
         match self {
             Self::Point { .. } => mean.expand([samples, batch, latent]),
-            Self::Diagonal { scale, .. } => scale.clone().reshape([1, batch, latent]) * noise + mean,
+            Self::Diagonal { mean, scale } => reparameterise(mean.clone(), scale.clone(), noise),
             Self::Full { cholesky, .. } => {
                 let spread = cholesky.clone().matmul(noise.permute([1, 2, 0])).permute([2, 0, 1]);
                 spread + mean
@@ -98,13 +99,15 @@ impl Posterior {
     /// A point has no finite rate; it returns |mean|^2/2, the distortion of its code under the prior.
     pub fn rate(&self) -> Tensor<1> {
         let [batch, latent] = self.dims();
-        let energy = self.mean().powi_scalar(2).sum_dim(1).reshape([batch]);
-        let spread = match self {
-            Self::Point { .. } => return energy.mul_scalar(0.5),
-            Self::Diagonal { scale, .. } => scale.clone().powi_scalar(2).sum_dim(1).reshape([batch]),
-            Self::Full { cholesky, .. } => cholesky.clone().powi_scalar(2).reshape([batch, latent * latent]).sum_dim(1).reshape([batch]),
-        };
-        (energy + spread - latent as f64).mul_scalar(0.5) - self.log_determinant()
+        let energy = |mean: &Tensor<2>| mean.clone().powi_scalar(2).sum_dim(1).reshape([batch]);
+        match self {
+            Self::Point { mean } => energy(mean).mul_scalar(0.5),
+            Self::Diagonal { mean, scale } => standard_normal_rate(mean.clone(), scale.clone()),
+            Self::Full { mean, cholesky } => {
+                let spread = cholesky.clone().powi_scalar(2).reshape([batch, latent * latent]).sum_dim(1).reshape([batch]);
+                (energy(mean) + spread - latent as f64).mul_scalar(0.5) - self.log_determinant()
+            }
+        }
     }
 }
 

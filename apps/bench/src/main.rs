@@ -81,6 +81,7 @@ fn run(arguments: &Arguments) -> Result<(), String> {
         println!("{}", names.join("\n"));
         return Ok(());
     }
+    ibhost_kernels::keep_freed_memory();
     let threads = arguments.threads.unwrap_or_else(rayon::current_num_threads).max(1);
     rayon::ThreadPoolBuilder::new().num_threads(threads).build_global().map_err(|e| e.to_string())?;
     let wanted: Vec<&str> =

@@ -11,7 +11,7 @@ use super::error::EngineError;
 use super::session::{Session, State};
 use super::watch::Watch;
 use crate::dataset::Split;
-use crate::optimiser::{Buffer, is_host};
+use crate::optimiser::{Buffer, Moments, is_host};
 use crate::parameters;
 use crate::storage::{CheckpointContent, HostTensor, Label, Metrics, MetricsLog, RunDir, StorageError};
 
@@ -53,7 +53,7 @@ pub fn save_state(session: &Session, state: &State, metrics: (u64, String)) -> R
     let mut moments = BTreeMap::new();
     for (slot, optimiser) in state.optimisers.iter().enumerate() {
         for (path, buffers) in &optimiser.moments {
-            for (order, buffer) in buffers.iter().enumerate() {
+            for (order, buffer) in std::iter::once(&buffers.first).chain(&buffers.second).enumerate() {
                 moments.insert(format!("{slot}.{}.{path}", order + 1), buffer.to_host());
             }
         }
@@ -115,7 +115,8 @@ pub fn restore_last(session: &Session, state: State, run: &RunDir, skip_damaged:
             if saved.optimiser_steps.len() != state.optimisers.len() {
                 return Err(misfit("it has another number of optimisers than the plan".to_owned()));
             }
-            restore_moments(&mut state, content.tensors.get(OPTIMISER), &saved.optimiser_steps).map_err(misfit)?;
+            let second = session.optimiser.rule(1, 0.0).has_second_moment();
+            restore_moments(&mut state, content.tensors.get(OPTIMISER), &saved.optimiser_steps, second).map_err(misfit)?;
             let sums: Vec<_> = saved.sums.into_iter().map(|(n, s, w)| (n, f64::from_bits(s), f64::from_bits(w))).collect();
             state.sums = Accumulator::from_totals(&sums, &session.device);
             (state.step, state.elapsed_s, state.watch, state.latest) = (saved.step, saved.elapsed_s, saved.watch, saved.latest);
@@ -194,7 +195,8 @@ fn like(buffer: &Buffer) -> (Tensor<1>, bool) {
     }
 }
 
-fn restore_moments(state: &mut State, saved: Option<&BTreeMap<String, HostTensor>>, steps: &[u64]) -> Result<(), String> {
+/// Reads the moments of every parameter, the second one where the rule keeps it.
+fn restore_moments(state: &mut State, saved: Option<&BTreeMap<String, HostTensor>>, steps: &[u64], second: bool) -> Result<(), String> {
     let mut flat = BTreeMap::new();
     parameters::for_each(&state.model, |seen| {
         flat.insert(seen.path.to_owned(), seen.flat);
@@ -219,7 +221,7 @@ fn restore_moments(state: &mut State, saved: Option<&BTreeMap<String, HostTensor
                 .and_then(|value| Buffer::from_host(value, parameter, host))
                 .ok_or_else(|| format!("`{key}` is missing or has another size"))
         };
-        let buffers = [moment(1)?, moment(2)?];
+        let buffers = Moments { first: moment(1)?, second: second.then(|| moment(2)).transpose()? };
         let optimiser =
             state.optimisers.get_mut(slot).ok_or_else(|| format!("`{name}` belongs to optimiser {slot}, which the plan lacks"))?;
         optimiser.moments.insert(path.to_owned(), buffers);

@@ -6,7 +6,7 @@ use burn::module::{ModuleMapper, Param};
 use burn::tensor::{DType, Device, Gradients, Tensor};
 
 use super::state::average_into;
-use super::{Buffer, OptimiserState, Rule};
+use super::{Buffer, Moments, OptimiserState, Rule};
 use crate::strategy::OptimiserSlot;
 
 /// Exponential moving average of the weights: a = decay a + (1 - decay) p after every step, starting from the initial weights.
@@ -68,7 +68,10 @@ impl<'a> ParameterUpdate<'a> {
             (Some(gradient), Some((slot, rule))) => {
                 let host = is_host(&flat.device());
                 let moments = self.states[slot].moments.entry(path.to_owned());
-                let moments = moments.or_insert_with(|| [Buffer::zeros(&flat, host), Buffer::zeros(&flat, host)]);
+                let moments = moments.or_insert_with(|| Moments {
+                    first: Buffer::zeros(&flat, host),
+                    second: rule.has_second_moment().then(|| Buffer::zeros(&flat, host)),
+                });
                 let (flat, finite) = apply_rule(&rule, flat, gradient.reshape([-1]), moments, average);
                 if !finite && self.non_finite.is_none() {
                     self.non_finite = Some(path.to_owned());
@@ -105,36 +108,51 @@ fn apply_rule(
     rule: &Rule,
     parameter: Tensor<1>,
     gradient: Tensor<1>,
-    moments: &mut [Buffer; 2],
+    moments: &mut Moments,
     average: Option<(&mut Buffer, f64)>,
 ) -> (Tensor<1>, bool) {
-    let [first, second] = moments;
+    let Moments { first, second } = moments;
     let device = parameter.device();
-    match (first, second) {
-        (Buffer::F32(m), Buffer::F32(s)) => {
+    match first {
+        Buffer::F32(m) => {
+            let s: &mut [f32] = match second {
+                Some(Buffer::F32(s)) => s,
+                _ => &mut [],
+            };
             let average = average.and_then(|(buffer, decay)| match buffer {
                 Buffer::F32(a) => Some((a.as_mut_slice(), decay)),
                 _ => None,
             });
             update_in_place(parameter, gradient, DType::F32, &device, |p, g| rule.update::<f32>(p, g, m, s, average))
         }
-        (Buffer::F64(m), Buffer::F64(s)) => {
+        Buffer::F64(m) => {
+            let s: &mut [f64] = match second {
+                Some(Buffer::F64(s)) => s,
+                _ => &mut [],
+            };
             let average = average.and_then(|(buffer, decay)| match buffer {
                 Buffer::F64(a) => Some((a.as_mut_slice(), decay)),
                 _ => None,
             });
             update_in_place(parameter, gradient, DType::F64, &device, |p, g| rule.update::<f64>(p, g, m, s, average))
         }
-        (Buffer::Device(m), Buffer::Device(s)) => {
-            let (parameter, new_m, new_s) = rule.update_tensors(parameter, gradient, m.clone(), s.clone());
-            (*m, *s) = (new_m, new_s);
+        Buffer::Device(m) => {
+            // A rule without a second moment hands back what stands in for it.
+            let s = match second {
+                Some(Buffer::Device(s)) => s.clone(),
+                _ => m.clone(),
+            };
+            let (parameter, new_m, new_s) = rule.update_tensors(parameter, gradient, m.clone(), s);
+            *m = new_m;
+            if let Some(second) = second {
+                *second = Buffer::Device(new_s);
+            }
             let parameter = match average {
                 Some((buffer, decay)) => apply_average(parameter, buffer, decay),
                 None => parameter,
             };
             (parameter, true)
         }
-        _ => unreachable!("both moments of a parameter are created together, of one kind"),
     }
 }
 

@@ -14,7 +14,7 @@ pub use adam::{Adam, AdamForm};
 pub use adam_norm_grad::AdamNormGrad;
 pub use apply::{ParameterUpdate, WeightAverage, is_host};
 pub use sgd::Sgd;
-pub use state::{Buffer, OptimiserState};
+pub use state::{Buffer, Moments, OptimiserState};
 
 /// The update of one step with every constant worked out; g is the gradient, p the parameter, m and s the two moments.
 #[derive(Clone, Copy, Debug, PartialEq)]

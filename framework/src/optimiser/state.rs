@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use burn::tensor::{DType, Tensor, TensorData};
+use ibhost_kernels::vectorised;
 use num_traits::Float;
 use rayon::prelude::*;
 
@@ -68,13 +69,22 @@ impl Buffer {
     }
 }
 
+/// What an optimiser keeps of one parameter.
+#[derive(Clone, Debug)]
+pub struct Moments {
+    /// Mean gradient or velocity.
+    pub first: Buffer,
+    /// Mean squared gradient or surprise, for rules that use one.
+    pub second: Option<Buffer>,
+}
+
 /// State of one optimiser: its update count and the two moments of every parameter it has moved.
 #[derive(Clone, Debug, Default)]
 pub struct OptimiserState {
     /// Updates made.
     pub step: u64,
     /// Moments by parameter path.
-    pub moments: BTreeMap<String, [Buffer; 2]>,
+    pub moments: BTreeMap<String, Moments>,
 }
 
 /// Elements below which splitting the pass over threads costs more than it saves.
@@ -85,37 +95,47 @@ impl Rule {
     ///
     /// Returns whether every gradient element was finite.
     pub fn update<T: Float + Send + Sync>(&self, p: &mut [T], g: &[T], m: &mut [T], s: &mut [T], average: Option<(&mut [T], f64)>) -> bool {
-        let n = p.len().min(g.len()).min(m.len()).min(s.len());
+        let n = p.len();
         if let Self::NormalisedAdam { rate, beta1, beta2, epsilon, weight_decay } = *self {
             // The norm needs a pass of its own before anything can be updated; a gradient that is not finite is reported as it came.
-            let scale = inverse_norm(&g[..n]);
-            let adjusted: Vec<T> = p.iter().zip(&g[..n]).map(|(&p, &g)| g * cast(scale) + cast::<T>(weight_decay) * p).collect();
-            let finite = g[..n].iter().all(|g| g.is_finite());
+            let scale = inverse_norm(g);
+            let adjusted: Vec<T> = p.iter().zip(g).map(|(&p, &g)| g * cast(scale) + cast::<T>(weight_decay) * p).collect();
+            let finite = g.iter().all(|g| g.is_finite());
             return Self::Adam { rate, beta1, beta2, epsilon, root: 1.0 }.update(p, &adjusted, m, s, average) && finite;
         }
         if n < PARALLEL_FROM {
-            return self.update_chunk(&mut p[..n], &g[..n], &mut m[..n], &mut s[..n], average);
+            return vectorised(|| self.update_chunk(p, g, m, s, average));
         }
         let chunk = n.div_ceil(rayon::current_num_threads() * 4).max(1 << 14);
-        let parts = p.par_chunks_mut(chunk).zip(g.par_chunks(chunk)).zip(m.par_chunks_mut(chunk)).zip(s.par_chunks_mut(chunk));
-        match average {
-            None => parts.map(|(((p, g), m), s)| self.update_chunk(p, g, m, s, None)).reduce(|| true, |a, b| a & b),
-            Some((a, decay)) => parts
-                .zip(a.par_chunks_mut(chunk))
-                .map(|((((p, g), m), s), a)| self.update_chunk(p, g, m, s, Some((a, decay))))
-                .reduce(|| true, |a, b| a & b),
-        }
+        let count = n.div_ceil(chunk);
+        let seconds: Vec<&mut [T]> = if self.has_second_moment() {
+            s.chunks_mut(chunk).collect()
+        } else {
+            std::iter::repeat_with(Default::default).take(count).collect()
+        };
+        let averages: Vec<Option<(&mut [T], f64)>> = match average {
+            Some((a, decay)) => a.chunks_mut(chunk).map(|a| Some((a, decay))).collect(),
+            None => std::iter::repeat_with(|| None).take(count).collect(),
+        };
+        let parts = p.par_chunks_mut(chunk).zip(g.par_chunks(chunk)).zip(m.par_chunks_mut(chunk)).zip(seconds).zip(averages);
+        parts.map(|((((p, g), m), s), a)| vectorised(|| self.update_chunk(p, g, m, s, a))).reduce(|| true, |a, b| a & b)
     }
 
+    /// Whether the rule keeps a second moment.
+    pub fn has_second_moment(&self) -> bool {
+        !matches!(self, Self::Sgd { .. })
+    }
+
+    #[allow(clippy::inline_always)] // Only what is inlined is compiled for wide vectors.
+    #[inline(always)]
     fn update_chunk<T: Float>(&self, p: &mut [T], g: &[T], m: &mut [T], s: &mut [T], average: Option<(&mut [T], f64)>) -> bool {
         let real = |x: f64| T::from(x).unwrap_or_else(T::zero);
         let mut finite = true;
-        let elements = p.iter_mut().zip(g).zip(m.iter_mut().zip(s.iter_mut()));
         match *self {
             Self::Adam { rate, beta1, beta2, epsilon, root } => {
                 let (rate, b1, b2, epsilon, root) = (real(rate), real(beta1), real(beta2), real(epsilon), real(root));
                 let (c1, c2) = (real(1.0 - beta1), real(1.0 - beta2));
-                for ((p, &g), (m, s)) in elements {
+                for ((p, &g), (m, s)) in p.iter_mut().zip(g).zip(m.iter_mut().zip(s.iter_mut())) {
                     finite &= g.is_finite();
                     *m = b1 * *m + c1 * g;
                     *s = b2 * *s + c2 * g * g;
@@ -126,7 +146,7 @@ impl Rule {
             Self::AdaBelief { rate, beta1, beta2, epsilon, root_epsilon, scale } => {
                 let (rate, b1, b2, epsilon, scale) = (real(rate), real(beta1), real(beta2), real(epsilon), real(scale));
                 let (c1, c2, root_epsilon) = (real(1.0 - beta1), real(1.0 - beta2), real(root_epsilon));
-                for ((p, &g), (m, s)) in elements {
+                for ((p, &g), (m, s)) in p.iter_mut().zip(g).zip(m.iter_mut().zip(s.iter_mut())) {
                     finite &= g.is_finite();
                     let surprise = g - *m;
                     *m = b1 * *m + c1 * g;
@@ -136,7 +156,7 @@ impl Rule {
             }
             Self::Sgd { rate, momentum } => {
                 let (rate, momentum) = (real(rate), real(momentum));
-                for ((p, &g), (m, _)) in elements {
+                for ((p, &g), m) in p.iter_mut().zip(g).zip(m.iter_mut()) {
                     finite &= g.is_finite();
                     *m = momentum * *m + g;
                     *p = *p - rate * *m;
@@ -144,12 +164,14 @@ impl Rule {
             }
         }
         if let Some((a, decay)) = average {
-            average_into(a, p, decay);
+            average_chunk(a, p, decay);
         }
         finite
     }
 
     /// The same rule as tensor operations, for devices whose memory the host cannot reach; also the reference in tests.
+    ///
+    /// A rule without a second moment ignores `s` and returns it.
     pub fn update_tensors(&self, p: Tensor<1>, g: Tensor<1>, m: Tensor<1>, s: Tensor<1>) -> (Tensor<1>, Tensor<1>, Tensor<1>) {
         match *self {
             Self::Adam { rate, beta1, beta2, epsilon, root } => {
@@ -190,7 +212,18 @@ fn inverse_norm<T: Float>(g: &[T]) -> f64 {
 }
 
 /// a = decay a + (1 - decay) p.
-pub(super) fn average_into<T: Float>(a: &mut [T], p: &[T], decay: f64) {
+pub(super) fn average_into<T: Float + Send + Sync>(a: &mut [T], p: &[T], decay: f64) {
+    let chunk = PARALLEL_FROM / 4;
+    if a.len() < PARALLEL_FROM {
+        vectorised(|| average_chunk(a, p, decay));
+    } else {
+        a.par_chunks_mut(chunk).zip(p.par_chunks(chunk)).for_each(|(a, p)| vectorised(|| average_chunk(a, p, decay)));
+    }
+}
+
+#[allow(clippy::inline_always)] // As above.
+#[inline(always)]
+fn average_chunk<T: Float>(a: &mut [T], p: &[T], decay: f64) {
     let real = |x: f64| T::from(x).unwrap_or_else(T::zero);
     let (keep, take) = (real(decay), real(1.0 - decay));
     for (a, &p) in a.iter_mut().zip(p) {

@@ -5,6 +5,7 @@ use burn::nn::{LayerNorm, Linear};
 use burn::tensor::Tensor;
 use ibhost_framework::build::{BuildContext, BuildError, Initial};
 use ibhost_framework::decoder::{Decoder, DecoderConfig, Likelihood};
+use ibhost_kernels::{Activation, dense};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -41,8 +42,8 @@ pub struct GeluClassifier {
 
 impl Decoder for GeluClassifier {
     fn decode(&self, codes: Tensor<2>) -> Likelihood {
-        let hidden = self.norm1.forward(gelu(self.dense1.forward(codes)));
-        Likelihood::Categorical { logits: self.dense2.forward(hidden) }
+        let hidden = self.norm1.forward(gelu(dense(&self.dense1, codes, Activation::Identity)));
+        Likelihood::Categorical { logits: dense(&self.dense2, hidden, Activation::Identity) }
     }
 }
 

@@ -1,9 +1,9 @@
 //! From the numbers an encoder's last layer gives to the posterior they stand for.
 
 use burn::tensor::Tensor;
-use burn::tensor::activation::softplus;
 use ibhost_framework::build::BuildError;
 use ibhost_framework::posterior::{Posterior, diagonal};
+use ibhost_kernels::softplus;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -39,7 +39,7 @@ const BELOW: f64 = 0.01;
 impl ScaleMap {
     fn positive(self, raw: Tensor<2>) -> Tensor<2> {
         match self {
-            Self::Softplus => softplus(raw.sub_scalar(SHIFT), 1.0),
+            Self::Softplus => softplus(raw, SHIFT),
             Self::Exp => raw.exp(),
         }
     }

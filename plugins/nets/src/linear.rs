@@ -5,6 +5,7 @@ use burn::nn::Linear;
 use burn::tensor::Tensor;
 use ibhost_framework::build::{BuildContext, BuildError, Initial};
 use ibhost_framework::decoder::{Decoder, DecoderConfig, Likelihood};
+use ibhost_kernels::{Activation, dense};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -24,7 +25,7 @@ pub struct LinearDecoder {
 
 impl Decoder for LinearDecoder {
     fn decode(&self, codes: Tensor<2>) -> Likelihood {
-        Likelihood::Categorical { logits: self.dense.forward(codes) }
+        Likelihood::Categorical { logits: dense(&self.dense, codes, Activation::Identity) }
     }
 }
 

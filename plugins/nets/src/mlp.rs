@@ -3,10 +3,10 @@
 use burn::module::Module;
 use burn::nn::Linear;
 use burn::tensor::Tensor;
-use burn::tensor::activation::relu;
 use ibhost_framework::build::{BuildContext, BuildError, Initial};
 use ibhost_framework::encoder::{Encoder, EncoderConfig};
 use ibhost_framework::posterior::Posterior;
+use ibhost_kernels::{Activation, dense};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -73,11 +73,14 @@ pub struct Mlp {
 
 impl Encoder for Mlp {
     fn encode(&self, inputs: Tensor<4>) -> Posterior {
-        let hidden = relu(self.dense1.forward(flatten(inputs)));
-        let hidden = relu(self.dense2.forward(hidden));
+        let hidden = dense(&self.dense1, flatten(inputs), Activation::Relu);
+        let hidden = dense(&self.dense2, hidden, Activation::Relu);
         let raw = match &self.spread {
-            None => self.head.forward(hidden),
-            Some(spread) => Tensor::cat(vec![self.head.forward(hidden.clone()), spread.forward(hidden)], 1),
+            None => dense(&self.head, hidden, Activation::Identity),
+            Some(spread) => {
+                let mean = dense(&self.head, hidden.clone(), Activation::Identity);
+                Tensor::cat(vec![mean, dense(spread, hidden, Activation::Identity)], 1)
+            }
         };
         posterior(self.cov, self.scale, raw, self.z)
     }
@@ -89,12 +92,12 @@ impl EncoderConfig for MlpConfig {
         let inputs = features("mlp", shape)?;
         let all = head_size("mlp", self.cov, self.z)?;
         let split = self.heads == Heads::Separate && all > self.z;
-        let dense = |inputs, outputs| context.linear(inputs, outputs, Initial::GlorotUniform);
+        let layer = |inputs, outputs| context.linear(inputs, outputs, Initial::GlorotUniform);
         Ok(Box::new(Mlp {
-            dense1: dense(inputs, self.e1),
-            dense2: dense(self.e1, self.e2),
-            head: dense(self.e2, if split { self.z } else { all }),
-            spread: split.then(|| dense(self.e2, all - self.z)),
+            dense1: layer(inputs, self.e1),
+            dense2: layer(self.e1, self.e2),
+            head: layer(self.e2, if split { self.z } else { all }),
+            spread: split.then(|| layer(self.e2, all - self.z)),
             cov: self.cov,
             scale: self.scale,
             z: self.z,

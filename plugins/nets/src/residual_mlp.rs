@@ -6,6 +6,7 @@ use burn::tensor::Tensor;
 use ibhost_framework::build::{BuildContext, BuildError, Initial};
 use ibhost_framework::encoder::{Encoder, EncoderConfig};
 use ibhost_framework::posterior::Posterior;
+use ibhost_kernels::{Activation, dense};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -61,22 +62,22 @@ pub struct ResidualMlp {
 
 impl Encoder for ResidualMlp {
     fn encode(&self, inputs: Tensor<4>) -> Posterior {
-        let a = self.norm1.forward(gelu(self.dense1.forward(flatten(inputs))));
-        let b = self.norm2.forward(gelu(self.dense2.forward(a.clone())));
-        posterior(self.cov, self.scale, self.head.forward(a + gelu(b)), self.z)
+        let a = self.norm1.forward(gelu(dense(&self.dense1, flatten(inputs), Activation::Identity)));
+        let b = self.norm2.forward(gelu(dense(&self.dense2, a.clone(), Activation::Identity)));
+        posterior(self.cov, self.scale, dense(&self.head, a + gelu(b), Activation::Identity), self.z)
     }
 }
 
 #[typetag::serde(name = "residual_mlp")]
 impl EncoderConfig for ResidualMlpConfig {
     fn build(&self, shape: [usize; 3], context: &BuildContext) -> Result<Box<dyn Encoder>, BuildError> {
-        let dense = |inputs, outputs| context.linear(inputs, outputs, Initial::LecunNormal);
+        let layer = |inputs, outputs| context.linear(inputs, outputs, Initial::LecunNormal);
         Ok(Box::new(ResidualMlp {
-            dense1: dense(features("residual_mlp", shape)?, self.width),
+            dense1: layer(features("residual_mlp", shape)?, self.width),
             norm1: layer_norm(self.width, context),
-            dense2: dense(self.width, self.width),
+            dense2: layer(self.width, self.width),
             norm2: layer_norm(self.width, context),
-            head: dense(self.width, head_size("residual_mlp", self.cov, self.z)?),
+            head: layer(self.width, head_size("residual_mlp", self.cov, self.z)?),
             cov: self.cov,
             scale: self.scale,
             z: self.z,

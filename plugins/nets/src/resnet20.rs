@@ -8,6 +8,7 @@ use burn::tensor::activation::relu;
 use ibhost_framework::build::{BuildContext, BuildError, Initial};
 use ibhost_framework::encoder::{Encoder, EncoderConfig};
 use ibhost_framework::posterior::Posterior;
+use ibhost_kernels::{Activation, dense};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -70,7 +71,7 @@ impl Encoder for Resnet20 {
     fn encode(&self, inputs: Tensor<4>) -> Posterior {
         let hidden = relu(self.stem_norm.forward(self.stem.forward(inputs)));
         let hidden = self.blocks.iter().fold(hidden, |hidden, block| block.forward(hidden));
-        posterior(self.cov, self.scale, self.head.forward(mean_over_positions(hidden)), self.z)
+        posterior(self.cov, self.scale, dense(&self.head, mean_over_positions(hidden), Activation::Identity), self.z)
     }
 }
 

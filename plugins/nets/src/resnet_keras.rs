@@ -8,6 +8,7 @@ use burn::tensor::activation::relu;
 use ibhost_framework::build::{BuildContext, BuildError, Initial};
 use ibhost_framework::encoder::{Encoder, EncoderConfig};
 use ibhost_framework::posterior::Posterior;
+use ibhost_kernels::{Activation, dense};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -118,7 +119,7 @@ impl Encoder for ResnetKeras {
         let hidden = relu(self.stem_norm.forward(self.stem.forward(inputs)));
         let hidden = self.blocks.iter().fold(hidden, |hidden, block| block.forward(hidden));
         // The 8x8 pooling of the original covers all positions of its 32x32 images.
-        posterior(self.cov, self.scale, self.head.forward(mean_over_positions(hidden)), self.z)
+        posterior(self.cov, self.scale, dense(&self.head, mean_over_positions(hidden), Activation::Identity), self.z)
     }
 
     fn penalty(&self) -> Option<Tensor<1>> {

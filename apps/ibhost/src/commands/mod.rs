@@ -27,6 +27,7 @@ use crate::paths::show;
 /// Runs the command and returns the exit code.
 pub fn dispatch(cli: Cli) -> Result<u8, Failure> {
     let log = logging::start(cli.verbose, cli.quiet);
+    ibhost_kernels::keep_freed_memory();
     if let Some(threads) = cli.threads {
         if threads == 0 {
             return Err(Failure::usage("--threads must be at least 1"));

@@ -1,0 +1,114 @@
+//! Times of the parts of a training step, beside the tensor operations they replace: `cargo bench -p ibhost-kernels`.
+//!
+//! Sizes are those of the dense VIB network on MNIST: batch 100, 784-1024-1024-512, 256 latent dimensions.
+
+use burn::tensor::activation::relu;
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use divan::{Bencher, black_box};
+use ibhost_kernels::{
+    Activation, Layout, keep_freed_memory, label_log_likelihood, linear, noise, product, reparameterise, softplus, standard_normal_rate,
+    tanh,
+};
+
+fn main() {
+    keep_freed_memory();
+    divan::main();
+}
+
+fn numbers(n: usize) -> Vec<f32> {
+    (0..n).map(|i| ((i * 7 + 1) as f32 * 0.618_034).fract() - 0.5).collect()
+}
+
+fn tensor<const D: usize>(shape: [usize; D], device: &Device) -> Tensor<D> {
+    Tensor::from_data(TensorData::new(numbers(shape.iter().product()), shape), device)
+}
+
+/// Layers as [batch, inputs, outputs].
+const LAYERS: [[usize; 3]; 4] = [[100, 784, 1024], [100, 1024, 1024], [100, 1024, 512], [100, 256, 10]];
+
+#[divan::bench(args = LAYERS)]
+fn product_forward(bencher: Bencher, [batch, inputs, outputs]: [usize; 3]) {
+    let (x, w) = (numbers(batch * inputs), numbers(inputs * outputs));
+    bencher.bench_local(|| product(&x, Layout::Rows, &w, Layout::Rows, [batch, inputs, outputs]));
+}
+
+#[divan::bench(args = LAYERS)]
+fn product_input_gradient(bencher: Bencher, [batch, inputs, outputs]: [usize; 3]) {
+    let (g, w) = (numbers(batch * outputs), numbers(inputs * outputs));
+    bencher.bench_local(|| product(&g, Layout::Rows, &w, Layout::Transposed, [batch, outputs, inputs]));
+}
+
+#[divan::bench(args = LAYERS)]
+fn product_weight_gradient(bencher: Bencher, [batch, inputs, outputs]: [usize; 3]) {
+    let (x, g) = (numbers(batch * inputs), numbers(batch * outputs));
+    bencher.bench_local(|| product(&x, Layout::Transposed, &g, Layout::Rows, [inputs, batch, outputs]));
+}
+
+/// Forward and backward of a dense layer with rectified units.
+fn layer(bencher: Bencher, [batch, inputs, outputs]: [usize; 3], f: impl Fn(Tensor<2>, Tensor<2>, Tensor<1>) -> Tensor<2>) {
+    let device = Device::flex().autodiff();
+    let x = tensor([batch, inputs], &device).require_grad();
+    let (w, b) = (tensor([inputs, outputs], &device).require_grad(), tensor([outputs], &device).require_grad());
+    bencher.bench_local(|| f(x.clone(), w.clone(), b.clone()).sum().backward());
+}
+
+#[divan::bench(args = LAYERS)]
+fn layer_fused(bencher: Bencher, sizes: [usize; 3]) {
+    layer(bencher, sizes, |x, w, b| linear(x, w, Some(b), Activation::Relu));
+}
+
+#[divan::bench(args = LAYERS)]
+fn layer_plain(bencher: Bencher, sizes: [usize; 3]) {
+    layer(bencher, sizes, |x, w, b| relu(burn::tensor::module::linear(x, w, Some(b))));
+}
+
+#[divan::bench]
+fn normal_noise(bencher: Bencher) {
+    let mut out = vec![0.0; 25_600];
+    bencher.bench_local(|| noise::normal_f32(black_box(&[7; 32]), 3, &mut out));
+}
+
+#[divan::bench]
+fn tanh_fused(bencher: Bencher) {
+    let x = tensor([100, 256], &Device::flex());
+    bencher.bench_local(|| tanh(x.clone()));
+}
+
+#[divan::bench]
+fn tanh_plain(bencher: Bencher) {
+    let x = tensor([100, 256], &Device::flex());
+    bencher.bench_local(|| x.clone().tanh());
+}
+
+/// Scale, sample, rate and class term with their gradients, from raw outputs `[100, 512]` and logits `[4, 100, 10]`.
+#[divan::bench]
+fn terms_fused(bencher: Bencher) {
+    let device = Device::flex().autodiff();
+    let (raw, noise) = (tensor([100, 512], &device).require_grad(), tensor([4, 100, 256], &device));
+    let logits = tensor([4, 100, 10], &device).require_grad();
+    let labels = Tensor::<1, Int>::from_data(TensorData::new(vec![3i64; 100], [100]), &device);
+    bencher.bench_local(|| {
+        let (mean, scale) = (raw.clone().narrow(1, 0, 256), softplus(raw.clone().narrow(1, 256, 256), 5.0));
+        let rate = standard_normal_rate(mean.clone(), scale.clone()).mean();
+        let codes = reparameterise(mean, scale, noise.clone()).sum();
+        (rate + codes - label_log_likelihood(logits.clone(), &labels).mean()).backward()
+    });
+}
+
+#[divan::bench]
+fn terms_plain(bencher: Bencher) {
+    let device = Device::flex().autodiff();
+    let (raw, noise) = (tensor([100, 512], &device).require_grad(), tensor([4, 100, 256], &device));
+    let logits = tensor([4, 100, 10], &device).require_grad();
+    let labels = Tensor::<1, Int>::from_data(TensorData::new(vec![3i64; 100], [100]), &device);
+    bencher.bench_local(|| {
+        let scale = burn::tensor::activation::softplus(raw.clone().narrow(1, 256, 256).sub_scalar(5.0), 1.0);
+        let mean = raw.clone().narrow(1, 0, 256);
+        let energy = mean.clone().powi_scalar(2) + scale.clone().powi_scalar(2);
+        let rate = (energy.mul_scalar(0.5) - scale.clone().log()).sum_dim(1).mean();
+        let codes = (scale.reshape([1, 100, 256]) * noise.clone() + mean.reshape([1, 100, 256])).sum();
+        let index = labels.clone().reshape([1, 100, 1]).expand([4, 100, 1]);
+        let class = burn::tensor::activation::log_softmax(logits.clone(), 2).gather(2, index).mean();
+        (rate + codes - class).backward()
+    });
+}
