@@ -265,9 +265,15 @@ const LONG: [&str; 10] = [
 /// Trains with `more` flags once to the end, and once interrupted by SIGINT at some step and resumed.
 #[cfg(unix)]
 fn interrupted_equals_whole(more: &[&str]) {
+    interrupted_equals_whole_of("vdb", more);
+}
+
+/// As [`interrupted_equals_whole`], of another objective.
+#[cfg(unix)]
+fn interrupted_equals_whole_of(objective: &str, more: &[&str]) {
     let folder = tempfile::tempdir().unwrap();
     let host = host(folder.path());
-    let arguments = [&["--objective", "vdb"], &LONG[..], more].concat();
+    let arguments = [&["--objective", objective], &LONG[..], more].concat();
     let (_, whole) = host.train(&[&arguments[..], &["--output-dir", "whole"]].concat());
 
     let mut child = host.command(&[&["run", "--output-dir", "broken"], &arguments[..]].concat()).spawn().unwrap();
@@ -308,6 +314,14 @@ fn interrupted_and_resumed_equals_uninterrupted_with_alternating_phases() {
 #[test]
 fn interrupted_and_resumed_equals_uninterrupted_with_an_average() {
     interrupted_equals_whole(&["--average", "0.99", "--schedule", "exponential", "--watch", "test_average.accuracy"]);
+}
+
+/// Vectors of the spectral norm, the toggle between the encoders and the order of the estimator's samples go on where they were.
+#[cfg(unix)]
+#[test]
+fn interrupted_and_resumed_equals_uninterrupted_with_phases_of_the_objectives_own() {
+    let objective = "disenib/n_samples:1|n_times_main:10|n_times_est:1|est_thr:5|rec_hidden:[16]";
+    interrupted_equals_whole_of(objective, &["--set", "encoder.cov=point"]);
 }
 
 #[cfg(unix)]

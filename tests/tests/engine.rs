@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use ibhost_datasets as _;
+use ibhost_disenib as _;
 use ibhost_framework::dataset::{Batch, DataRoot};
 use ibhost_framework::engine::{Orders, Session, State, StepState, training_step};
 use ibhost_framework::parameters;
@@ -73,4 +74,61 @@ fn a_repeated_phase_draws_fresh_batches_and_counts_every_update() {
     let (seen, steps) = run(&session, state, &[1, 1]);
     assert_eq!(seen, [(true, true), (true, true)]);
     assert_eq!(steps, [3 + 3 + 1]);
+}
+
+/// A session of the disentangled bottleneck: two main updates a step of the paper, the estimator's term from the second step on.
+fn open_disenib(more: &str) -> (Session, State) {
+    let mut settings = Settings::new();
+    let objective = format!("disenib/n_samples:2|n_times_main:2|n_times_est:2|est_thr:1|est_style_optimize:1|rec_hidden:[8]{more}");
+    for (key, value) in [("objective", objective.as_str()), ("encoder", "dense/hidden:[12]|z:4|cov:point"), ("decoder", "dense_classifier")]
+    {
+        settings.set(key, value.into()).unwrap();
+    }
+    settings.set("batch_size", 32.into()).unwrap();
+    Session::open(settings.resolve().unwrap(), &DataRoot("absent".into())).unwrap()
+}
+
+/// Steps of `session` on one batch; the names of the measures of each step.
+fn measured(session: &Session, state: &mut State, steps: u64) -> Vec<Vec<String>> {
+    let (batch, mut moving, mut orders) = (batch(session), Vec::new(), Orders::new());
+    let mut names = Vec::new();
+    for step in 0..steps {
+        let mut parts = StepState { optimisers: &mut state.optimisers, average: None, moving: &mut moving, orders: &mut orders };
+        let (model, measures) = training_step(session, state.model.clone(), &mut parts, 1, step, &batch).unwrap();
+        state.model = model;
+        names.push(measures.iter().map(|m| m.name.to_string()).collect());
+    }
+    names
+}
+
+#[test]
+fn an_objective_with_phases_of_its_own_is_run_by_them() {
+    let (session, mut state) = open_disenib("");
+    let names = measured(&session, &mut state, 4);
+    let estimated: Vec<bool> = names.iter().map(|names| names.iter().any(|n| n == "est_real")).collect();
+    assert_eq!(estimated, [false, true, false, true], "the estimator's measures come with its updates");
+    assert!(names.iter().all(|names| names.iter().filter(|n| *n == "loss").count() == 1), "{names:?}");
+    assert_eq!(state.optimisers.iter().map(|o| o.step).collect::<Vec<_>>(), [4, 4]);
+    let mut settings = Settings::new();
+    for (key, value) in [("objective", "disenib"), ("encoder", "dense/cov:point"), ("strategy", "algo2/k:3")] {
+        settings.set(key, value.into()).unwrap();
+    }
+    let refused = Session::open(settings.resolve().unwrap(), &DataRoot("absent".into())).err().unwrap().to_string();
+    assert!(refused.contains("phases of its own") && refused.contains("algo2"), "{refused}");
+}
+
+#[test]
+fn a_phase_that_reached_its_limit_is_measured_but_moves_nothing() {
+    let (mut session, mut state) = open_disenib("");
+    for phase in session.plan.phases.iter_mut().filter(|phase| phase.name == "estimator") {
+        phase.hold_at = Some(("loss_est_real", 0.0));
+    }
+    let before = parameters::to_host(&state.model);
+    let names = measured(&session, &mut state, 2);
+    assert!(names[1].iter().any(|n| n == "loss_est_real"));
+    assert_eq!(state.optimisers.iter().map(|o| o.step).collect::<Vec<_>>(), [2, 0]);
+    let after = parameters::to_host(&state.model);
+    let moved: Vec<&String> = before.iter().filter(|(path, value)| after[*path] != **value).map(|(path, _)| path).collect();
+    assert!(moved.iter().all(|path| !path.starts_with("estimator") || path.ends_with(".u")), "{moved:?}");
+    assert!(moved.iter().any(|path| path.starts_with("encoder_class")));
 }

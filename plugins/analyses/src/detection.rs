@@ -140,8 +140,8 @@ impl Scores {
             }
             let (hits, alarms) = ((n_in - i) as f64, (n_out - o) as f64);
             let (new_hits, new_alarms) = ((before_i - i) as f64, (before_o - o) as f64);
-            auroc += new_alarms / n_out as f64 * (hits - new_hits / 2.0) / n_in as f64;
-            aupr_in += new_hits / n_in as f64 * hits / (hits + alarms);
+            auroc += new_alarms * (hits - new_hits / 2.0);
+            aupr_in += new_hits * hits / (hits + alarms);
             error = error.min((1.0 - hits / n_in as f64 + alarms / n_out as f64) / 2.0);
         }
         let (mut aupr_out, mut i, mut o) = (0.0, 0, 0);
@@ -154,9 +154,17 @@ impl Scores {
             while i < n_in && self.inside[i] <= threshold {
                 i += 1;
             }
-            aupr_out += (o - before) as f64 / n_out as f64 * o as f64 / (o + i) as f64;
+            aupr_out += (o - before) as f64 * o as f64 / (o + i) as f64;
         }
-        Detection { fpr_at_tpr95: self.exact_fpr_at_tpr95(), auroc, aupr_in, aupr_out, detection_error: error }
+        // Dividing once at the end keeps the sums of counts exact.
+        let (inside, outside) = (n_in as f64, n_out as f64);
+        Detection {
+            fpr_at_tpr95: self.exact_fpr_at_tpr95(),
+            auroc: auroc / (inside * outside),
+            aupr_in: aupr_in / inside,
+            aupr_out: aupr_out / outside,
+            detection_error: error,
+        }
     }
 
     /// False-positive rate at the highest threshold that keeps at least 95 % of the inside.

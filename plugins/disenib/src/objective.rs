@@ -150,6 +150,7 @@ impl DisenIb {
         let class = self.encoder_class.encode(batch.inputs.clone()).mean();
         let mut sum = Sum::default();
         let images = self.common(batch, &style, &class, &mut sum, draws);
+        sum.log("accuracy", accuracy(self.logits(class.clone().detach()), &batch.labels));
         if self.config.lambda_est != 0.0 {
             // The term reaches one encoder at a time; the other code is a constant for it.
             let (s, t) = match reach {
