@@ -128,7 +128,8 @@ fn training(workload: &Workload, arguments: &Arguments) -> Result<Value, String>
     if arguments.phases {
         let phases = Phases::default();
         let subscriber = tracing_subscriber::registry().with(phases.clone());
-        let milliseconds = tracing::subscriber::with_default(subscriber, || stepper.time_steps(steps * workload.inner)).map_err(|e| e.to_string())?;
+        let milliseconds =
+            tracing::subscriber::with_default(subscriber, || stepper.time_steps(steps * workload.inner)).map_err(|e| e.to_string())?;
         result["phases_ms"] = json!(per_step(&phases.take().seconds, milliseconds * workload.inner as f64, steps));
         result["gemm_peak_gflops"] = product_rate(&arguments.device)?.into();
     }

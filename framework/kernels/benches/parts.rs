@@ -27,25 +27,25 @@ fn tensor<const D: usize>(shape: [usize; D], device: &Device) -> Tensor<D> {
 const LAYERS: [[usize; 3]; 4] = [[100, 784, 1024], [100, 1024, 1024], [100, 1024, 512], [100, 256, 10]];
 
 #[divan::bench(args = LAYERS)]
-fn product_forward(bencher: Bencher, [batch, inputs, outputs]: [usize; 3]) {
+fn product_forward(bencher: Bencher<'_, '_>, [batch, inputs, outputs]: [usize; 3]) {
     let (x, w) = (numbers(batch * inputs), numbers(inputs * outputs));
     bencher.bench_local(|| product(&x, Layout::Rows, &w, Layout::Rows, [batch, inputs, outputs]));
 }
 
 #[divan::bench(args = LAYERS)]
-fn product_input_gradient(bencher: Bencher, [batch, inputs, outputs]: [usize; 3]) {
+fn product_input_gradient(bencher: Bencher<'_, '_>, [batch, inputs, outputs]: [usize; 3]) {
     let (g, w) = (numbers(batch * outputs), numbers(inputs * outputs));
     bencher.bench_local(|| product(&g, Layout::Rows, &w, Layout::Transposed, [batch, outputs, inputs]));
 }
 
 #[divan::bench(args = LAYERS)]
-fn product_weight_gradient(bencher: Bencher, [batch, inputs, outputs]: [usize; 3]) {
+fn product_weight_gradient(bencher: Bencher<'_, '_>, [batch, inputs, outputs]: [usize; 3]) {
     let (x, g) = (numbers(batch * inputs), numbers(batch * outputs));
     bencher.bench_local(|| product(&x, Layout::Transposed, &g, Layout::Rows, [inputs, batch, outputs]));
 }
 
 /// Forward and backward of a dense layer with rectified units.
-fn layer(bencher: Bencher, [batch, inputs, outputs]: [usize; 3], f: impl Fn(Tensor<2>, Tensor<2>, Tensor<1>) -> Tensor<2>) {
+fn layer(bencher: Bencher<'_, '_>, [batch, inputs, outputs]: [usize; 3], f: impl Fn(Tensor<2>, Tensor<2>, Tensor<1>) -> Tensor<2>) {
     let device = Device::flex().autodiff();
     let x = tensor([batch, inputs], &device).require_grad();
     let (w, b) = (tensor([inputs, outputs], &device).require_grad(), tensor([outputs], &device).require_grad());
@@ -53,36 +53,36 @@ fn layer(bencher: Bencher, [batch, inputs, outputs]: [usize; 3], f: impl Fn(Tens
 }
 
 #[divan::bench(args = LAYERS)]
-fn layer_fused(bencher: Bencher, sizes: [usize; 3]) {
+fn layer_fused(bencher: Bencher<'_, '_>, sizes: [usize; 3]) {
     layer(bencher, sizes, |x, w, b| linear(x, w, Some(b), Activation::Relu));
 }
 
 #[divan::bench(args = LAYERS)]
-fn layer_plain(bencher: Bencher, sizes: [usize; 3]) {
+fn layer_plain(bencher: Bencher<'_, '_>, sizes: [usize; 3]) {
     layer(bencher, sizes, |x, w, b| relu(burn::tensor::module::linear(x, w, Some(b))));
 }
 
 #[divan::bench]
-fn normal_noise(bencher: Bencher) {
+fn normal_noise(bencher: Bencher<'_, '_>) {
     let mut out = vec![0.0; 25_600];
     bencher.bench_local(|| noise::normal_f32(black_box(&[7; 32]), 3, &mut out));
 }
 
 #[divan::bench]
-fn tanh_fused(bencher: Bencher) {
+fn tanh_fused(bencher: Bencher<'_, '_>) {
     let x = tensor([100, 256], &Device::flex());
     bencher.bench_local(|| tanh(x.clone()));
 }
 
 #[divan::bench]
-fn tanh_plain(bencher: Bencher) {
+fn tanh_plain(bencher: Bencher<'_, '_>) {
     let x = tensor([100, 256], &Device::flex());
     bencher.bench_local(|| x.clone().tanh());
 }
 
 /// Scale, sample, rate and class term with their gradients, from raw outputs `[100, 512]` and logits `[4, 100, 10]`.
 #[divan::bench]
-fn terms_fused(bencher: Bencher) {
+fn terms_fused(bencher: Bencher<'_, '_>) {
     let device = Device::flex().autodiff();
     let (raw, noise) = (tensor([100, 512], &device).require_grad(), tensor([4, 100, 256], &device));
     let logits = tensor([4, 100, 10], &device).require_grad();
@@ -96,7 +96,7 @@ fn terms_fused(bencher: Bencher) {
 }
 
 #[divan::bench]
-fn terms_plain(bencher: Bencher) {
+fn terms_plain(bencher: Bencher<'_, '_>) {
     let device = Device::flex().autodiff();
     let (raw, noise) = (tensor([100, 512], &device).require_grad(), tensor([4, 100, 256], &device));
     let logits = tensor([4, 100, 10], &device).require_grad();

@@ -41,15 +41,15 @@ pub enum EngineError {
         /// Epoch, from 1.
         epoch: u64,
         /// Phase.
-        phase: String,
+        phase: Box<str>,
         /// First bad tensor.
-        what: String,
+        what: Box<str>,
         /// First term of the loss that is not finite, if any was measured to be.
-        term: Option<String>,
+        term: Option<Box<str>>,
         /// Terms of the loss.
-        terms: String,
+        terms: Box<str>,
         /// What is still there.
-        kept: String,
+        kept: Box<str>,
     },
     /// The run's own files do not fit each other.
     #[error("`{}`: {reason}", .path.display())]

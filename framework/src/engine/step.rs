@@ -154,7 +154,7 @@ fn phase_batch(session: &Session, orders: &mut Orders, phase: &Phase, step: u64,
 }
 
 pub(super) fn non_finite(step: u64, epoch: u64, phase: &str, what: String, means: &[(String, f64)]) -> EngineError {
-    let terms = means.iter().map(|(name, value)| format!("{name} = {value}")).collect::<Vec<_>>().join(", ");
-    let term = means.iter().find(|(_, value)| !value.is_finite()).map(|(name, _)| name.clone());
-    EngineError::NonFinite { step, epoch, phase: phase.to_owned(), what, term, terms, kept: String::new() }
+    let terms = means.iter().map(|(name, value)| format!("{name} = {value}")).collect::<Vec<_>>().join(", ").into();
+    let term = means.iter().find(|(_, value)| !value.is_finite()).map(|(name, _)| name.as_str().into());
+    EngineError::NonFinite { step, epoch, phase: phase.into(), what: what.into(), term, terms, kept: "".into() }
 }

@@ -178,7 +178,7 @@ fn kept(error: EngineError, run: &RunDir) -> EngineError {
                 ),
                 Err(error) => format!("the checkpoints cannot be listed: {error}"),
             };
-            EngineError::NonFinite { step, epoch, phase, what, term, terms, kept }
+            EngineError::NonFinite { step, epoch, phase, what, term, terms, kept: kept.into() }
         }
         other => other,
     }

@@ -207,7 +207,7 @@ fn cast<T: Float>(x: f64) -> T {
 
 /// 1 / (|g|_2 + 1e-7), accumulated in double precision.
 fn inverse_norm<T: Float>(g: &[T]) -> f64 {
-    let squares: f64 = g.iter().filter_map(|g| g.to_f64()).map(|g| g * g).sum();
+    let squares: f64 = g.iter().filter_map(num_traits::ToPrimitive::to_f64).map(|g| g * g).sum();
     1.0 / (squares.sqrt() + NORM_FLOOR)
 }
 
