@@ -51,6 +51,8 @@ impl EventWriter {
         event.set_file_version(FILE_VERSION.into());
         writer.append(event, 0)?;
         writer.flush()?;
+        atomic::sync_folder(dir)?;
+        atomic::sync_folder(atomic::parent_of(dir))?;
         Ok(writer)
     }
 

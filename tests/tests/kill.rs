@@ -78,13 +78,15 @@ impl Scenario<'_> {
         }
     }
 
-    /// Looks at what a killed process left: the run is sound and is listed as interrupted. `None` when it died before there was a run.
-    fn look(&mut self, output: &str) -> Option<PathBuf> {
+    /// Looks at what a killed process left: the run is sound and is listed as interrupted, or as completed when only its plots were still
+    /// to be drawn. `None` when it died before there was a run.
+    fn look(&mut self, output: &str) -> Option<(PathBuf, bool)> {
         let listed: Value = serde_json::from_str(&self.host.run(&["list-runs", output, "--format", "json"]).expect(0).stdout).unwrap();
         let listed = listed.as_array().unwrap();
         assert!(listed.len() <= 1, "{listed:?}");
         let run = PathBuf::from(listed.first()?["run_dir"].as_str().unwrap());
-        assert_eq!(listed[0]["status"], "interrupted", "{listed:?}");
+        let completed = listed[0]["status"] == "completed";
+        assert!(completed || listed[0]["status"] == "interrupted", "{listed:?}");
         let run = self.folder.join(run);
         if !run.join("summary.yml").exists() {
             self.tally.before_the_first_step += 1;
@@ -95,7 +97,7 @@ impl Scenario<'_> {
         let unfinished =
             |folder: &Path| fs::read_dir(folder).unwrap().flatten().any(|e| e.file_name().to_string_lossy().starts_with(".tmp-"));
         self.tally.inside_checkpoints += usize::from(unfinished(&run.join("checkpoints")));
-        Some(run)
+        Some((run, completed))
     }
 }
 
@@ -130,7 +132,8 @@ fn survive(name: &str, arguments: &[&str], quota: usize) -> Tally {
                 continue;
             }
             match scenario.look(&output) {
-                Some(found) => run = Some(found),
+                Some((_, true)) => break,
+                Some((found, false)) => run = Some(found),
                 // Nothing was computed, so the next life begins anew.
                 None => fs::remove_dir_all(folder.path().join(&output)).unwrap(),
             }

@@ -80,9 +80,7 @@ pub fn train(
     let epochs = total.div_ceil(batches.max(1));
     let (mut order, mut order_epoch) = (Vec::new(), 0);
     let (mut moving, mut orders) = (Vec::new(), super::step::Orders::new());
-    let (mut mark, mut epoch_seconds, mut last_save) = (Instant::now(), 0.0, Instant::now());
-    // Counted apart from the running means, which after a resume hold samples of an earlier process too.
-    let mut epoch_samples = 0;
+    let (mut clock, mut last_save) = (Clock { mark: Instant::now(), epoch_seconds: 0.0, epoch_samples: 0 }, Instant::now());
     // A run that was killed between its last checkpoint and its summary had already decided.
     let decided = state.watch.should_stop(training.early_stopping.as_ref());
     let mut outcome = if decided { Outcome::EarlyStopped } else { Outcome::Completed };
@@ -112,7 +110,7 @@ pub fn train(
         state.sums.add(measures, batch.len());
         state.step += 1;
         standing.step = state.step;
-        epoch_samples += batch.len();
+        clock.epoch_samples += batch.len();
         let report = StepReport { step: state.step, total_steps: total, epoch, epochs, samples: batch.len() };
         observer.step(&report, &mut || state.sums.means());
 
@@ -125,8 +123,7 @@ pub fn train(
                 return Err(kept(non_finite(step, epoch, &session.plan.phases[0].name, what, &means), run));
             }
             let due = epoch.is_multiple_of(training.evaluate_every) || state.step == total;
-            let rows = finish_epoch(session, &mut state, &mut logs, epoch, due, epoch_samples, &mut mark, &mut epoch_seconds)?;
-            epoch_samples = 0;
+            let rows = finish_epoch(session, &mut state, &mut logs, epoch, due, &mut clock)?;
             if due {
                 let value = watched(&state).ok_or_else(|| unmeasured(&state))?;
                 let min_delta = training.early_stopping.as_ref().map_or(0.0, |e| e.min_delta);
@@ -137,20 +134,20 @@ pub fn train(
                 }
             }
             *standing = Standing::of(&state);
-            observer.epoch(&EpochReport { epoch, epochs, rows, seconds: std::mem::take(&mut epoch_seconds) });
+            observer.epoch(&EpochReport { epoch, epochs, rows, seconds: std::mem::take(&mut clock.epoch_seconds) });
             if state.watch.should_stop(training.early_stopping.as_ref()) {
                 outcome = Outcome::EarlyStopped;
                 break;
             }
         }
         if checkpoint_due(training.checkpoint_every, state.step, epoch, epoch_ended, last_save) && state.step < total {
-            spend(&mut state, &mut mark, &mut epoch_seconds);
+            clock.spend(&mut state);
             save(session, &mut state, &logs)?;
             observer.checkpoint(state.step);
             last_save = Instant::now();
         }
     }
-    spend(&mut state, &mut mark, &mut epoch_seconds);
+    clock.spend(&mut state);
     if state.step > logs.first_step || !logs.resumed {
         save(session, &mut state, &logs)?;
         observer.checkpoint(state.step);
@@ -161,11 +158,22 @@ pub fn train(
     Ok((state, outcome))
 }
 
-fn spend(state: &mut State, mark: &mut Instant, epoch_seconds: &mut f64) {
-    let seconds = mark.elapsed().as_secs_f64();
-    *mark = Instant::now();
-    state.elapsed_s += seconds;
-    *epoch_seconds += seconds;
+/// Time and samples of this process since the epoch began. The running means are no help there: after a resume they hold samples of an
+/// earlier process too.
+struct Clock {
+    mark: Instant,
+    epoch_seconds: f64,
+    epoch_samples: usize,
+}
+
+impl Clock {
+    /// Adds the time since the last call to the epoch and the run.
+    fn spend(&mut self, state: &mut State) {
+        let seconds = self.mark.elapsed().as_secs_f64();
+        self.mark = Instant::now();
+        state.elapsed_s += seconds;
+        self.epoch_seconds += seconds;
+    }
 }
 
 fn kept(error: EngineError, run: &RunDir) -> EngineError {
@@ -254,12 +262,11 @@ fn finish_epoch(
     logs: &mut Logs<'_>,
     epoch: u64,
     due: bool,
-    trained: usize,
-    mark: &mut Instant,
-    epoch_seconds: &mut f64,
+    clock: &mut Clock,
 ) -> Result<Vec<Row>, EngineError> {
-    spend(state, mark, epoch_seconds);
-    let mut rows = vec![row(state, epoch, MetricsSplit::Train, state.sums.means(), trained as f64 / epoch_seconds.max(1e-9))];
+    clock.spend(state);
+    let trained = std::mem::take(&mut clock.epoch_samples);
+    let mut rows = vec![row(state, epoch, MetricsSplit::Train, state.sums.means(), trained as f64 / clock.epoch_seconds.max(1e-9))];
     state.sums.clear();
     if due {
         let fresh = session.data.fresh_test(&mut session.noise.stream("fresh test samples", epoch));
@@ -271,7 +278,7 @@ fn finish_epoch(
             let begin = Instant::now();
             let model = Session::evaluation_model(state, averaged);
             let means = evaluate(&*model, test, session.config.training.evaluation_batch, &session.device, session.noise, epoch);
-            spend(state, mark, epoch_seconds);
+            clock.spend(state);
             rows.push(row(state, epoch, split, means, test.len() as f64 / begin.elapsed().as_secs_f64().max(1e-9)));
         }
     }

@@ -80,22 +80,25 @@ impl FileList {
     pub(super) fn reopen(&mut self, run: &Path, changes: impl Fn(&str) -> bool) -> Result<(), StorageError> {
         self.open = true;
         self.files.retain(|name, _| !changes(name));
-        for name in present(run)? {
-            if !changes(&name) && !self.files.contains_key(&name) {
-                self.files.insert(name.clone(), hash_of(run, &name)?);
-            }
-        }
-        Ok(())
+        self.add(run, |name| !changes(name))
     }
 
     /// Closes the list: adds every file that is there and not listed yet.
     pub(super) fn close(&mut self, run: &Path) -> Result<(), StorageError> {
+        self.add(run, |_| true)?;
+        self.open = false;
+        Ok(())
+    }
+
+    /// Adds the regular files that `wanted` accepts and that are not listed yet; links are none of ours and stay out.
+    fn add(&mut self, run: &Path, wanted: impl Fn(&str) -> bool) -> Result<(), StorageError> {
         for name in present(run)? {
-            if !self.files.contains_key(&name) {
-                self.files.insert(name.clone(), hash_of(run, &name)?);
+            let regular = || fs::symlink_metadata(run.join(&name)).is_ok_and(|kind| kind.is_file());
+            if wanted(&name) && !self.files.contains_key(&name) && regular() {
+                let hash = hash_of(run, &name)?;
+                self.files.insert(name, hash);
             }
         }
-        self.open = false;
         Ok(())
     }
 
@@ -218,6 +221,15 @@ mod tests {
         fs::write(dir.path().join("analyses/extra.json"), "").unwrap();
         assert!(problems(dir.path())[0].contains("extra.json` does not belong here"));
         fs::remove_file(dir.path().join("analyses/extra.json")).unwrap();
+        #[cfg(unix)]
+        {
+            std::os::unix::fs::symlink("/etc/hostname", dir.path().join("link")).unwrap();
+            let mut again = list.clone();
+            again.close(dir.path()).unwrap();
+            assert_eq!(again, list);
+            assert!(problems(dir.path())[0].contains("link` does not belong here"));
+            fs::remove_file(dir.path().join("link")).unwrap();
+        }
         fs::write(dir.path().join("config.yml"), "a: 2").unwrap();
         assert!(problems(dir.path())[0].contains("config.yml` is damaged: its content"));
         fs::write(dir.path().join("config.yml"), "a: 11").unwrap();

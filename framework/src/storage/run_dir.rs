@@ -29,6 +29,8 @@ const FOLDERS: [&str; 4] = ["tensorboard", "checkpoints", "plots", "analyses"];
 
 /// Start of the last line of a sealed file.
 const SEAL: &str = "# blake3 of the lines above: ";
+/// Most values that aliases (`*name`) of a YAML text may repeat in all, so that a few lines cannot stand for millions.
+const MAX_REPEATED: usize = 10_000;
 /// How often a fresh short id is tried.
 const NAME_ATTEMPTS: usize = 16;
 /// Longest stem, so that whole names stay within the 255 bytes file systems allow.
@@ -369,7 +371,10 @@ fn parse_yaml<T: DeserializeOwned>(path: &Path, text: &str) -> Result<T, Storage
 /// # Errors
 /// Line, column and cause when the text is not a `T`.
 pub fn yaml_from_str<T: DeserializeOwned>(text: &str) -> Result<T, String> {
-    let options = serde_saphyr::options! { non_finite_float_policy: serde_saphyr::NonFiniteFloatPolicy::PassThrough };
+    let options = serde_saphyr::options! {
+        non_finite_float_policy: serde_saphyr::NonFiniteFloatPolicy::PassThrough,
+        alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: MAX_REPEATED },
+    };
     serde_saphyr::from_str_with_options(text, options).map_err(|e| e.to_string())
 }
 

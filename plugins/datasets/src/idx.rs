@@ -10,6 +10,12 @@ use ibhost_framework::dataset::{DataError, DataRoot};
 /// Largest payload accepted, in bytes; forty times MNIST.
 const MAX_PAYLOAD: u64 = 1 << 31;
 
+/// Most bytes a compressed file may unpack to for each of its own, many times what images reach (gzip itself goes up to a thousand), so that
+/// a small file cannot fill the memory.
+const MAX_RATIO: u64 = 100;
+/// Bytes any compressed file may unpack to.
+const UNPACKED_FREE: u64 = 1 << 20;
+
 /// Contents of one IDX file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Idx {
@@ -81,9 +87,16 @@ pub fn read(name: &str, root: &DataRoot, relative: &str, shape: &[Option<usize>]
         Err(e) if e.kind() == ErrorKind::NotFound => return Err(DataError::Missing { name: name.to_owned(), path, root: root.0.clone() }),
         Err(source) => return Err(DataError::Io { action: "open", path, source }),
     };
-    let gzip = starts_as_gzip(&mut file).map_err(|source| DataError::Io { action: "read", path: path.clone(), source })?;
+    let io = |source| DataError::Io { action: "read", path: path.clone(), source };
+    let gzip = starts_as_gzip(&mut file).map_err(io)?;
+    let length = file.metadata().map_err(io)?.len();
     let file = BufReader::with_capacity(1 << 16, file);
-    if gzip { parse(name, &path, MultiGzDecoder::new(file), shape) } else { parse(name, &path, file, shape) }
+    if gzip {
+        let limit = length.saturating_mul(MAX_RATIO).saturating_add(UNPACKED_FREE).min(MAX_PAYLOAD);
+        parse_within(name, &path, MultiGzDecoder::new(file), shape, limit)
+    } else {
+        parse(name, &path, file, shape)
+    }
 }
 
 fn starts_as_gzip(file: &mut File) -> io::Result<bool> {
@@ -97,7 +110,12 @@ fn starts_as_gzip(file: &mut File) -> io::Result<bool> {
 ///
 /// # Errors
 /// [`DataError::Damaged`] or [`DataError::Io`].
-pub fn parse(name: &str, path: &Path, mut reader: impl Read, shape: &[Option<usize>]) -> Result<Idx, DataError> {
+pub fn parse(name: &str, path: &Path, reader: impl Read, shape: &[Option<usize>]) -> Result<Idx, DataError> {
+    parse_within(name, path, reader, shape, MAX_PAYLOAD)
+}
+
+/// [`parse`] for at most `limit` bytes of data.
+fn parse_within(name: &str, path: &Path, mut reader: impl Read, shape: &[Option<usize>], limit: u64) -> Result<Idx, DataError> {
     let header_len = 4 + 4 * shape.len() as u64;
     let header = read_at_most(name, path, &mut reader, header_len, 0)?;
     if let Some(magic) = header.first_chunk::<4>().map(|m| u32::from_be_bytes(*m)) {
@@ -118,9 +136,9 @@ pub fn parse(name: &str, path: &Path, mut reader: impl Read, shape: &[Option<usi
             return Err(damaged(name, path, 4 + 4 * axis as u64, expected, found.to_string()));
         }
     }
-    let payload = dims.iter().try_fold(1u64, |product, &dim| product.checked_mul(dim as u64)).filter(|&p| p <= MAX_PAYLOAD);
+    let payload = dims.iter().try_fold(1u64, |product, &dim| product.checked_mul(dim as u64)).filter(|&p| p <= limit);
     let Some(payload) = payload else {
-        let expected = format!("sizes whose product is at most {MAX_PAYLOAD}");
+        let expected = format!("sizes whose product is at most {limit}");
         return Err(damaged(name, path, 4, expected, format!("sizes {dims:?}")));
     };
     // One byte more than declared is enough to notice trailing bytes, and reading to the end checks the gzip checksum.
@@ -261,6 +279,22 @@ mod tests {
             bytes[4..8].copy_from_slice(&count.to_be_bytes());
             damage(pair(&bytes, &labels(&[1, 2]), ""));
         }
+    }
+
+    #[test]
+    fn a_small_file_that_unpacks_to_gigabytes_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let count = 40_000_000u32;
+        let mut packer = GzEncoder::new(Vec::new(), Compression::best());
+        packer.write_all(&[&[0, 0, 8, 1], &count.to_be_bytes()[..]].concat()).unwrap();
+        for _ in 0..count / 100_000 {
+            packer.write_all(&[0; 100_000]).unwrap();
+        }
+        let packed = packer.finish().unwrap();
+        assert!(packed.len() < 50_000, "{} bytes", packed.len());
+        fs::write(folder.path().join("labels.gz"), packed).unwrap();
+        let error = read("fuzz", &DataRoot(folder.path().to_path_buf()), "labels", &[None]).unwrap_err().to_string();
+        assert!(error.contains("at most") && error.contains("40000000"), "{error}");
     }
 
     #[test]

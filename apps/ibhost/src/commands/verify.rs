@@ -46,7 +46,9 @@ pub fn verify(arguments: &VerifyArgs) -> Result<u8, Failure> {
     match run.files() {
         Ok(list) => {
             note(Ok(()));
-            list.check(run.path())?.into_iter().for_each(|problem| note(Err(problem)));
+            for problem in list.check(run.path())? {
+                note(Err(problem));
+            }
         }
         Err(error) => note(Err(error)),
     }
