@@ -1,7 +1,7 @@
 //! Faults that a child process inflicts on itself, ordered through its environment: the other half of the kill and disk-fault tests.
 //!
 //! `IBHOST_FAULT=<what>@<n>[:<part>]` strikes at the `n`-th change of the disk (from 1) whose path contains `part`; `what` is
-//! `kill` (SIGKILL before it), `kill-after` (half of a write, or nothing of another change, then SIGKILL), `device` (an input/output
+//! `kill` (SIGKILL before it), `kill-after` (half of a write and then SIGKILL; before any other change), `device` (an input/output
 //! error), `full` (half of a write, then a full disk), `full-from` (the same, and nothing can be written from there on) or `panic`.
 //! `IBHOST_FAULT_TRACE=<file>` lists every change in that file.
 
@@ -55,11 +55,12 @@ impl FromStr for Plan {
 }
 
 impl Plan {
-    /// What becomes of the `count`-th matching operation.
-    fn verdict(&self, count: u64) -> Verdict {
+    /// What becomes of the `count`-th matching operation, which attempts `action`.
+    fn verdict(&self, count: u64, action: &str) -> Verdict {
         let now = count == self.number;
         match self.what {
             What::Kill if now => die(),
+            What::KillAfter if now && action != "write" => die(),
             What::KillAfter if now => Verdict::Tear(ErrorKind::StorageFull.into()),
             What::KillAfter if count > self.number => die(),
             // EIO, which has no name in the standard library.
@@ -100,7 +101,7 @@ pub fn install_from_environment() {
         if matches || (plan.what == What::KillAfter && count >= plan.number) {
             count += 1;
         }
-        if matches || count > plan.number { plan.verdict(count) } else { Verdict::Pass }
+        if matches || count > plan.number { plan.verdict(count, operation.action) } else { Verdict::Pass }
     });
 }
 
@@ -112,8 +113,8 @@ mod tests {
     fn orders_are_understood_or_refused() {
         let plan: Plan = "full-from@7:checkpoints/".parse().unwrap();
         assert_eq!(plan, Plan { what: What::FullFrom, number: 7, part: "checkpoints/".into() });
-        assert!(matches!(plan.verdict(6), Verdict::Pass) && matches!(plan.verdict(8), Verdict::Tear(_)));
-        assert!(matches!("device@2".parse::<Plan>().unwrap().verdict(3), Verdict::Pass));
+        assert!(matches!(plan.verdict(6, "write"), Verdict::Pass) && matches!(plan.verdict(8, "create"), Verdict::Tear(_)));
+        assert!(matches!("device@2".parse::<Plan>().unwrap().verdict(3, "write"), Verdict::Pass));
         for wrong in ["", "kill", "kill@", "kill@x", "burn@3"] {
             assert!(wrong.parse::<Plan>().is_err(), "{wrong}");
         }
