@@ -477,7 +477,10 @@ impl Objective for HierarchicalObjective {
 
     fn loss_at(&self, _phase: &str, progress: Progress, batch: &Batch, draws: &mut Draws) -> Loss {
         let beta = self.beta(progress.epoch);
-        let (total, levels) = self.total(batch.inputs.clone(), beta, draws);
+        let (mut total, levels) = self.total(batch.inputs.clone(), beta, draws);
+        if let Some(penalty) = self.encoder.penalty() {
+            total = total + penalty;
+        }
         Loss { measures: Self::measures(&total, &levels, beta), total }
     }
 

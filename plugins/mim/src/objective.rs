@@ -467,7 +467,10 @@ impl Objective for MimObjective {
 
     fn loss_at(&self, _phase: &str, progress: Progress, batch: &Batch, draws: &mut Draws) -> Loss {
         let beta = self.beta(progress.epoch);
-        let (total, reported, data) = self.total(batch.inputs.clone(), beta, beta >= 1.0, draws);
+        let (mut total, reported, data) = self.total(batch.inputs.clone(), beta, beta >= 1.0, draws);
+        if let Some(penalty) = self.encoder.penalty() {
+            total = total + penalty;
+        }
         Loss { total, measures: Self::measures(reported, &data, beta) }
     }
 

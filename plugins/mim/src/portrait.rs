@@ -40,7 +40,7 @@ const RED: Colour = [214, 39, 40];
 const GREEN: Colour = [44, 160, 44];
 const BLACK: Colour = [0, 0, 0];
 
-/// One Portrait: what is drawn of a model.
+/// What is drawn of a model.
 struct Sitter<'a> {
     model: &'a dyn GenerativeModel,
     posterior: &'a dyn PosteriorModel,
