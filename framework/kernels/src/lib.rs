@@ -1,0 +1,34 @@
+//! Operations that are worth their own code on a CPU: computed on slices for the flex backend, with gradients written by hand, and by
+//! the plain tensor formula on every other backend.
+//!
+//! Callers see ordinary tensor functions such as [`linear()`]; which path runs is decided by where the tensors live.
+//!
+//! # Adding an operation
+//! [`linear()`] is the example to follow. An operation is one file with
+//! 1. a plain tensor formula, `plain`, generic over nothing: the fallback for other backends and the reference in tests;
+//! 2. a small `Clone + Debug` struct with what is not a float tensor (sizes, labels, constants), for which [`Operation`] is implemented:
+//!    `forward` takes the inputs as [`Array`]s (contiguous host memory; [`Array::make_mut`] works in place when nobody else holds the
+//!    memory) and returns the output with whatever the backward pass needs, `backward` turns the output's gradient into one gradient per
+//!    input. Both are generic over [`Real`], that is `f32` and `f64`;
+//! 3. the public function: `match apply(operation, [x.into_dispatch(), ...]) { Ok(y) => Tensor::from_dispatch(y), Err([x, ...]) =>
+//!    plain(Tensor::from_dispatch(x), ...) }`. [`apply`] refuses, giving the inputs back unchanged, whenever one of them is not an
+//!    `f32` or `f64` tensor of flex, or the graph recomputes values to save memory;
+//! 4. tests through `testing::check`, which compares values and gradients with `plain` in both precisions.
+//!
+//! Integer inputs such as labels are read with [`integers`] and kept in the operation's struct. Loops over slices that should use the
+//! widest vectors of the machine go into [`vectorised`]. Splitting over threads must not depend on their number: cut into parts of a
+//! fixed size, so that results are the same for any `RAYON_NUM_THREADS`.
+
+mod array;
+mod linear;
+mod matmul;
+mod operation;
+mod real;
+#[cfg(test)]
+mod testing;
+
+pub use array::{Array, integers};
+pub use linear::{Activation, linear};
+pub use matmul::{Layout, matmul};
+pub use operation::{Operation, apply};
+pub use real::{Real, vectorised};

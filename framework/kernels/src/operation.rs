@@ -1,0 +1,129 @@
+//! Custom differentiable operations on host memory, as nodes of burn's autodiff graph over the flex backend.
+
+use std::fmt::Debug;
+
+use burn::backend::autodiff::Autodiff;
+use burn::backend::autodiff::checkpoint::base::Checkpointer;
+use burn::backend::autodiff::checkpoint::strategy::NoCheckpointing;
+use burn::backend::autodiff::grads::Gradients;
+use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
+use burn::backend::flex::{Flex, FlexTensor};
+use burn::backend::tensor::FloatTensor;
+use burn::backend::{BackendTensor, DispatchAutodiffContext, DispatchTensor, DispatchTensorKind, GradientCheckpointingStrategy};
+use burn::tensor::DType;
+
+use crate::array::Array;
+use crate::real::Real;
+
+/// A float tensor of flex with its place in the graph.
+type Tracked = FloatTensor<Autodiff<Flex>>;
+
+/// An operation on `N` float tensors with one float result and a gradient written by hand.
+pub trait Operation<const N: usize>: Clone + Debug + Send + 'static {
+    /// The result, and what [`Operation::backward`] needs when an entry of `tracked` says that the gradient of that input will be asked for
+    /// (with none tracked the second part is dropped at once, so leave it empty).
+    fn forward<T: Real>(&self, inputs: [Array<T>; N], tracked: [bool; N]) -> (Array<T>, Vec<Array<T>>);
+
+    /// The gradient of each input that is `wanted`, from what [`Operation::forward`] saved and the gradient of its result.
+    fn backward<T: Real>(&self, saved: Vec<Array<T>>, gradient: Array<T>, wanted: [bool; N]) -> [Option<Array<T>>; N];
+}
+
+/// The result of `operation` when all inputs are flex tensors of one precision, `f32` or `f64`; otherwise the inputs again.
+///
+/// Inputs without autodiff count as constants beside inputs with it. Inputs are consumed, so memory that only they hold can be reused.
+///
+/// # Errors
+/// The inputs, unchanged, for the plain formula to use.
+pub fn apply<O: Operation<N>, const N: usize>(operation: O, inputs: [DispatchTensor; N]) -> Result<DispatchTensor, [DispatchTensor; N]> {
+    let mut tracks = false;
+    for input in &inputs {
+        match (&input.kind, input.autodiff) {
+            (DispatchTensorKind::Flex(BackendTensor::Float(_)), DispatchAutodiffContext::Disabled) => {}
+            // Recomputing strategies need a forward function they can call again.
+            (DispatchTensorKind::Autodiff(inner), DispatchAutodiffContext::Enabled(GradientCheckpointingStrategy::Disabled))
+                if matches!(**inner, DispatchTensorKind::Flex(BackendTensor::Autodiff(_))) =>
+            {
+                tracks = true;
+            }
+            _ => return Err(inputs),
+        }
+    }
+    let dtype = burn::backend::TensorMetadata::dtype(&inputs[0]);
+    if inputs.iter().any(|input| burn::backend::TensorMetadata::dtype(input) != dtype) {
+        return Err(inputs);
+    }
+    match dtype {
+        DType::F32 => Ok(run::<f32, O, N>(operation, inputs, tracks)),
+        DType::F64 => Ok(run::<f64, O, N>(operation, inputs, tracks)),
+        _ => Err(inputs),
+    }
+}
+
+fn run<T: Real, O: Operation<N>, const N: usize>(operation: O, inputs: [DispatchTensor; N], tracks: bool) -> DispatchTensor {
+    if !tracks {
+        let arrays = inputs.map(|input| match input.kind {
+            DispatchTensorKind::Flex(BackendTensor::Float(tensor)) => Array::<T>::from_flex(tensor),
+            _ => unreachable!("`apply` let only float tensors of flex through"),
+        });
+        let (output, _) = operation.forward(arrays, [false; N]);
+        let kind = DispatchTensorKind::Flex(BackendTensor::Float(output.into_flex()));
+        return DispatchTensor { kind, autodiff: DispatchAutodiffContext::Disabled };
+    }
+    let tensors = inputs.map(|input| match input.kind {
+        DispatchTensorKind::Flex(BackendTensor::Float(tensor)) => Tracked::new(tensor),
+        DispatchTensorKind::Autodiff(inner) => match *inner {
+            DispatchTensorKind::Flex(BackendTensor::Autodiff(tensor)) => tensor,
+            _ => unreachable!("`apply` let only float tensors of flex through"),
+        },
+        _ => unreachable!("`apply` let only float tensors of flex through"),
+    });
+    let tracked = tensors.each_ref().map(Tracked::is_tracked);
+    let nodes = tensors.each_ref().map(Tracked::node);
+    let arrays = tensors.map(|tensor| Array::<T>::from_flex(tensor.into_primitive()));
+    let (output, saved) = operation.forward(arrays, tracked);
+    let output = match Node::<O>(std::marker::PhantomData).prepare::<NoCheckpointing>(nodes).compute_bound().stateful() {
+        OpsKind::Tracked(preparation) => {
+            let saved = saved.into_iter().map(Array::into_flex).collect();
+            preparation.finish(State { operation, saved }, output.into_flex())
+        }
+        OpsKind::UnTracked(preparation) => preparation.finish(output.into_flex()),
+    };
+    DispatchTensor {
+        kind: DispatchTensorKind::Autodiff(Box::new(DispatchTensorKind::Flex(BackendTensor::Autodiff(output)))),
+        autodiff: DispatchAutodiffContext::Enabled(GradientCheckpointingStrategy::Disabled),
+    }
+}
+
+/// The node of every [`Operation`] in the graph.
+#[derive(Debug)]
+struct Node<O>(std::marker::PhantomData<O>);
+
+/// What a [`Node`] carries to the backward pass.
+#[derive(Clone, Debug)]
+struct State<O> {
+    operation: O,
+    saved: Vec<FlexTensor>,
+}
+
+impl<O: Operation<N>, const N: usize> Backward<Flex, N> for Node<O> {
+    type State = State<O>;
+
+    fn backward(self, ops: Ops<Self::State, N>, gradients: &mut Gradients, _checkpointer: &mut Checkpointer) {
+        let gradient = gradients.consume::<Flex>(&ops.node);
+        let wanted = ops.parents.each_ref().map(Option::is_some);
+        let results = match gradient.dtype() {
+            DType::F64 => back::<f64, O, N>(ops.state, gradient, wanted),
+            _ => back::<f32, O, N>(ops.state, gradient, wanted),
+        };
+        for (parent, result) in ops.parents.into_iter().zip(results) {
+            if let (Some(parent), Some(result)) = (parent, result) {
+                gradients.register::<Flex>(parent.id, result);
+            }
+        }
+    }
+}
+
+fn back<T: Real, O: Operation<N>, const N: usize>(state: State<O>, gradient: FlexTensor, wanted: [bool; N]) -> [Option<FlexTensor>; N] {
+    let saved = state.saved.into_iter().map(Array::<T>::from_flex).collect();
+    state.operation.backward(saved, Array::from_flex(gradient), wanted).map(|result| result.map(Array::into_flex))
+}
