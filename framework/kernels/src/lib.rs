@@ -20,15 +20,25 @@
 //! fixed size, so that results are the same for any `RAYON_NUM_THREADS`.
 
 mod array;
+mod batch_norm;
+mod conv;
+mod lanes;
 mod linear;
 mod matmul;
+mod memory;
+mod norm;
 mod operation;
 mod real;
+mod subsample;
 #[cfg(test)]
 mod testing;
 
 pub use array::{Array, integers};
+pub use batch_norm::{Normalised, batch_norm, batch_norm_train};
+pub use conv::{ConvGeometry, conv_transpose2d, conv2d, same_padding};
+pub use lanes::Lanes;
 pub use linear::{Activation, linear};
 pub use matmul::{Layout, matmul};
 pub use operation::{Operation, apply};
 pub use real::{Real, vectorised};
+pub use subsample::subsample;

@@ -3,8 +3,10 @@
 use burn::tensor::Element;
 use num_traits::{Float, NumAssign};
 
+use crate::lanes::Lanes;
+
 /// `f32` or `f64`.
-pub trait Real: Float + NumAssign + Element + bytemuck::Pod + std::iter::Sum + Send + Sync + 'static {
+pub trait Real: Float + NumAssign + Element + Lanes + bytemuck::Pod + std::iter::Sum + Send + Sync + 'static {
     /// `x` rounded to this type.
     fn of(x: f64) -> Self;
 }
