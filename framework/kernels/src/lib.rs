@@ -24,27 +24,37 @@
 
 mod allocator;
 mod array;
+mod batch_norm;
 mod categorical;
+mod conv;
 mod elementary;
 mod gaussian;
+mod lanes;
 mod linear;
 mod matmul;
+mod memory;
 pub mod noise;
+mod norm;
 mod operation;
 mod pointwise;
 mod real;
 mod rows;
 #[cfg(target_arch = "x86_64")]
 mod sgemm;
+mod subsample;
 #[cfg(test)]
 mod testing;
 
 pub use allocator::keep_freed_memory;
 pub use array::{Array, integers};
+pub use batch_norm::{Normalised, batch_norm, batch_norm_train};
 pub use categorical::{label_log_likelihood, log_sum_exp};
+pub use conv::{ConvGeometry, conv_transpose2d, conv2d, same_padding};
 pub use gaussian::{normal_log_density, reparameterise, standard_normal_rate};
+pub use lanes::Lanes;
 pub use linear::{Activation, dense, linear};
 pub use matmul::{Layout, matmul, product};
 pub use operation::{Operation, apply};
 pub use pointwise::{bernoulli_log_likelihood, softplus, tanh};
 pub use real::{Real, vectorised};
+pub use subsample::subsample;

@@ -4,9 +4,10 @@ use burn::tensor::Element;
 use num_traits::{Float, NumAssign};
 
 use crate::elementary;
+use crate::lanes::Lanes;
 
 /// `f32` or `f64`. Its elementary functions are vector code in single precision and the platform's own in double precision.
-pub trait Real: Float + NumAssign + Element + bytemuck::Pod + std::iter::Sum + Send + Sync + 'static {
+pub trait Real: Float + NumAssign + Element + Lanes + bytemuck::Pod + std::iter::Sum + Send + Sync + 'static {
     /// `x` rounded to this type.
     fn of(x: f64) -> Self;
 

@@ -2,8 +2,8 @@
 
 use burn::module::{Flag, Module, Param, RunningState};
 use burn::tensor::Tensor;
-use burn::tensor::module::{batch_norm, batch_norm_train};
 use ibhost_framework::build::BuildContext;
+use ibhost_kernels::{batch_norm, batch_norm_train};
 
 /// Added to the variance.
 const EPSILON: f64 = 1e-3;
@@ -48,16 +48,21 @@ impl BatchNorm {
         }
     }
 
-    /// Normalises `[batch, channels, height, width]`.
-    pub fn forward(&self, input: Tensor<4>) -> Tensor<4> {
+    /// As [`BatchNorm::forward`] for `[batch, channels, height, width]`, without a residual.
+    pub fn forward_channels_first(&self, input: Tensor<4>, relu: bool) -> Tensor<4> {
+        self.forward(input.permute([0, 2, 3, 1]), None, relu).permute([0, 3, 1, 2])
+    }
+
+    /// Normalises `[batch, height, width, channels]`, adds the residual of that shape, if any, and cuts off below 0 if `relu`.
+    pub fn forward(&self, input: Tensor<4>, residual: Option<Tensor<4>>, relu: bool) -> Tensor<4> {
         let (mean, variance) = (self.moving_mean.value_sync(), self.moving_variance.value_sync());
         // The layer's own side decides, not the input's: gradients with respect to the input of an evaluation copy need its statistics.
         if !(mean.device().is_autodiff() && self.training.is_enabled()) {
-            return batch_norm(input, self.gamma.val(), self.beta.val(), mean, variance, self.epsilon);
+            return batch_norm(input, [self.gamma.val(), self.beta.val(), mean, variance], residual, self.epsilon, relu);
         }
-        let [batch, _, height, width] = input.dims();
+        let [batch, height, width, _] = input.dims();
         let n = (batch * height * width) as f64;
-        let result = batch_norm_train(input, self.gamma.val(), self.beta.val(), self.epsilon);
+        let result = batch_norm_train(input, self.gamma.val(), self.beta.val(), residual, self.epsilon, relu);
         let unbiased = n / (n - 1.0).max(1.0);
         let moved = |moving: Tensor<1>, new: Tensor<1>, factor: f64| {
             moving.detach().mul_scalar(self.momentum) + new.detach().mul_scalar((1.0 - self.momentum) * factor)
@@ -81,14 +86,19 @@ mod tests {
     }
 
     fn images(device: &Device) -> Tensor<4> {
-        Tensor::<1>::from_floats([1.0, 3.0, 10.0, 30.0, 5.0, 7.0, 20.0, 20.0], device).reshape([2, 2, 1, 2])
+        Tensor::<1>::from_floats([1.0, 3.0, 10.0, 30.0, 5.0, 7.0, 20.0, 20.0], device).reshape([2, 2, 1, 2]).permute([0, 2, 3, 1])
+    }
+
+    /// Channels first again, so that the values of a channel follow each other.
+    fn plain(norm: &BatchNorm, images: Tensor<4>) -> Tensor<4> {
+        norm.forward(images, None, false).permute([0, 3, 1, 2])
     }
 
     #[test]
     fn training_normalises_with_the_batch_and_moves_the_statistics_by_the_unbiased_variance() {
         let device = Device::flex().autodiff();
         let norm = BatchNorm::new(2, 0.9, &BuildContext::new(device.clone(), 1));
-        let y = values(norm.forward(images(&device)).inner());
+        let y = values(plain(&norm, images(&device)).inner());
         // Channel 0 holds 1, 3, 5, 7: mean 4, biased variance 5, unbiased 20/3.
         let expected = [-3.0, -1.0, 1.0, 3.0].map(|d: f32| d / 5.001f32.sqrt());
         for (found, expected) in [y[0], y[1], y[4], y[5]].into_iter().zip(expected) {
@@ -103,14 +113,14 @@ mod tests {
     fn evaluation_copies_and_frozen_layers_use_the_moving_statistics_and_leave_them() {
         let device = Device::flex().autodiff();
         let norm = BatchNorm::new(2, 0.5, &BuildContext::new(device.clone(), 1));
-        norm.forward(images(&device));
+        plain(&norm, images(&device));
         let mean = values(norm.moving_mean.value().inner());
         let evaluation = norm.valid();
-        let y = values(evaluation.forward(images(&Device::flex())));
+        let y = values(plain(&evaluation, images(&Device::flex())));
         let variance = values(evaluation.moving_variance.value());
         assert!((y[0] - (1.0 - mean[0]) / (variance[0] + 1e-3).sqrt()).abs() < 1e-5);
         let frozen = norm.freeze();
-        assert_eq!(values(frozen.forward(images(&device)).inner()), y);
+        assert_eq!(values(plain(&frozen, images(&device)).inner()), y);
         assert_eq!(values(frozen.moving_mean.value().inner()), mean);
     }
 
@@ -118,7 +128,7 @@ mod tests {
     fn a_single_value_per_channel_stays_finite() {
         let device = Device::flex().autodiff();
         let norm = BatchNorm::new(1, 0.9, &BuildContext::new(device.clone(), 1));
-        let y = norm.forward(Tensor::full([1, 1, 1, 1], 3.0, &device));
+        let y = plain(&norm, Tensor::full([1, 1, 1, 1], 3.0, &device));
         assert_eq!(values(y.inner()), [0.0]);
         assert!((values(norm.moving_variance.value().inner())[0] - 0.9).abs() < 1e-6);
     }

@@ -3,7 +3,6 @@
 use burn::module::Module;
 use burn::nn::Linear;
 use burn::tensor::Tensor;
-use burn::tensor::activation::relu;
 use ibhost_framework::build::{BuildContext, BuildError};
 use ibhost_framework::decoder::{Decoder, DecoderConfig};
 use ibhost_framework::density::Density;
@@ -195,7 +194,7 @@ impl PixelConvDecoder {
 
     fn logits(&self, stacked: Tensor<4>) -> Tensor<4> {
         let layers = self.layers.iter().zip(&self.norms);
-        self.output.forward(layers.fold(stacked, |x, (layer, norm)| relu(norm.forward(layer.forward(x)))))
+        self.output.forward(layers.fold(stacked, |x, (layer, norm)| norm.forward_channels_first(layer.forward(x), true)))
     }
 }
 

@@ -1,12 +1,11 @@
 //! The basic block of residual networks: two 3x3 convolutions and a shortcut without parameters.
 
-use burn::module::Module;
+use burn::module::{Module, Param};
 use burn::nn::PaddingConfig2d;
 use burn::nn::conv::Conv2d;
-use burn::tensor::activation::relu;
-use burn::tensor::ops::PadMode;
-use burn::tensor::{Int, Tensor};
+use burn::tensor::Tensor;
 use ibhost_framework::build::{BuildContext, Initial};
+use ibhost_kernels::{ConvGeometry, conv2d, same_padding, subsample};
 
 use crate::batch_norm::BatchNorm;
 
@@ -48,6 +47,24 @@ impl Convolution {
     }
 }
 
+/// The convolution of `layer`, made by [`Convolution::build`], on channels-last images, `[batch, height, width, channels]`.
+pub fn convolve(layer: &Conv2d, images: Tensor<4>) -> Tensor<4> {
+    let [_, height, width, _] = images.dims();
+    let (kernel, stride) = (layer.kernel_size, layer.stride);
+    let padding = [same_padding(height, kernel[0], stride[0]), same_padding(width, kernel[1], stride[1])];
+    conv2d(images, layer.weight.val(), layer.bias.as_ref().map(Param::val), ConvGeometry { stride, padding })
+}
+
+/// `[batch, channels, height, width]` to `[batch, height, width, channels]`, the order in which convolutions are fast.
+pub fn channels_last(images: Tensor<4>) -> Tensor<4> {
+    images.permute([0, 2, 3, 1])
+}
+
+/// `[batch, height, width, channels]` to `[batch, channels, height, width]`.
+pub fn channels_first(images: Tensor<4>) -> Tensor<4> {
+    images.permute([0, 3, 1, 2])
+}
+
 /// relu(norm2(conv2(relu(norm1(conv1(x))))) + shortcut(x)).
 ///
 /// conv1 has the stride. The shortcut is the identity; where the block changes the size it takes every stride-th row and column from the
@@ -82,26 +99,22 @@ impl BasicBlock {
 
     /// `[batch, channels[0], height, width]` to `[batch, channels[1], ceil(height / stride), ceil(width / stride)]`.
     pub fn forward(&self, input: Tensor<4>) -> Tensor<4> {
-        let hidden = relu(self.norm1.forward(self.conv1.forward(input.clone())));
-        let hidden = self.norm2.forward(self.conv2.forward(hidden));
-        relu(hidden + self.shortcut(input))
+        channels_first(self.forward_last(channels_last(input)))
+    }
+
+    /// The same on channels-last images, `[batch, height, width, channels]`.
+    pub fn forward_last(&self, input: Tensor<4>) -> Tensor<4> {
+        let hidden = self.norm1.forward(convolve(&self.conv1, input.clone()), None, true);
+        self.norm2.forward(convolve(&self.conv2, hidden), Some(self.shortcut(input)), true)
     }
 
     fn shortcut(&self, input: Tensor<4>) -> Tensor<4> {
-        let input = if self.stride == 1 { input } else { every(every(input, 2, self.stride), 3, self.stride) };
-        if self.added == 0 {
+        if self.stride == 1 && self.added == 0 {
             return input;
         }
         let before = self.added / 2;
-        input.pad([(before, self.added - before), (0, 0), (0, 0)], PadMode::Constant(0.0))
+        subsample(input, self.stride, [before, self.added - before])
     }
-}
-
-/// Every `step`-th entry along `dim`, from the first on. A selection rather than a slice with a step, because the backward pass of the
-/// latter accepts only contiguous gradients on LibTorch, and convolutions there do not give one.
-fn every(input: Tensor<4>, dim: usize, step: usize) -> Tensor<4> {
-    let positions = Tensor::<1, Int>::arange_step(0..input.dims()[dim] as i64, step, &input.device());
-    input.select(dim, positions)
 }
 
 #[cfg(test)]
@@ -122,7 +135,7 @@ mod tests {
     fn the_shortcut_takes_every_second_pixel_and_centres_the_channels() {
         let device = Device::flex();
         let block = BasicBlock::new([2, 4], 2, 0.99, &BuildContext::new(device.clone(), 1));
-        let y = block.shortcut(counting([1, 2, 3, 3], &device));
+        let y = channels_first(block.shortcut(channels_last(counting([1, 2, 3, 3], &device))));
         assert_eq!(y.dims(), [1, 4, 2, 2]);
         let expected = [[0.0; 4], [0.0, 2.0, 6.0, 8.0], [9.0, 11.0, 15.0, 17.0], [0.0; 4]].concat();
         assert_eq!(values(y), expected);
@@ -134,9 +147,9 @@ mod tests {
         let mut conv = Convolution::plain([1, 1], 2).build(&BuildContext::new(device.clone(), 1));
         conv.weight = conv.weight.map(|w| w.ones_like());
         // Each output sums the 3x3 window that starts at its own even row and column.
-        let y = values(conv.forward(counting([1, 1, 4, 4], &device)));
+        let y = values(convolve(&conv, counting([1, 4, 4, 1], &device)));
         assert_eq!(y, [45.0, 39.0, 66.0, 50.0]);
-        let odd = values(conv.forward(counting([1, 1, 3, 3], &device)));
+        let odd = values(convolve(&conv, counting([1, 3, 3, 1], &device)));
         assert_eq!(odd, [8.0, 12.0, 20.0, 24.0]);
     }
 

@@ -4,7 +4,6 @@ use burn::module::Module;
 use burn::nn::Linear;
 use burn::nn::conv::Conv2d;
 use burn::tensor::Tensor;
-use burn::tensor::activation::relu;
 use ibhost_framework::build::{BuildContext, BuildError, Initial};
 use ibhost_framework::encoder::{Encoder, EncoderConfig};
 use ibhost_framework::posterior::Posterior;
@@ -14,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::batch_norm::BatchNorm;
 use crate::head::{Covariance, ScaleMap, head_size, posterior};
-use crate::residual_block::{BasicBlock, Convolution};
+use crate::residual_block::{BasicBlock, Convolution, channels_last, convolve};
 use crate::shape::features;
 
 /// Residual network with 19 convolutions for images of any size and number of channels.
@@ -69,16 +68,16 @@ pub struct Resnet20 {
 
 impl Encoder for Resnet20 {
     fn encode(&self, inputs: Tensor<4>) -> Posterior {
-        let hidden = relu(self.stem_norm.forward(self.stem.forward(inputs)));
-        let hidden = self.blocks.iter().fold(hidden, |hidden, block| block.forward(hidden));
+        let hidden = self.stem_norm.forward(convolve(&self.stem, channels_last(inputs)), None, true);
+        let hidden = self.blocks.iter().fold(hidden, |hidden, block| block.forward_last(hidden));
         posterior(self.cov, self.scale, dense(&self.head, mean_over_positions(hidden), Activation::Identity), self.z)
     }
 }
 
-/// `[batch, channels, height, width]` to `[batch, channels]`.
+/// `[batch, height, width, channels]` to `[batch, channels]`.
 pub(crate) fn mean_over_positions(maps: Tensor<4>) -> Tensor<2> {
-    let [batch, channels, height, width] = maps.dims();
-    maps.reshape([batch, channels, height * width]).mean_dim(2).reshape([batch, channels])
+    let [batch, height, width, channels] = maps.dims();
+    maps.reshape([batch, height * width, channels]).mean_dim(1).reshape([batch, channels])
 }
 
 #[typetag::serde(name = "resnet20")]

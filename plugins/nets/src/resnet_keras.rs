@@ -4,7 +4,6 @@ use burn::module::Module;
 use burn::nn::Linear;
 use burn::nn::conv::Conv2d;
 use burn::tensor::Tensor;
-use burn::tensor::activation::relu;
 use ibhost_framework::build::{BuildContext, BuildError, Initial};
 use ibhost_framework::encoder::{Encoder, EncoderConfig};
 use ibhost_framework::posterior::Posterior;
@@ -14,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::batch_norm::BatchNorm;
 use crate::head::{Covariance, ScaleMap, head_size, posterior};
-use crate::residual_block::Convolution;
+use crate::residual_block::{Convolution, channels_last, convolve};
 use crate::resnet20::mean_over_positions;
 use crate::shape::features;
 
@@ -79,13 +78,12 @@ impl KerasBlock {
     }
 
     fn forward(&self, input: Tensor<4>) -> Tensor<4> {
-        let hidden = relu(self.norm1.forward(self.conv1.forward(input.clone())));
-        let hidden = self.norm2.forward(self.conv2.forward(hidden));
+        let hidden = self.norm1.forward(convolve(&self.conv1, input.clone()), None, true);
         let shortcut = match &self.shortcut {
-            Some(convolution) => convolution.forward(input),
+            Some(convolution) => convolve(convolution, input),
             None => input,
         };
-        relu(hidden + shortcut)
+        self.norm2.forward(convolve(&self.conv2, hidden), Some(shortcut), true)
     }
 }
 
@@ -116,7 +114,7 @@ impl ResnetKeras {
 
 impl Encoder for ResnetKeras {
     fn encode(&self, inputs: Tensor<4>) -> Posterior {
-        let hidden = relu(self.stem_norm.forward(self.stem.forward(inputs)));
+        let hidden = self.stem_norm.forward(convolve(&self.stem, channels_last(inputs)), None, true);
         let hidden = self.blocks.iter().fold(hidden, |hidden, block| block.forward(hidden));
         // The 8x8 pooling of the original covers all positions of its 32x32 images.
         posterior(self.cov, self.scale, dense(&self.head, mean_over_positions(hidden), Activation::Identity), self.z)

@@ -1,0 +1,193 @@
+//! Convolution and its gradients over a batch, images in parallel.
+
+use rayon::prelude::*;
+
+use super::frame::Frame;
+use super::gram::Gram;
+use super::phase::{Phase, border, phases};
+use super::shape::ConvShape;
+use super::tile::{Pass, PassOn, block_vectors};
+use crate::lanes::{dispatch, lanes};
+use crate::memory::filled;
+use crate::real::Real;
+
+/// Parts of the batch whose weight gradients are summed one after the other; their number, and with it the result, is the same for any
+/// number of threads.
+const PARTS: usize = 16;
+
+/// Channels that a pass computes together.
+fn block<T: Real>(channels: usize) -> usize {
+    let lanes = lanes::<T>();
+    lanes * block_vectors(channels, lanes)
+}
+
+/// A kernel as [`PassOn`] reads it, from its entries `get(t, k, c)`.
+fn blocks<T: Real>(channels: usize, taps: usize, depth: usize, get: impl Fn(usize, usize, usize) -> T) -> Vec<T> {
+    let block = block::<T>(channels);
+    let mut packed = Vec::with_capacity(channels.next_multiple_of(block) * taps * depth);
+    for first in (0..channels).step_by(block) {
+        for t in 0..taps {
+            for k in 0..depth {
+                packed.extend((first..first + block).map(|c| if c < channels { get(t, k, c) } else { T::zero() }));
+            }
+        }
+    }
+    packed
+}
+
+/// `bias`, or zeros, filled up to whole blocks.
+fn block_bias<T: Real>(channels: usize, bias: Option<&[T]>) -> Vec<T> {
+    let mut padded = bias.map_or_else(Vec::new, <[T]>::to_vec);
+    padded.resize(channels.next_multiple_of(block::<T>(channels)), T::zero());
+    padded
+}
+
+/// y of [`ConvShape`]. `weight` is `[out, in, height, width]`; `bias`, if any, `[out]`.
+pub fn forward<T: Real>(shape: &ConvShape, input: &[T], weight: &[T], bias: Option<&[T]>) -> Vec<T> {
+    let ([inputs, outputs], [kernel_h, kernel_w]) = (shape.channels, shape.kernel);
+    let [height, width] = shape.output();
+    let frame = Frame::of_input(shape);
+    let weights =
+        blocks(outputs, kernel_h, kernel_w * inputs, |t, k, o| weight[((o * inputs + k % inputs) * kernel_h + t) * kernel_w + k / inputs]);
+    let bias = block_bias(outputs, bias);
+    let pass = Pass {
+        taps: kernel_h,
+        depth: kernel_w * inputs,
+        row: frame.row(),
+        row_step: shape.stride[0] * frame.row(),
+        step: shape.stride[1] * inputs,
+        size: [height, width],
+        channels: outputs,
+        out_row: width * outputs,
+        out_pixel: outputs,
+    };
+    let (from, to) = (shape.input_len(), shape.output_len());
+    let scratch = || vec![T::zero(); frame.len()];
+    filled(shape.batch * to, to, scratch, |padded, n, out| {
+        frame.fill(&input[n * from..(n + 1) * from], padded);
+        dispatch(PassOn { pass, image: padded, weights: &weights, bias: &bias, out });
+    })
+}
+
+/// Gradient with respect to x of [`ConvShape`] from the gradient with respect to y. As a layer of its own this is the transposed
+/// convolution, and `bias` (`[in]`) is what that one adds.
+pub fn input_gradient<T: Real>(shape: &ConvShape, gradient: &[T], weight: &[T], bias: Option<&[T]>) -> Vec<T> {
+    let ([inputs, outputs], [kernel_h, kernel_w]) = (shape.channels, shape.kernel);
+    let size = shape.output();
+    let [rows, columns] = [0, 1].map(|d| phases(shape.size[d], shape.kernel[d], shape.stride[d], shape.padding[d][0]));
+    let borders = [border(&rows, size[0]), border(&columns, size[1])];
+    let frame = Frame {
+        channels: [outputs; 2],
+        size,
+        padded: [0, 1].map(|d| size[d] + borders[d][0] + borders[d][1]),
+        start: [borders[0][0], borders[1][0]],
+    };
+    let from = |phase: &Phase, border: usize| (phase.start + border as isize) as usize;
+    let mut passes = Vec::with_capacity(rows.len() * columns.len());
+    for down in &rows {
+        for across in &columns {
+            // Taps run backwards: the window over the output starts with the last one.
+            let reads = down.taps > 0 && across.taps > 0;
+            let weights = blocks(inputs, down.taps, across.taps * outputs, |t, k, c| {
+                let u = down.tap + (down.taps - 1 - t) * shape.stride[0];
+                let v = across.tap + (across.taps - 1 - k / outputs) * shape.stride[1];
+                weight[((k % outputs * inputs + c) * kernel_h + u) * kernel_w + v]
+            });
+            let pass = Pass {
+                taps: if reads { down.taps } else { 0 },
+                depth: across.taps * outputs,
+                row: frame.row(),
+                row_step: frame.row(),
+                step: outputs,
+                size: [down.count, across.count],
+                channels: inputs,
+                out_row: shape.stride[0] * shape.size[1] * inputs,
+                out_pixel: shape.stride[1] * inputs,
+            };
+            let start = if reads { from(down, borders[0][0]) * frame.row() + from(across, borders[1][0]) * outputs } else { 0 };
+            passes.push((pass, weights, start, (down.first * shape.size[1] + across.first) * inputs));
+        }
+    }
+    let bias = block_bias(inputs, bias);
+    let (from, to) = (shape.output_len(), shape.input_len());
+    let scratch = || vec![T::zero(); frame.len()];
+    filled(shape.batch * to, to, scratch, |padded, n, out| {
+        frame.fill(&gradient[n * from..(n + 1) * from], padded);
+        for (pass, weights, start, first) in &passes {
+            let on = PassOn { pass: *pass, image: &padded[*start..], weights, bias: &bias, out: &mut out[*first..] };
+            dispatch(on);
+        }
+    })
+}
+
+/// Gradient with respect to w of [`ConvShape`], `[out, in, height, width]`, from x and the gradient with respect to y.
+pub fn weight_gradient<T: Real>(shape: &ConvShape, input: &[T], gradient: &[T]) -> Vec<T> {
+    let ([inputs, outputs], [kernel_h, kernel_w]) = (shape.channels, shape.kernel);
+    let [height, width] = shape.output();
+    let wide = outputs.next_multiple_of(lanes::<T>());
+    let frame = Frame::of_input(shape);
+    let whole_vectors = Frame { channels: [outputs, wide], size: [height, width], padded: [height, width], start: [0; 2] };
+    let depth = kernel_w * inputs;
+    let len = kernel_h * depth * wide;
+    if shape.batch == 0 || height * width == 0 || len == 0 {
+        return vec![T::zero(); shape.weight_len()];
+    }
+    let part = shape.batch.div_ceil(PARTS);
+    let scratch = || (vec![T::zero(); frame.len()], vec![T::zero(); if wide == outputs { 0 } else { whole_vectors.len() }]);
+    let (input_len, output_len) = (shape.input_len(), shape.output_len());
+    let mut sums = filled(shape.batch.div_ceil(part) * len, len, scratch, |(padded, copy), number, sums| {
+        for n in number * part..((number + 1) * part).min(shape.batch) {
+            frame.fill(&input[n * input_len..(n + 1) * input_len], padded);
+            let mut gradient = &gradient[n * output_len..(n + 1) * output_len];
+            if wide != outputs {
+                whole_vectors.fill(gradient, copy);
+                gradient = copy;
+            }
+            dispatch(Gram {
+                taps: kernel_h,
+                depth,
+                row: frame.row(),
+                row_step: shape.stride[0] * frame.row(),
+                step: shape.stride[1] * inputs,
+                size: [height, width],
+                channels: wide,
+                image: padded,
+                gradient,
+                sums,
+            });
+        }
+    });
+    let (total, others) = sums.split_at_mut(len);
+    for other in others.chunks_exact(len) {
+        for (total, other) in total.iter_mut().zip(other) {
+            *total += *other;
+        }
+    }
+    let mut result = Vec::with_capacity(shape.weight_len());
+    for o in 0..outputs {
+        for c in 0..inputs {
+            for u in 0..kernel_h {
+                result.extend((0..kernel_w).map(|v| total[(u * depth + v * inputs + c) * wide + o]));
+            }
+        }
+    }
+    result
+}
+
+/// Sum over images and pixels of `pixels` = `[pixels, channels]`: the gradient with respect to a bias.
+pub fn channel_sums<T: Real>(pixels: &[T], channels: usize) -> Vec<T> {
+    let part = (1 << 12) * channels.max(1);
+    let parts: Vec<Vec<f64>> = pixels
+        .par_chunks(part)
+        .map(|pixels| {
+            let mut sums = vec![T::zero(); channels];
+            for pixel in pixels.chunks_exact(channels.max(1)) {
+                for (sum, value) in sums.iter_mut().zip(pixel) {
+                    *sum += *value;
+                }
+            }
+            sums.into_iter().map(T::wide).collect()
+        })
+        .collect();
+    (0..channels).map(|c| T::of(parts.iter().map(|part| part[c]).sum())).collect()
+}
