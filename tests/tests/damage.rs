@@ -112,7 +112,7 @@ fn a_flipped_bit_or_a_cut_anywhere_in_any_file_is_found_and_named() {
             subject.assert_found(name, &format!("cut to {length} bytes"));
             cut += 1;
         }
-        fs::write(&path, [&sound[..], &[b'\n']].concat()).unwrap();
+        fs::write(&path, [&sound[..], b"\n"].concat()).unwrap();
         subject.assert_found(name, "with a byte too many");
         fs::remove_file(&path).unwrap();
         subject.assert_found(name, "removed");

@@ -161,7 +161,7 @@ fn loading(arguments: &Arguments) -> Result<Value, String> {
     let root = DataRoot(folder);
     let mut times = Vec::new();
     let mut samples = 0;
-    for _ in 0..arguments.repeats.max(1) + 1 {
+    for _ in 0..=arguments.repeats.max(1) {
         let begin = Instant::now();
         let data = ibhost_datasets::mnist::MnistConfig::default().load(&root).map_err(|e| e.to_string())?;
         let [train, test] = [ibhost_framework::dataset::Split::Train, ibhost_framework::dataset::Split::Test].map(|s| data.split(s));

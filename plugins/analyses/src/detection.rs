@@ -95,7 +95,7 @@ impl Scores {
             if tpr + fpr > 0.0 {
                 aupr_in += (last_tpr - tpr) * tpr / (tpr + fpr);
             }
-            detection_error = detection_error.min((1.0 - tpr + fpr) / 2.0);
+            detection_error = detection_error.min(f64::midpoint(1.0 - tpr, fpr));
             (last_tpr, last_fpr) = (tpr, fpr);
         }
         Detection { fpr_at_tpr95, auroc, aupr_in, aupr_out: self.aupr_out_on_grid(low, high, gap, steps), detection_error }
@@ -142,7 +142,7 @@ impl Scores {
             let (new_hits, new_alarms) = ((before_i - i) as f64, (before_o - o) as f64);
             auroc += new_alarms * (hits - new_hits / 2.0);
             aupr_in += new_hits * hits / (hits + alarms);
-            error = error.min((1.0 - hits / n_in as f64 + alarms / n_out as f64) / 2.0);
+            error = error.min(f64::midpoint(1.0 - hits / n_in as f64, alarms / n_out as f64));
         }
         let (mut aupr_out, mut i, mut o) = (0.0, 0, 0);
         while o < n_out {

@@ -46,6 +46,7 @@ impl Real for f32 {
     fn to_f64(self) -> f64 {
         f64::from(self)
     }
+    #[allow(clippy::inline_always)] // Only what is inlined into the wide loop is compiled for wide vectors.
     #[inline(always)]
     fn exp_below_zero(self) -> Self {
         // Below -87 the result would leave the normal numbers; its share of any sum is nothing.
@@ -108,6 +109,7 @@ impl<T: Real> Columns<T> {
     }
 
     /// Entropy in nats of the weights softmax_j(ln N(code; mean_j, scale_j)).
+    #[allow(clippy::inline_always)] // As above.
     #[inline(always)]
     fn weight_entropy(&self, code: &[f64], l: &mut [T; COLUMNS]) -> f64 {
         let (mut highest, mut total, mut moment) = (f64::NEG_INFINITY, 0.0, 0.0);

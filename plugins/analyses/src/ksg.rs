@@ -96,14 +96,13 @@ impl AnalysisConfig for Ksg {
             let mut draws = Draws::seeded(Noise::new(context.seed), number as u64, NAME);
             let inputs = test.batch(chunk, context.device).inputs;
             let [batch, channels, height, width] = inputs.dims();
-            let codes = match context.model.as_generative() {
-                Some(generative) => generative.sample_codes(inputs.clone(), &mut draws),
-                None => {
-                    let posterior = model.posterior(inputs.clone());
-                    let [batch, latent] = posterior.dims();
-                    let noise = draws.normal("posterior", [1, batch, latent], context.device);
-                    posterior.sample(noise).reshape([batch, latent])
-                }
+            let codes = if let Some(generative) = context.model.as_generative() {
+                generative.sample_codes(inputs.clone(), &mut draws)
+            } else {
+                let posterior = model.posterior(inputs.clone());
+                let [batch, latent] = posterior.dims();
+                let noise = draws.normal("posterior", [1, batch, latent], context.device);
+                posterior.sample(noise).reshape([batch, latent])
             };
             dims = [channels * height * width, codes.dims()[1]];
             x.extend(inputs.reshape([batch, dims[0]]).into_data().iter::<f64>());

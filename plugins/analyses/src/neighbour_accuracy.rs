@@ -47,7 +47,9 @@ fn labels_of_nearest(distances: &[f64], labels: &[u8], count: usize) -> Vec<u8> 
 
 fn majority(labels: &[u8]) -> u8 {
     let mut counts = [0usize; 256];
-    labels.iter().for_each(|&label| counts[usize::from(label)] += 1);
+    for &label in labels {
+        counts[usize::from(label)] += 1;
+    }
     let most = counts.iter().copied().max().unwrap_or(0);
     counts.iter().position(|&count| count == most).unwrap_or(0) as u8
 }

@@ -75,13 +75,12 @@ pub fn scores(target: &Target<'_>, inputs: Tensor<4>, temper: f64, noise_mag: f6
     confidence(target.model.logits(inputs, draws), temper)
 }
 
+/// Makes the images of the given numbers.
+type Batches<'a> = Box<dyn Fn(&[usize]) -> Tensor<4> + 'a>;
+
 impl OutOfDistribution {
     /// The outside in batches, each made when it is asked for.
-    fn outside<'a>(
-        &self,
-        context: &'a AnalysisContext<'_>,
-        range: (f32, f32),
-    ) -> Result<Box<dyn Fn(&[usize]) -> Tensor<4> + 'a>, AnalysisError> {
+    fn outside<'a>(&self, context: &'a AnalysisContext<'_>, range: (f32, f32)) -> Result<Batches<'a>, AnalysisError> {
         let test = context.data.split(Split::Test);
         let shape = test.shape();
         let [c, h, w] = shape;
@@ -121,10 +120,6 @@ impl OutOfDistribution {
             let wrapped: Vec<usize> = indices.iter().map(|i| i % samples.len()).collect();
             samples.batch(&wrapped, device).inputs
         }))
-    }
-
-    fn outside_count(&self, context: &AnalysisContext<'_>) -> usize {
-        context.data.split(Split::Test).len()
     }
 }
 
@@ -166,7 +161,7 @@ impl AnalysisConfig for OutOfDistribution {
             all
         };
         let inside = collect("inside", test.len(), &|indices| test.batch(indices, context.device).inputs);
-        let outside = collect("outside", self.outside_count(context), &*outside);
+        let outside = collect("outside", context.data.split(Split::Test).len(), &*outside);
         let scores = Scores::new(inside, outside).ok_or_else(|| {
             AnalysisError::Request(format!("`{NAME}` cannot use this model: a score is not finite; analyse an earlier checkpoint"))
         })?;

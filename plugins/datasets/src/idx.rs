@@ -288,7 +288,7 @@ mod tests {
         let mut packer = GzEncoder::new(Vec::new(), Compression::best());
         packer.write_all(&[&[0, 0, 8, 1], &count.to_be_bytes()[..]].concat()).unwrap();
         for _ in 0..count / 100_000 {
-            packer.write_all(&[0; 100_000]).unwrap();
+            packer.write_all(&vec![0; 100_000]).unwrap();
         }
         let packed = packer.finish().unwrap();
         assert!(packed.len() < 50_000, "{} bytes", packed.len());

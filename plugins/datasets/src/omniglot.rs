@@ -1,5 +1,6 @@
 //! Omniglot: handwritten characters of fifty alphabets, from the published picture archives.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use ibhost_framework::dataset::{DataError, DataFile, DataInfo, DataRoot, Dataset, DatasetConfig, Samples, Values};
@@ -97,7 +98,7 @@ fn drawings(root: &DataRoot, archive: &str) -> Result<Drawings, DataError> {
         found,
     };
     let mut members = zip::members(&bytes).map_err(|e| damaged(e.offset, e.expected, "something else".to_owned()))?;
-    members.retain(|member| member.name.ends_with(".png"));
+    members.retain(|member| Path::new(&member.name).extension().is_some_and(|end| end == "png"));
     members.sort_by(|a, b| a.name.cmp(&b.name));
     if members.is_empty() {
         return Err(damaged(0, "pictures `*.png`".to_owned(), "none".to_owned()));

@@ -129,7 +129,9 @@ fn orthonormalise(basis: &mut [Vec<f64>]) -> Vec<f64> {
             }
         }
         let length = dot(v, v).sqrt();
-        v.iter_mut().for_each(|x| *x /= length.max(f64::MIN_POSITIVE));
+        for x in v.iter_mut() {
+            *x /= length.max(f64::MIN_POSITIVE);
+        }
         lengths.push(length);
     }
     lengths

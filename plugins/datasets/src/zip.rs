@@ -114,7 +114,9 @@ pub(crate) mod tests {
                 out.extend([20, 0, 0, 0]);
                 out.extend(method.to_le_bytes());
                 out.extend([0; 4]);
-                sizes.iter().for_each(|s| out.extend(s.to_le_bytes()));
+                for size in sizes {
+                    out.extend(size.to_le_bytes());
+                }
                 out.extend((name.len() as u16).to_le_bytes());
                 out.extend([0, 0]);
             };

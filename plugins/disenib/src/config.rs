@@ -27,8 +27,8 @@ pub enum Images {
 
 /// Disentangled information bottleneck: a class code t keeps what the label needs, a style code s the rest, and the two are made independent.
 ///
-/// Minimises -I(T;Y) - I(X;S,Y) + I(S;T) by lambda_dec CE(dec(t + class_std eps), y) + lambda_rec MSE(rec(s + style_std eps, y), x)
-/// + lambda_est (-mean D(s, t)) + lambda_wall mean max(|code| - emb_radius, 0)^2, in nats and squared input units, means over batch and
+/// Minimises -I(T;Y) - I(X;S,Y) + I(S;T) by lambda_dec CE(dec(t + class_std eps), y) + lambda_rec MSE(rec(s + style_std eps, y), x) +
+/// lambda_est (-mean D(s, t)) + lambda_wall mean max(|code| - emb_radius, 0)^2, in nats and squared input units, means over batch and
 /// draws. The estimator D follows mean (1 - D)^2 on products of marginals + mean (1 + D)^2 on joint pairs + lambda_est_zc (mean D)^2 with
 /// an optimiser of its own. A step of the paper is `n_times_main` main updates (the engine's steps: `--steps` is n_times_main times the
 /// paper's), then `n_times_est` estimator and, with `disc`, `n_times_disc` discriminator updates. From step `est_thr` on D's term reaches

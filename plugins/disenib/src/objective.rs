@@ -362,7 +362,6 @@ mod tests {
 
     /// Paths below which the loss of a phase has a gradient.
     fn moved(model: &DisenIb, phase: &str) -> Vec<&'static str> {
-        let gradients = model.loss(phase, &batch(&Device::flex().autodiff()), &mut draws()).total.backward();
         struct Reader<'a>(Vec<String>, &'a burn::tensor::Gradients, Vec<String>);
         impl burn::module::ModuleVisitor for Reader<'_> {
             fn enter_module(&mut self, name: &str, _container_type: &str) {
@@ -378,6 +377,7 @@ mod tests {
                 }
             }
         }
+        let gradients = model.loss(phase, &batch(&Device::flex().autodiff()), &mut draws()).total.backward();
         let mut reader = Reader(Vec::new(), &gradients, Vec::new());
         model.visit(&mut reader);
         ["encoder_style", "encoder_class", "decoder", "reconstructor", "estimator"]

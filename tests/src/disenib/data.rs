@@ -83,7 +83,7 @@ pub(super) fn path_of(name: &str, conv: bool) -> Result<String, String> {
     };
     let parameter = |p: &str| if p == "u0" { "u".to_owned() } else { p.to_owned() };
     let inner = match *rest {
-        ["label_table"] | ["log_std"] => rest[0].to_owned(),
+        ["label_table" | "log_std"] => rest[0].to_owned(),
         ["fc", "seq", k, p] | ["seq", k, p] if net == "reconstructor" => format!("{body}.layers.{}.{}", layer(k, 2)?, parameter(p)),
         ["fc", "seq", k, p] | ["seq", k, p] => format!("stack.layers.{}.{}", layer(k, 2)?, parameter(p)),
         ["conv", k, p] => format!("conv.layers.{}.{}", layer(k, 3)?, parameter(p)),

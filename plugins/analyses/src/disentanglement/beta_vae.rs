@@ -76,7 +76,9 @@ fn softmax_regression(rows: &[f64], labels: &[usize], dims: usize, classes: usiz
         for (row, &label) in rows.chunks_exact(dims).zip(labels) {
             let mut p = scores(&weights, row, classes);
             let top = p.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-            p.iter_mut().for_each(|x| *x = (*x - top).exp());
+            for x in &mut p {
+                *x = (*x - top).exp();
+            }
             let total: f64 = p.iter().sum();
             for (c, p) in p.iter().enumerate() {
                 let error = p / total - f64::from(u8::from(c == label));

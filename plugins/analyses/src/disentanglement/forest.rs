@@ -73,7 +73,9 @@ fn impurity(counts: &[usize], n: usize) -> f64 {
 impl Grower<'_> {
     fn counts(&self, sample: &[usize]) -> Vec<usize> {
         let mut counts = vec![0; self.classes];
-        sample.iter().for_each(|&i| counts[usize::from(self.labels[i])] += 1);
+        for &i in sample {
+            counts[usize::from(self.labels[i])] += 1;
+        }
         counts
     }
 

@@ -15,6 +15,7 @@ const STEM: usize = 256;
 
 /// What follows the style code and the row of the class table.
 #[derive(Module, Debug)]
+#[allow(clippy::large_enum_variant)] // A model holds one.
 pub enum Body {
     /// Dense layers on `[style, row]`, linear output.
     Dense(DenseStack),
