@@ -12,6 +12,7 @@ use ibhost_framework::engine::Job;
 use ibhost_framework::run::{RunConfig, Settings};
 use ibhost_framework::storage::CheckpointStore;
 use ibhost_nets::linear::LinearConfig;
+use ibhost_tests::cli::CommandLine;
 use ibhost_vib as _;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -66,6 +67,22 @@ fn data_outside_of_the_likelihood_are_refused_before_a_run_exists() {
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
     create("digits/scale:unit").unwrap();
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn bernoulli_pixels_outside_of_zero_to_one_are_refused_by_every_decoder_that_has_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let host = CommandLine::new(HOST, folder.path());
+    for (objective, encoder, decoder) in [
+        ("hvae", "gated_mlp/z1:4|z2:4", "gated_mlp"),
+        ("hvae", "gated_conv/z1:4|z2:4", "gated_conv"),
+        ("hvae", "gated_conv/z1:4|z2:4", "pixel_conv"),
+        ("mim", "vector_mlp/z:2", "vector_mlp/output:bernoulli"),
+    ] {
+        let run = ["run", "--objective", objective, "--encoder", encoder, "--decoder", decoder, "--dataset", "digits", "--steps", "1"];
+        host.run(&run).refused(2, &[decoder, "from 0 to 1", "from -1 to 1", "`digits`"]);
+    }
+    assert!(!folder.path().join("runs").exists());
 }
 
 /// Runs the program on a configuration file with at most 3 GB of address space and returns the message.

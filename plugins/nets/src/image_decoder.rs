@@ -70,6 +70,10 @@ impl Generator for GatedMlpDecoder {
 
 #[typetag::serde(name = "gated_mlp")]
 impl DecoderConfig for GatedMlpDecoderConfig {
+    fn support(&self) -> Option<[f32; 2]> {
+        Some([0.0, 1.0])
+    }
+
     fn build(&self, _latent: usize, _classes: usize, _context: &BuildContext) -> Result<Box<dyn Decoder>, BuildError> {
         no_classes("gated_mlp")
     }
@@ -131,6 +135,10 @@ impl Generator for GatedConvDecoder {
 
 #[typetag::serde(name = "gated_conv")]
 impl DecoderConfig for GatedConvDecoderConfig {
+    fn support(&self) -> Option<[f32; 2]> {
+        Some([0.0, 1.0])
+    }
+
     fn build(&self, _latent: usize, _classes: usize, _context: &BuildContext) -> Result<Box<dyn Decoder>, BuildError> {
         no_classes("gated_conv")
     }
@@ -244,6 +252,10 @@ impl Generator for PixelConvDecoder {
 
 #[typetag::serde(name = "pixel_conv")]
 impl DecoderConfig for PixelConvConfig {
+    fn support(&self) -> Option<[f32; 2]> {
+        Some([0.0, 1.0])
+    }
+
     fn build(&self, _latent: usize, _classes: usize, _context: &BuildContext) -> Result<Box<dyn Decoder>, BuildError> {
         no_classes("pixel_conv")
     }

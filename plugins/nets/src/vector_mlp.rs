@@ -245,6 +245,13 @@ impl Generator for DenseBernoulliDecoder {
 
 #[typetag::serde(name = "vector_mlp")]
 impl DecoderConfig for DenseDecoderConfig {
+    fn support(&self) -> Option<[f32; 2]> {
+        match self.output {
+            Output::Normal => None,
+            Output::Bernoulli => Some([0.0, 1.0]),
+        }
+    }
+
     fn build(&self, _latent: usize, _classes: usize, _context: &BuildContext) -> Result<Box<dyn Decoder>, BuildError> {
         Err(BuildError::new("vector_mlp", "reconstructs inputs and gives no class probabilities; choose e.g. `--decoder linear`"))
     }
