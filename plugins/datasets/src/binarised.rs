@@ -110,7 +110,7 @@ impl DatasetConfig for BinarisedConfig {
 }
 
 ibhost_framework::register! {
-    Dataset: BinarisedConfig as DatasetConfig, aliases: [], paper: "Salakhutdinov & Murray 2008", example: "binarised/of:mnist|mode:static"
+    Dataset: BinarisedConfig as DatasetConfig, aliases: [], paper: "Salakhutdinov & Murray 2008", example: "binarised/mode:static"
 }
 
 impl Dataset for Binarised {

@@ -153,11 +153,9 @@ pub(crate) mod tests {
         assert_eq!((read(&bytes, &found[0]).unwrap(), read(&bytes, &found[1]).unwrap()), (b"hello".to_vec(), vec![7; 1000]));
         assert!(members(&bytes[..bytes.len() - 30]).is_err() && members(&[]).is_err());
         let mut damaged = bytes.clone();
-        damaged[55] ^= 0xff;
-        let any = members(&damaged).is_err()
-            || read(&damaged, &found[1]) != Ok(vec![7; 1000])
-            || read(&damaged, &found[0]) != Ok(b"hello".to_vec());
-        assert!(any);
+        // The second byte of the deflated member: its local header starts at 42 and takes 30 bytes and the name.
+        damaged[80] ^= 0xff;
+        assert_ne!(read(&damaged, &found[1]), Ok(vec![7; 1000]));
         assert!(read(&bytes[..40], &found[1]).is_err());
     }
 }
