@@ -115,22 +115,34 @@ impl<T: Real> Columns<T> {
         let (mut highest, mut total, mut moment) = (f64::NEG_INFINITY, 0.0, 0.0);
         for from in (0..self.padded).step_by(COLUMNS) {
             l.copy_from_slice(&self.normaliser[from..from + COLUMNS]);
-            for (k, &z) in code.iter().enumerate() {
-                let z = T::from_f64(z * self.factor);
-                let at = k * self.padded + from;
-                let means = &self.means[at..at + COLUMNS];
+            let mut k = 0;
+            while k < code.len() {
+                // Four dimensions a pass spare three of four trips of the sums through the cache.
+                if self.inverse.is_empty() && k + 4 <= code.len() {
+                    let z = [0, 1, 2, 3].map(|i| T::from_f64(code[k + i] * self.factor));
+                    let m = [0, 1, 2, 3].map(|i| &self.means[(k + i) * self.padded + from..][..COLUMNS]);
+                    for (x, l) in l.iter_mut().enumerate() {
+                        let (a, b, c, d) = (z[0] - m[0][x], z[1] - m[1][x], z[2] - m[2][x], z[3] - m[3][x]);
+                        *l = *l - (a * a + b * b + (c * c + d * d));
+                    }
+                    k += 4;
+                    continue;
+                }
+                let z = T::from_f64(code[k] * self.factor);
+                let means = &self.means[k * self.padded + from..][..COLUMNS];
                 if self.inverse.is_empty() {
                     for (l, &m) in l.iter_mut().zip(means) {
                         let d = z - m;
                         *l = *l - d * d;
                     }
                 } else {
-                    let inverse = &self.inverse[at..at + COLUMNS];
+                    let inverse = &self.inverse[k * self.padded + from..][..COLUMNS];
                     for ((l, &m), &w) in l.iter_mut().zip(means).zip(inverse) {
                         let d = (z - m) * w;
                         *l = *l - d * d;
                     }
                 }
+                k += 1;
             }
             let mut tops = [T::LOWEST; LANES];
             for chunk in l.chunks_exact(LANES) {

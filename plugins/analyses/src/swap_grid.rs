@@ -20,7 +20,7 @@ const NAME: &str = "swap_grid";
 ///
 /// The sources stand on the left and on top, with white lines of `gap` pixels and a black corner, (n + 1) sides and a gap wide. Bytes are
 /// trunc(clamp(255 v + 0.5, 0, 255)) of values scaled to [0, 1]. The numbers: `class_share`, cells whose nearest training image (pixel
-/// distance, up to `judges` images) has the column's class; `style_shift`, mean distance in pixels between the brightness centroids of a
+/// distance, up to `judges` images) has the column's class; `style_shift`, mean distance in pixels between the centroids of the bright half of a
 /// cell and its row's source, beside `random_shift` between a cell and another row's source.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
@@ -116,10 +116,12 @@ pub fn byte(value: f64) -> u8 {
     (255.0 * value + 0.5).clamp(0.0, 255.0) as u8
 }
 
-/// Brightness centroid (x, y) of an image in pixels.
+/// Brightness centroid (x, y) in pixels of what is brighter than half of the brightest; the haze of a reconstruction's background would
+/// draw it to the middle.
 fn centroid(image: &[f64], [channels, height, width]: [usize; 3]) -> [f64; 2] {
     let (mut total, mut at) = (0.0, [0.0, 0.0]);
-    for (index, value) in image.iter().take(channels * height * width).enumerate() {
+    let bright = image.iter().copied().fold(0.0, f64::max) / 2.0;
+    for (index, value) in image.iter().take(channels * height * width).enumerate().filter(|(_, value)| **value > bright) {
         let (y, x) = (index / width % height, index % width);
         total += value;
         at[0] += value * x as f64;
@@ -259,7 +261,7 @@ mod tests {
 
     #[test]
     fn centroids_follow_the_bright_pixel() {
-        assert_eq!(centroid(&[0.0, 0.0, 0.0, 0.0, 0.0, 1.0], [1, 2, 3]), [2.0, 1.0]);
+        assert_eq!(centroid(&[0.4, 0.1, 0.0, 0.0, 0.0, 1.0], [1, 2, 3]), [2.0, 1.0]);
         assert_eq!(centroid(&[0.0; 6], [1, 2, 3]), [1.5, 1.0]);
         assert_eq!(distance([0.0, 0.0], [3.0, 4.0]), 5.0);
     }
