@@ -61,11 +61,10 @@ impl Plan {
         match self.what {
             What::Kill if now => die(),
             What::KillAfter if now && action != "write" => die(),
-            What::KillAfter if now => Verdict::Tear(ErrorKind::StorageFull.into()),
             What::KillAfter if count > self.number => die(),
             // EIO, which has no name in the standard library.
             What::Device if now => Verdict::Refuse(Error::from_raw_os_error(5)),
-            What::Full if now => Verdict::Tear(ErrorKind::StorageFull.into()),
+            What::KillAfter | What::Full if now => Verdict::Tear(ErrorKind::StorageFull.into()),
             What::FullFrom if count >= self.number => Verdict::Tear(ErrorKind::StorageFull.into()),
             What::Panic if now => panic!("ordered by the test at disk operation {count}"),
             _ => Verdict::Pass,

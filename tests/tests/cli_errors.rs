@@ -31,7 +31,10 @@ fn config_refused(text: &[u8], words: &[&str]) {
 fn unknown_components_come_with_the_nearest_names_or_the_choices() {
     refused(&["run", "--objective", "vdp", "--encoder", "mlp"], &["unknown objective `vdp`", "`vdb`"]);
     refused(&["run", "--objective", "vdb", "--encoder", "mlq"], &["unknown encoder `mlq`", "did you mean `mlp`"]);
-    refused(&["run", "--objective", "nonsense", "--encoder", "mlp"], &["unknown objective `nonsense`", "the objectives are disenib, hvae, lagrangian, mim, vdb, vib"]);
+    refused(
+        &["run", "--objective", "nonsense", "--encoder", "mlp"],
+        &["unknown objective `nonsense`", "the objectives are disenib, hvae, lagrangian, mim, vdb, vib"],
+    );
     run_refused(&["--dataset", "minst"], &["`minst`", "did you mean `mnist`"]);
     run_refused(&["--decoder", "liner"], &["`liner`", "`linear`"]);
     run_refused(&["--strategy", "algo3"], &["`algo3`", "algo"]);

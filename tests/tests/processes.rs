@@ -82,6 +82,9 @@ fn a_live_run_is_left_alone_and_a_dead_one_is_interrupted_and_taken_over() {
     child.wait().unwrap();
 }
 
+/// Arguments and environment of a run.
+type Variant = (&'static [&'static str], &'static [(&'static str, &'static str)]);
+
 #[test]
 fn neither_messages_nor_threads_nor_neighbours_change_a_result() {
     let folder = tempfile::tempdir().unwrap();
@@ -93,7 +96,7 @@ fn neither_messages_nor_threads_nor_neighbours_change_a_result() {
         runs(&folder.path().join(output)).remove(0)
     };
     let reference = train(&["--threads", "1"], &[], "reference");
-    let variants: [(&[&str], &[(&str, &str)]); 6] = [
+    let variants: [Variant; 6] = [
         (&["--threads", "3"], &[]),
         (&["--quiet"], &[]),
         (&["-v", "-v"], &[]),

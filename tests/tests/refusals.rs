@@ -115,7 +115,7 @@ fn files_that_explode_are_refused_in_bounded_time_and_memory() {
     refused("- ".repeat(1 << 20).as_bytes());
     refused(format!("objective: {}\n", "x".repeat(1 << 24)).as_bytes());
     refused(format!("seed: {}\n", "9".repeat(1 << 20)).as_bytes());
-    refused(&[0xff; 1 << 16]);
+    refused(&vec![0xff; 1 << 16]);
     refused(b"");
 }
 

@@ -289,7 +289,7 @@ impl HierarchicalObjective {
     }
 
     /// ln p of the top level without the constant, `[batch]`.
-    fn top_prior(&self, z: Tensor<2>, components: Option<&Posterior>) -> Tensor<1> {
+    fn top_prior(z: Tensor<2>, components: Option<&Posterior>) -> Tensor<1> {
         let [batch, _] = z.dims();
         match components {
             Some(components) => vamp_prior(z, components),
@@ -332,7 +332,7 @@ impl HierarchicalObjective {
         Levels {
             likelihood: density.log_prob(x),
             below: self.below(codes),
-            top: self.top_prior(codes[codes.len() - 1].clone(), components),
+            top: Self::top_prior(codes[codes.len() - 1].clone(), components),
             posterior: parts.fold(zero, |sum, part| sum + part),
         }
     }
@@ -519,7 +519,7 @@ impl GenerativeModel for HierarchicalObjective {
 
     fn prior_log_prob(&self, codes: Tensor<2>) -> Tensor<1> {
         let codes = self.split(codes);
-        let top = self.top_prior(codes[codes.len() - 1].clone(), self.components().as_ref());
+        let top = Self::top_prior(codes[codes.len() - 1].clone(), self.components().as_ref());
         (top + self.below(&codes)).sub_scalar(self.all_latents() * HALF_LN_2PI)
     }
 

@@ -71,6 +71,7 @@ pub enum SampledMarginal {
 /// before; it uses beta 1 throughout unless beta_in_minus_h is set.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
+#[allow(clippy::struct_excessive_bools)] // Each is a flag of its own in the original.
 pub struct MimConfig {
     /// Loss on the data branch.
     pub loss: Criterion,

@@ -205,7 +205,7 @@ impl AnalysisConfig for MimStatistics {
             let accuracies = neighbour_accuracies((&train_codes, &labels(train)), (found.codes(), &labels(test)), latent, &ks);
             rows.extend(ks.iter().zip(accuracies).map(|(k, (accuracy, _))| (format!("clf_acc_KNN{k}"), accuracy)));
         }
-        let csv: String = rows.iter().map(|(name, value)| format!("{name},{value}\n")).collect();
+        let csv = rows.iter().fold(String::new(), |text, (name, value)| text + &format!("{name},{value}\n"));
         let path = context.run_dir.join("analyses/results.csv");
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder).map_err(|source| StorageError::Io { action: "create", path: folder.to_owned(), source })?;

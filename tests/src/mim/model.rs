@@ -87,7 +87,7 @@ pub(super) fn build(mut config: MimConfig, case: &str, recorded: &BTreeMap<Strin
     let latent = need("encoder.net.loc.weight", 1)?;
     let bernoulli = weights.contains_key("decoder.net.logits.weight");
     let inputs = need(if bernoulli { "decoder.net.logits.weight" } else { "decoder.net.loc.weight" }, 1)?;
-    let hidden = (0..).take_while(|i| weights.contains_key(&format!("encoder.net.hidden.{i}.weight"))).count();
+    let hidden = (0..weights.len()).take_while(|i| weights.contains_key(&format!("encoder.net.hidden.{i}.weight"))).count();
     let act = match case {
         case if case.contains("swish") => Activation::Swish,
         case if case.contains("relu") => Activation::Relu,
