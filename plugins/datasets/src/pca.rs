@@ -251,7 +251,7 @@ impl DatasetConfig for PcaConfig {
     }
 }
 
-ibhost_framework::register! { Dataset: PcaConfig as DatasetConfig, aliases: [], paper: "Livne et al. 2019, arXiv:1910.03175", example: "pca/of:fashion_mnist|k:20" }
+ibhost_framework::register! { Dataset: PcaConfig as DatasetConfig, aliases: [], paper: "Livne et al. 2019, arXiv:1910.03175", example: "pca/of:mnist|k:10" }
 
 impl Dataset for Pca {
     fn info(&self) -> &DataInfo {

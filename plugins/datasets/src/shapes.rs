@@ -147,7 +147,7 @@ impl DatasetConfig for ShapesConfig {
 
 ibhost_framework::register! {
     Dataset: ShapesConfig as DatasetConfig, aliases: ["dsprites"], paper: "Matthey et al. 2017; Pan et al. 2021, arXiv:2012.07372",
-    example: "shapes/size:[5]|orientation:[3;36]"
+    example: "shapes/size:[4;5]"
 }
 
 #[cfg(test)]

@@ -96,7 +96,7 @@ impl DatasetConfig for ToyConfig {
     }
 }
 
-ibhost_framework::register! { Dataset: ToyConfig as DatasetConfig, aliases: [], paper: "Livne et al. 2019, arXiv:1910.03175", example: "toy/k:4|d:20" }
+ibhost_framework::register! { Dataset: ToyConfig as DatasetConfig, aliases: [], paper: "Livne et al. 2019, arXiv:1910.03175", example: "toy/d:20" }
 
 /// `count` samples of shape `[1 or 2, 1, dimensions]` with component numbers as labels.
 fn sample(mixture: &Mixture, count: usize, pairs: bool, noise: &mut Stream) -> Result<Samples, DataError> {

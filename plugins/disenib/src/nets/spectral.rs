@@ -24,7 +24,7 @@ impl SpectralLinear {
     pub fn new(inputs: usize, outputs: usize, normalised: bool, initial: Initial, context: &BuildContext) -> Self {
         let weight = context.weight([inputs, outputs], inputs, outputs, initial);
         let bias = context.constant([outputs], 0.0);
-        let start = || context.weight([outputs], outputs, 1, Initial::Normal(1.0)).val().detach();
+        let start = || context.weight([outputs], outputs, 1, Initial::Normal(1.0)).val().detach().set_require_grad(false);
         Self { weight, bias, u: normalised.then(|| RunningState::new(start())) }
     }
 
@@ -33,7 +33,7 @@ impl SpectralLinear {
         let weight = self.weight.val();
         let Some(state) = &self.u else { return weight };
         let [inputs, outputs] = weight.dims();
-        let fixed = weight.clone().detach();
+        let fixed = weight.clone().detach().set_require_grad(false);
         let v = unit(fixed.clone().matmul(state.value_sync().detach().reshape([outputs, 1])));
         let u = unit(fixed.transpose().matmul(v.clone()));
         state.update(u.clone().reshape([outputs]));
