@@ -122,7 +122,7 @@ fn training(workload: &Workload, arguments: &Arguments) -> Result<Value, String>
     let [low, middle, high] = spread(&times);
     let mut result = json!({
         "status": "ok", "batch": batch, "steps": steps, "repeats": times.len(), "ms_per_step_median": middle, "ms_per_step_min": low,
-        "ms_per_step_max": high, "warmup_s": warm, "eval_batch": workload.evaluation_batch, "parameters": stepper.parameters(),
+        "ms_per_step_max": high, "warmup_s": warm, "eval_batch": workload.evaluation_batch, "parameters": workload.parameters,
         "gflops": workload.operations / low / 1e6,
     });
     if arguments.phases {
