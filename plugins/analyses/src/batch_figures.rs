@@ -10,8 +10,8 @@ use crate::batch_table::last_epochs_mean;
 use crate::ellipse::contour;
 use crate::npy::Array;
 use crate::plot::colour::{gist_rainbow, tab10};
+use crate::plot::means::{Series, curve, means_against, statistics};
 use crate::plot::{Colour, Figure, Layer, Mark, Stroke};
-use crate::tables::mean_and_std;
 
 /// The splits of a figure over runs: train dashed, test solid.
 const SPLITS: [(MetricsSplit, &str, Stroke); 2] =
@@ -28,8 +28,8 @@ pub struct RunRows {
     pub rows: Vec<Row>,
 }
 
-/// A metric's name; `error_...` stands for 1 - `accuracy_...`.
-fn value_of(name: &str, metric: impl Fn(&str) -> Option<f64>) -> Option<f64> {
+/// Value of a metric by its name; `error_...` stands for 1 - `accuracy_...`.
+pub fn value_of(name: &str, metric: impl Fn(&str) -> Option<f64>) -> Option<f64> {
     match name.strip_prefix("error") {
         Some(rest) => metric(&format!("accuracy{rest}")).map(|accuracy| 1.0 - accuracy),
         None => metric(name),
@@ -37,7 +37,7 @@ fn value_of(name: &str, metric: impl Fn(&str) -> Option<f64>) -> Option<f64> {
 }
 
 /// Names in order of first appearance, each with its colour.
-fn colours<'a>(names: impl Iterator<Item = &'a str>) -> Vec<(&'a str, Colour)> {
+pub fn colours<'a>(names: impl Iterator<Item = &'a str>) -> Vec<(&'a str, Colour)> {
     let mut distinct: Vec<&str> = Vec::new();
     for name in names {
         if !distinct.contains(&name) {
@@ -47,58 +47,18 @@ fn colours<'a>(names: impl Iterator<Item = &'a str>) -> Vec<(&'a str, Colour)> {
     distinct.into_iter().enumerate().map(|(i, name)| (name, tab10(i))).collect()
 }
 
-/// Mean and sample standard deviation of the values at each place, places in ascending order.
-fn statistics(points: impl Iterator<Item = (f64, f64)>) -> Vec<(f64, [f64; 2])> {
-    let mut at: Vec<(f64, Vec<f64>)> = Vec::new();
-    for (x, value) in points {
-        match at.iter_mut().find(|(place, _)| *place == x) {
-            Some((_, values)) => values.push(value),
-            None => at.push((x, vec![value])),
-        }
-    }
-    at.sort_by(|a, b| a.0.total_cmp(&b.0));
-    at.into_iter().map(|(x, values)| (x, mean_and_std(&values))).collect()
-}
-
-fn curve(points: Vec<[f64; 2]>, colour: Colour, stroke: Stroke) -> Layer {
-    Layer::Curve { points, colour, opacity: 1.0, width: 2, stroke }
-}
-
-/// Mean of each metric over the last `last` epochs against the runs' setting, one panel a metric, with error bars of one standard deviation
-/// over the runs at a place. Settings that span more than a factor of 50 and are all positive are drawn as log10.
+/// Mean of each metric over the last `last` epochs against the runs' setting, one panel a metric, see [`means_against`].
 pub fn against_setting(runs: &[RunRows], setting: &str, metrics: &[String], last: usize) -> Vec<Figure> {
-    let (low, high) = runs.iter().fold((f64::INFINITY, 0f64), |(low, high), run| (low.min(run.x), high.max(run.x)));
-    let logarithmic = low > 0.0 && high / low > 50.0;
-    let place = |x: f64| if logarithmic { x.log10() } else { x };
-    let x_label = if logarithmic { format!("log10 {setting}") } else { setting.to_owned() };
-    let width = 0.012 * (place(high) - place(low)).abs();
-    let series = colours(runs.iter().map(|run| run.series.as_str()));
+    let colours = colours(runs.iter().map(|run| run.series.as_str()));
     let panel = |metric: &String| {
-        let mut figure = Figure::new(metric.as_str(), x_label.as_str(), metric.as_str());
-        for &(name, colour) in &series {
-            for (split, split_name, stroke) in SPLITS {
-                let measured = runs
-                    .iter()
-                    .filter(|run| run.series == name)
-                    .filter_map(|run| Some((place(run.x), value_of(metric, |metric| last_epochs_mean(&run.rows, split, metric, last))?)));
-                let points = statistics(measured);
-                if points.is_empty() {
-                    continue;
-                }
-                for &(x, [mean, std]) in points.iter().filter(|(_, [_, std])| *std > 0.0) {
-                    let bar = vec![[x, mean - std], [x, mean + std]];
-                    figure.layers.push(curve(bar, colour, Stroke::Solid));
-                    for end in [mean - std, mean + std] {
-                        figure.layers.push(curve(vec![[x - width, end], [x + width, end]], colour, Stroke::Solid));
-                    }
-                }
-                let means: Vec<[f64; 2]> = points.iter().map(|&(x, [mean, _])| [x, mean]).collect();
-                figure.layers.push(Layer::Points { points: means.clone(), colour, opacity: 1.0, radius: 3 });
-                figure.layers.push(curve(means, colour, stroke));
-                figure.entry(format!("{name} {split_name}"), colour, Mark::Curve(stroke));
-            }
-        }
-        figure
+        let of = |name: &str, split: MetricsSplit| {
+            let members = runs.iter().filter(|run| run.series == name);
+            members.filter_map(|run| Some((run.x, value_of(metric, |metric| last_epochs_mean(&run.rows, split, metric, last))?))).collect()
+        };
+        let series = colours.iter().flat_map(|&(name, colour)| {
+            SPLITS.map(|(split, split_name, stroke)| Series { label: format!("{name} {split_name}"), colour, stroke, points: of(name, split) })
+        });
+        means_against(metric, setting, metric, &series.collect::<Vec<_>>())
     };
     metrics.iter().map(panel).collect()
 }

@@ -2,6 +2,7 @@
 
 pub mod colour;
 pub mod figure;
+pub mod means;
 pub mod mosaic;
 mod render;
 
