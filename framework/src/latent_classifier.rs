@@ -112,29 +112,23 @@ pub fn averaged_likelihood_loss(logits: Tensor<3>, labels: &Tensor<1, Int>) -> T
 
 /// The quantities every latent classifier reports, with `l` codes for the averaged prediction.
 pub fn quantities(l: usize, class_meaning: &str) -> Vec<Quantity> {
-    let quantity = |name: &str, tag: &str, unit, meaning: String, direction| Quantity {
-        name: name.to_owned(),
-        tag: tag.to_owned(),
-        unit,
-        meaning,
-        direction,
-    };
     let rate = "rate, upper bound on I(X;Z): mean over inputs of KL(q(z|x) || N(0, I)), at least 0";
     let information = "lower bound on I(Y;Z): log of the number of classes minus the class term, uniform class prior";
+    // Two quantities must not share a tag.
+    let averaged = if l == 1 { "accuracy_averaged".to_owned() } else { format!("accuracy_L{l}") };
     vec![
-        quantity("loss", "loss", "bits", format!("class term + beta * rate; class term: {class_meaning}"), Direction::Minimise),
-        quantity("accuracy", "accuracy_L1", "share", "inputs classified right with one code".to_owned(), Direction::Maximise),
-        quantity(
-            &format!("accuracy_l{l}"),
-            // Two quantities must not share a tag.
-            &if l == 1 { "accuracy_averaged".to_owned() } else { format!("accuracy_L{l}") },
+        Quantity::new("loss", "bits", format!("class term + beta * rate; class term: {class_meaning}"), Direction::Minimise),
+        Quantity::new("accuracy", "share", "inputs classified right with one code", Direction::Maximise).tagged("accuracy_L1"),
+        Quantity::new(
+            format!("accuracy_l{l}"),
             "share",
             format!("inputs classified right by the softmax averaged over {l} codes"),
             Direction::Maximise,
-        ),
-        quantity("izx_bits", "I_XZ", "bits", rate.to_owned(), Direction::Neutral),
-        quantity("izx_nats", "I_XZ_nats", "nats", rate.to_owned(), Direction::Neutral),
-        quantity("izy_bits", "I_YZ", "bits", information.to_owned(), Direction::Maximise),
-        quantity("izy_nats", "I_YZ_nats", "nats", information.to_owned(), Direction::Maximise),
+        )
+        .tagged(averaged),
+        Quantity::new("izx_bits", "bits", rate, Direction::Neutral).tagged("I_XZ"),
+        Quantity::new("izx_nats", "nats", rate, Direction::Neutral).tagged("I_XZ_nats"),
+        Quantity::new("izy_bits", "bits", information, Direction::Maximise).tagged("I_YZ"),
+        Quantity::new("izy_nats", "nats", information, Direction::Maximise).tagged("I_YZ_nats"),
     ]
 }

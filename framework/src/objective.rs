@@ -64,12 +64,26 @@ pub struct Quantity {
     pub name: String,
     /// TensorBoard tag, the original implementation's where there is one.
     pub tag: String,
-    /// `bits`, `nats`, `share` ...
+    /// `bits`, `nats`, `share`, `1` for a plain number ...
     pub unit: &'static str,
     /// How it is averaged and what its sign means.
     pub meaning: String,
     /// Which way is better.
     pub direction: Direction,
+}
+
+impl Quantity {
+    /// A quantity whose TensorBoard tag is its name.
+    pub fn new(name: impl Into<String>, unit: &'static str, meaning: impl Into<String>, direction: Direction) -> Self {
+        let name = name.into();
+        Self { tag: name.clone(), name, unit, meaning: meaning.into(), direction }
+    }
+
+    /// The same under the TensorBoard tag of the original implementation.
+    #[must_use]
+    pub fn tagged(self, tag: impl Into<String>) -> Self {
+        Self { tag: tag.into(), ..self }
+    }
 }
 
 /// Part of a model that one optimiser can move: the parameters whose path starts with one of the prefixes.

@@ -199,74 +199,39 @@ impl ObjectiveConfig for DisenIbConfig {
     }
 
     fn quantities(&self) -> Vec<Quantity> {
-        let quantity = |name: &str, tag: &str, unit, meaning: &str, direction| Quantity {
-            name: name.to_owned(),
-            tag: tag.to_owned(),
-            unit,
-            meaning: meaning.to_owned(),
-            direction,
-        };
         let mut all = vec![
-            quantity("loss", "train/losses/loss", "nats", "sum of the weighted terms the main update follows", Direction::Minimise),
-            quantity("loss_dec", "train/losses/loss_dec", "nats", "-mean over inputs and draws of ln q(y|t)", Direction::Minimise),
-            quantity(
-                "loss_rec",
-                "train/losses/loss_rec",
-                "squared input",
-                "mean over inputs, draws and pixels of (rec(s, y) - x)^2",
-                Direction::Minimise,
-            ),
-            quantity(
-                "loss_wall",
-                "train/losses/loss_wall",
-                "1",
-                "mean over entries of both codes of max(|e| - radius, 0)^2",
-                Direction::Minimise,
-            ),
-            quantity("loss_est", "train/est/loss_est", "1", "-mean over joint pairs of D(s, t), the encoders' side", Direction::Neutral),
-            quantity(
-                "est",
-                "train/losses/est",
-                "1",
-                "mean over joint pairs of D(s, t) in main updates; -1 joint, +1 independent",
-                Direction::Neutral,
-            ),
-            quantity(
-                "est_real",
-                "train/est/est_real",
-                "1",
-                "mean of D over products of marginals in estimator updates",
-                Direction::Neutral,
-            ),
-            quantity("est_fake", "train/est/est_fake", "1", "mean of D over joint pairs in estimator updates", Direction::Neutral),
-            quantity("loss_est_real", "train/est/loss_est_real", "1", "mean (1 - D)^2 over products of marginals", Direction::Neutral),
-            quantity("loss_est_fake", "train/est/loss_est_fake", "1", "mean (1 + D)^2 over joint pairs", Direction::Neutral),
-            quantity("accuracy", "eval/acc", "share", "inputs classified right at the mean of t, without noise", Direction::Maximise),
+            Quantity::new("loss", "nats", "sum of the weighted terms the main update follows", Direction::Minimise)
+                .tagged("train/losses/loss"),
+            Quantity::new("loss_dec", "nats", "-mean over inputs and draws of ln q(y|t)", Direction::Minimise)
+                .tagged("train/losses/loss_dec"),
+            Quantity::new("loss_rec", "squared input", "mean over inputs, draws and pixels of (rec(s, y) - x)^2", Direction::Minimise)
+                .tagged("train/losses/loss_rec"),
+            Quantity::new("loss_wall", "1", "mean over entries of both codes of max(|e| - radius, 0)^2", Direction::Minimise)
+                .tagged("train/losses/loss_wall"),
+            Quantity::new("loss_est", "1", "-mean over joint pairs of D(s, t), the encoders' side", Direction::Neutral)
+                .tagged("train/est/loss_est"),
+            Quantity::new("est", "1", "mean over joint pairs of D(s, t) in main updates; -1 joint, +1 independent", Direction::Neutral)
+                .tagged("train/losses/est"),
+            Quantity::new("est_real", "1", "mean of D over products of marginals in estimator updates", Direction::Neutral)
+                .tagged("train/est/est_real"),
+            Quantity::new("est_fake", "1", "mean of D over joint pairs in estimator updates", Direction::Neutral)
+                .tagged("train/est/est_fake"),
+            Quantity::new("loss_est_real", "1", "mean (1 - D)^2 over products of marginals", Direction::Neutral)
+                .tagged("train/est/loss_est_real"),
+            Quantity::new("loss_est_fake", "1", "mean (1 + D)^2 over joint pairs", Direction::Neutral).tagged("train/est/loss_est_fake"),
+            Quantity::new("accuracy", "share", "inputs classified right at the mean of t, without noise", Direction::Maximise)
+                .tagged("eval/acc"),
         ];
         if self.disc {
             all.extend([
-                quantity(
-                    "loss_disc",
-                    "train/disc/loss_disc",
-                    "nats",
-                    "cross-entropy of reconstructions against `real`",
-                    Direction::Neutral,
-                ),
-                quantity(
-                    "loss_disc_real",
-                    "train/disc/loss_disc_real",
-                    "nats",
-                    "cross-entropy of inputs against `real`",
-                    Direction::Neutral,
-                ),
-                quantity(
-                    "loss_disc_fake",
-                    "train/disc/loss_disc_fake",
-                    "nats",
-                    "cross-entropy of reconstructions against `made`",
-                    Direction::Neutral,
-                ),
-                quantity("disc_acc", "train/disc/disc_acc", "share", "inputs and reconstructions told apart", Direction::Neutral),
+                Quantity::new("loss_disc", "nats", "cross-entropy of reconstructions against `real`", Direction::Neutral)
+                    .tagged("train/disc/loss_disc"),
+                Quantity::new("loss_disc_real", "nats", "cross-entropy of inputs against `real`", Direction::Neutral)
+                    .tagged("train/disc/loss_disc_real"),
+                Quantity::new("loss_disc_fake", "nats", "cross-entropy of reconstructions against `made`", Direction::Neutral)
+                    .tagged("train/disc/loss_disc_fake"),
+                Quantity::new("disc_acc", "share", "inputs and reconstructions told apart", Direction::Neutral)
+                    .tagged("train/disc/disc_acc"),
             ]);
         }
         all

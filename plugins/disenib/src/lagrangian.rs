@@ -89,24 +89,18 @@ impl ObjectiveConfig for LagrangianConfig {
     }
 
     fn quantities(&self) -> Vec<Quantity> {
-        let quantity = |name: &str, tag: &str, unit, meaning: &str, direction| Quantity {
-            name: name.to_owned(),
-            tag: tag.to_owned(),
-            unit,
-            meaning: meaning.to_owned(),
-            direction,
-        };
         vec![
-            quantity("loss", "train/losses/loss", "nats", "loss_dec + lambda_kl h(loss_kl), batch mean", Direction::Minimise),
-            quantity("loss_dec", "train/losses/loss_dec", "nats", "-mean over inputs of ln q(y|t), one code each", Direction::Minimise),
-            quantity(
+            Quantity::new("loss", "nats", "loss_dec + lambda_kl h(loss_kl), batch mean", Direction::Minimise).tagged("train/losses/loss"),
+            Quantity::new("loss_dec", "nats", "-mean over inputs of ln q(y|t), one code each", Direction::Minimise)
+                .tagged("train/losses/loss_dec"),
+            Quantity::new(
                 "loss_kl",
-                "train/losses/loss_kl",
                 "nats",
                 "the bound C on I(X;T) before h and lambda_kl, mean over batches of the batch's value",
                 Direction::Neutral,
-            ),
-            quantity("accuracy", "eval/acc", "share", "inputs classified right with one code", Direction::Maximise),
+            )
+            .tagged("train/losses/loss_kl"),
+            Quantity::new("accuracy", "share", "inputs classified right with one code", Direction::Maximise).tagged("eval/acc"),
         ]
     }
 }

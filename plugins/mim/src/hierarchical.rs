@@ -157,19 +157,17 @@ impl ObjectiveConfig for HierarchicalConfig {
     }
 
     fn quantities(&self) -> Vec<Quantity> {
-        let quantity = |name: &str, meaning: &str, direction| Quantity {
-            name: name.to_owned(),
-            tag: name.to_owned(),
-            unit: "nats",
-            meaning: meaning.to_owned(),
-            direction,
-        };
         vec![
-            quantity("loss", "batch mean of the loss; beta is 1 in evaluations", Direction::Minimise),
-            quantity("distortion", "-mean ln p(x|z), summed over pixels", Direction::Minimise),
-            quantity("rate", "mean ln q(z|x) - ln p(z) with one code, all levels", Direction::Neutral),
-            quantity("negative_evidence_bound", "distortion plus rate: single-sample upper bound on -ln p(x)", Direction::Minimise),
-            quantity("beta", "weight of the rate or of the encoding joint in this epoch", Direction::Neutral),
+            Quantity::new("loss", "nats", "batch mean of the loss; beta is 1 in evaluations", Direction::Minimise),
+            Quantity::new("distortion", "nats", "-mean ln p(x|z), summed over pixels", Direction::Minimise),
+            Quantity::new("rate", "nats", "mean ln q(z|x) - ln p(z) with one code, all levels", Direction::Neutral),
+            Quantity::new(
+                "negative_evidence_bound",
+                "nats",
+                "distortion plus rate: single-sample upper bound on -ln p(x)",
+                Direction::Minimise,
+            ),
+            Quantity::new("beta", "1", "weight of the rate or of the encoding joint in this epoch", Direction::Neutral),
         ]
     }
 }

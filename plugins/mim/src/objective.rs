@@ -242,28 +242,23 @@ impl ObjectiveConfig for MimConfig {
     }
 
     fn quantities(&self) -> Vec<Quantity> {
-        let quantity = |name: &str, meaning: &str, direction| Quantity {
-            name: name.to_owned(),
-            tag: name.to_owned(),
-            unit: "nats",
-            meaning: meaning.to_owned(),
-            direction,
-        };
         vec![
-            quantity(
+            Quantity::new(
                 "loss",
+                "nats",
                 "batch mean of the loss, halved when there is a sampled branch; beta is 1 in evaluations",
                 Direction::Minimise,
             ),
-            quantity("distortion", "-mean ln p(x|z) on the data branch, summed over features", Direction::Minimise),
-            quantity("prior_cross_entropy", "-mean ln p(z) on the data branch", Direction::Neutral),
-            quantity("posterior_entropy", "-mean ln q(z|x) on the data branch", Direction::Neutral),
-            quantity(
+            Quantity::new("distortion", "nats", "-mean ln p(x|z) on the data branch, summed over features", Direction::Minimise),
+            Quantity::new("prior_cross_entropy", "nats", "-mean ln p(z) on the data branch", Direction::Neutral),
+            Quantity::new("posterior_entropy", "nats", "-mean ln q(z|x) on the data branch", Direction::Neutral),
+            Quantity::new(
                 "nll",
+                "nats",
                 "-mean ln q(x) on the data branch; for q_x:marginal the negative single-sample evidence bound",
                 Direction::Minimise,
             ),
-            quantity("beta", "weight of the rate or of the encoding joint in this epoch", Direction::Neutral),
+            Quantity::new("beta", "1", "weight of the rate or of the encoding joint in this epoch", Direction::Neutral),
         ]
     }
 }

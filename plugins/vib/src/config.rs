@@ -170,13 +170,8 @@ impl ObjectiveConfig for VibConfig {
                     .clone_into(&mut quantity.meaning);
             }
         }
-        all.push(Quantity {
-            name: self.averaged_class(),
-            tag: self.averaged_class(),
-            unit: self.unit.name(),
-            meaning: format!("-mean over inputs of log of the softmax averaged over {} codes at the label", self.eval_samples),
-            direction: Direction::Minimise,
-        });
+        let averaged = format!("-mean over inputs of log of the softmax averaged over {} codes at the label", self.eval_samples);
+        all.push(Quantity::new(self.averaged_class(), self.unit.name(), averaged, Direction::Minimise));
         all
     }
 }

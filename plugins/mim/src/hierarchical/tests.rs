@@ -99,3 +99,10 @@ fn parts_that_do_not_fit_are_refused() {
     assert!(build(&HierarchicalConfig::default(), &two, &normal).unwrap_err().to_string().contains("Bernoulli"));
     assert!(build(&HierarchicalConfig::default(), &two, &ibhost_nets::linear::LinearConfig {}).is_err());
 }
+
+#[test]
+fn a_weight_is_a_plain_number_and_every_other_quantity_is_in_nats() {
+    for quantity in HierarchicalConfig::default().quantities() {
+        assert_eq!(quantity.unit, if quantity.name == "beta" { "1" } else { "nats" }, "{}", quantity.name);
+    }
+}
