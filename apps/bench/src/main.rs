@@ -1,10 +1,11 @@
-//! `ibhost-bench`: one JSON line a workload with the time of a training step and the throughput of an evaluation.
+//! `ibhost-bench`: one JSON line a workload with the time of a training step or an estimate, and the throughput of an evaluation.
 
 use std::process::ExitCode;
 use std::time::Instant;
 
 use burn::tensor::{Distribution, Tensor};
 use clap::Parser;
+use ibhost_bench::estimator::{Estimator, estimators};
 use ibhost_bench::measure::{Stepper, peak_memory, per_step, spread};
 use ibhost_bench::phases::Phases;
 use ibhost_bench::workload::{Workload, workloads};
@@ -22,7 +23,7 @@ use tracing_subscriber::layer::SubscriberExt;
 /// The workload that times reading data instead of training.
 const DATA: &str = "data-mnist";
 
-/// Times training steps of the papers' models; one JSON line a workload.
+/// Times training steps of the papers' models and their estimators; one JSON line a workload.
 #[derive(Parser)]
 struct Arguments {
     /// Workloads, or `all`
@@ -43,7 +44,7 @@ struct Arguments {
     /// Steps before the first repeat instead of the workload's own number
     #[arg(long)]
     warmup: Option<usize>,
-    /// Batch size instead of the workload's own
+    /// Batch size, or samples of an estimator, instead of the workload's own
     #[arg(long)]
     batch: Option<usize>,
     /// Device
@@ -75,8 +76,8 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> Result<(), String> {
-    let all = workloads();
-    let names: Vec<&str> = all.iter().map(|w| w.name).chain([DATA]).collect();
+    let (all, estimators) = (workloads(), estimators());
+    let names: Vec<&str> = all.iter().map(|w| w.name).chain(estimators.iter().map(|e| e.name)).chain([DATA]).collect();
     if arguments.list {
         println!("{}", names.join("\n"));
         return Ok(());
@@ -90,10 +91,11 @@ fn run(arguments: &Arguments) -> Result<(), String> {
         let mut line = json!({
             "workload": name, "variant": format!("ibhost-{}", arguments.device), "threads": threads, "ibhost": env!("CARGO_PKG_VERSION"),
         });
-        let result = match all.iter().find(|w| w.name == name) {
-            Some(workload) => training(workload, arguments)?,
-            None if name == DATA => loading(arguments)?,
-            None => return Err(format!("there is no workload `{name}`; they are {}", names.join(", "))),
+        let result = match (all.iter().find(|w| w.name == name), estimators.iter().find(|e| e.name == name)) {
+            (Some(workload), _) => training(workload, arguments)?,
+            (None, Some(estimator)) => estimating(estimator, arguments),
+            (None, None) if name == DATA => loading(arguments)?,
+            (None, None) => return Err(format!("there is no workload `{name}`; they are {}", names.join(", "))),
         };
         if let (Some(line), Some(result)) = (line.as_object_mut(), result.as_object()) {
             line.extend(result.clone());
@@ -139,6 +141,18 @@ fn training(workload: &Workload, arguments: &Arguments) -> Result<Value, String>
     }
     stepper.time_steps(1).map_err(|e| e.to_string())?;
     Ok(result)
+}
+
+fn estimating(estimator: &Estimator, arguments: &Arguments) -> Value {
+    let samples = arguments.batch.unwrap_or(estimator.samples);
+    let [steps, warmup] = [arguments.steps.unwrap_or(estimator.steps[0]).max(1), arguments.warmup.unwrap_or(estimator.steps[1])];
+    let timed = estimator.time(samples, arguments.repeats.max(1), steps, warmup);
+    let [low, middle, high] = spread(&timed.milliseconds);
+    json!({
+        "status": "ok", "batch": samples, "steps": steps, "repeats": timed.milliseconds.len(), "ms_per_step_median": middle,
+        "ms_per_step_min": low, "ms_per_step_max": high, "warmup_s": timed.warmup, "last_value": timed.value,
+        "eval_samples_per_s": 1e3 * samples as f64 / middle,
+    })
 }
 
 /// Best of ten products of two 1024x1024 matrices, in billions of operations a second.

@@ -309,16 +309,4 @@ mod tests {
         assert!((prediction_entropy(&[0.5f64.ln(), 0.5f64.ln()]) - 2f64.ln()).abs() < 1e-9);
         assert!(prediction_entropy(&[0.0, f64::NEG_INFINITY]).abs() < 1e-9);
     }
-
-    #[test]
-    #[ignore = "a measurement: run with --ignored --nocapture"]
-    fn time_at_ten_thousand_codes() {
-        let centres = normal(160, "centres");
-        let means: Vec<f64> = normal(160_000, "m").into_iter().enumerate().map(|(i, e)| 2.0 * centres[i % 160] + 0.3 * e).collect();
-        for _ in 0..5 {
-            let begin = std::time::Instant::now();
-            let value = aggregated_information(&means, &means, Scales::Shared(1.0), 16);
-            println!("I(X;T) = {value} in {:?}", begin.elapsed());
-        }
-    }
 }

@@ -104,7 +104,7 @@ impl<const D: usize> Tree<D> {
 
     /// Distance, as a sum of parts, from the point at `position` to its `k`-th nearest other point; infinite when there are fewer.
     pub fn kth(&self, position: usize, k: usize, norm: Norm) -> f64 {
-        let mut best = Best { distances: vec![f64::INFINITY; k] };
+        let mut best = Best::new(k);
         if !self.nodes.is_empty() && k > 0 {
             self.search(0, position, norm, &mut best);
         }
@@ -160,17 +160,24 @@ impl<const D: usize> Tree<D> {
 }
 
 /// The smallest distances so far, ascending.
-struct Best {
+pub(crate) struct Best {
     distances: Vec<f64>,
 }
 
 impl Best {
+    /// Room for the `k` smallest, at least one.
+    pub(crate) fn new(k: usize) -> Self {
+        Self { distances: vec![f64::INFINITY; k] }
+    }
+
+    /// The largest of the smallest; infinite until there are enough.
     #[inline]
-    fn worst(&self) -> f64 {
+    pub(crate) fn worst(&self) -> f64 {
         self.distances.last().copied().unwrap_or(f64::INFINITY)
     }
 
-    fn insert(&mut self, distance: f64) {
+    /// Takes in a distance below [`Best::worst`].
+    pub(crate) fn insert(&mut self, distance: f64) {
         let mut at = self.distances.len() - 1;
         while at > 0 && self.distances[at - 1] > distance {
             self.distances[at] = self.distances[at - 1];

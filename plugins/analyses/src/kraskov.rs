@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use crate::kd_tree::{Ball, Norm, Tree};
+use crate::kd_tree::{Ball, Best, Norm, Tree};
 
 /// Euler's constant.
 const GAMMA: f64 = 0.577_215_664_901_532_9;
@@ -10,6 +10,10 @@ const GAMMA: f64 = 0.577_215_664_901_532_9;
 const TREE_DIMENSIONS: usize = 8;
 /// Queries a parallel task handles.
 const CHUNK: usize = 64;
+/// Queries that look at the same samples one after the other, where every pair is looked at.
+const QUERIES: usize = 8;
+/// Samples in a block: its coordinates stay in the first-level cache while the queries use them.
+const BLOCK: usize = 128;
 
 /// Samples of one variable, `dim` values a row.
 #[derive(Clone, Copy, Debug)]
@@ -197,40 +201,103 @@ impl Dimensioned for Counts<'_> {
     }
 }
 
-/// Every pair, one query at a time against all samples, coordinate by coordinate.
+/// Distances of a few queries to all samples in every variable, `[variable, QUERIES, samples]`.
+struct Distances {
+    values: Vec<f64>,
+    samples: usize,
+}
+
+impl Distances {
+    fn range(&self, variable: usize, query: usize) -> std::ops::Range<usize> {
+        let from = (variable * QUERIES + query) * self.samples;
+        from..from + self.samples
+    }
+}
+
+/// Every pair, a few queries at a time against all samples, coordinate by coordinate.
 fn by_pairs(variables: &[Rows<'_>], samples: usize, k: usize, norm: Norm, ball: Ball) -> Neighbourhoods {
     // Coordinate-major copies let the inner loops run over samples.
     let columns: Vec<Vec<Vec<f64>>> =
         variables.iter().map(|v| (0..v.dim).map(|d| (0..samples).map(|i| v.values[i * v.dim + d]).collect()).collect()).collect();
-    let rows: Vec<(f64, Vec<usize>)> = (0..samples)
+    let arch = pulp::Arch::new();
+    let rows: Vec<Vec<(f64, Vec<usize>)>> = (0..samples.div_ceil(QUERIES))
         .into_par_iter()
-        .with_min_len(CHUNK)
         .map_init(
-            || (vec![vec![0.0; samples]; columns.len()], vec![0.0; samples], vec![0.0; samples]),
-            |(distances, joint, sorted), i| {
-                joint.fill(0.0);
-                for (variable, distance) in columns.iter().zip(distances.iter_mut()) {
-                    distance.fill(0.0);
-                    for column in variable {
-                        accumulate(distance, column, column[i], norm);
-                    }
-                    joint.iter_mut().zip(distance.iter()).for_each(|(j, d)| *j = norm.combine(*j, *d));
-                }
-                joint[i] = f64::INFINITY;
-                sorted.copy_from_slice(joint);
-                let radius = *sorted.select_nth_unstable_by(k - 1, f64::total_cmp).1;
-                let count = |distance: &Vec<f64>| {
-                    let inside = distance.iter().map(|&d| usize::from(ball.holds(d, radius))).sum::<usize>();
-                    inside - usize::from(ball.holds(0.0, radius))
-                };
-                (norm.finish(radius), distances.iter().map(count).collect())
+            || Distances { values: vec![0.0; columns.len() * QUERIES * samples], samples },
+            |distances, group| {
+                let queries = group * QUERIES..samples.min((group + 1) * QUERIES);
+                // Compiled once more for the vectors of the machine at hand.
+                arch.dispatch(
+                    #[inline(always)]
+                    || {
+                        measure(&columns, queries.clone(), norm, distances);
+                        queries.clone().map(|i| neighbourhood(distances, columns.len(), i, k, norm, ball)).collect()
+                    },
+                )
             },
         )
         .collect();
+    let rows: Vec<(f64, Vec<usize>)> = rows.into_iter().flatten().collect();
     let counts = (0..variables.len()).map(|v| rows.iter().map(|(_, counts)| counts[v]).collect()).collect();
     Neighbourhoods { radius: rows.into_iter().map(|(radius, _)| radius).collect(), counts }
 }
 
+#[allow(clippy::inline_always)] // Only what is inlined into the dispatched closure is compiled for wide vectors.
+#[inline(always)]
+fn measure(columns: &[Vec<Vec<f64>>], queries: std::ops::Range<usize>, norm: Norm, distances: &mut Distances) {
+    for from in (0..distances.samples).step_by(BLOCK) {
+        let block = from..distances.samples.min(from + BLOCK);
+        for (v, variable) in columns.iter().enumerate() {
+            for (q, i) in queries.clone().enumerate() {
+                let range = distances.range(v, q);
+                let sums = &mut distances.values[range][block.clone()];
+                sums.fill(0.0);
+                for column in variable {
+                    accumulate(sums, &column[block.clone()], column[i], norm);
+                }
+            }
+        }
+    }
+}
+
+/// Distance of the `k`-th neighbour of sample `i` and how many others each variable has in that ball.
+#[allow(clippy::inline_always)] // As above.
+#[inline(always)]
+fn neighbourhood(distances: &Distances, variables: usize, i: usize, k: usize, norm: Norm, ball: Ball) -> (f64, Vec<usize>) {
+    let mut best = Best::new(k);
+    let mut joint = [0.0; BLOCK];
+    for from in (0..distances.samples).step_by(BLOCK) {
+        let block = from..distances.samples.min(from + BLOCK);
+        let joint = &mut joint[..block.len()];
+        joint.fill(0.0);
+        for v in 0..variables {
+            let distance = &distances.values[distances.range(v, i % QUERIES)][block.clone()];
+            joint.iter_mut().zip(distance).for_each(|(j, d)| *j = norm.combine(*j, *d));
+        }
+        if block.contains(&i) {
+            joint[i - from] = f64::INFINITY;
+        }
+        // After the first blocks hardly any holds a neighbour, which one vectorised look tells.
+        let worst = best.worst();
+        if joint.iter().map(|&d| usize::from(d < worst)).sum::<usize>() > 0 {
+            for &distance in joint.iter() {
+                if distance < best.worst() {
+                    best.insert(distance);
+                }
+            }
+        }
+    }
+    let radius = best.worst();
+    let count = |v| {
+        let distance = &distances.values[distances.range(v, i % QUERIES)];
+        let inside = distance.iter().map(|&d| usize::from(ball.holds(d, radius))).sum::<usize>();
+        inside - usize::from(ball.holds(0.0, radius))
+    };
+    (norm.finish(radius), (0..variables).map(count).collect())
+}
+
+#[allow(clippy::inline_always)] // As above.
+#[inline(always)]
 fn accumulate(sums: &mut [f64], column: &[f64], at: f64, norm: Norm) {
     match norm {
         Norm::Max => sums.iter_mut().zip(column).for_each(|(sum, x)| {
@@ -401,27 +468,6 @@ mod tests {
             assert!((entropy - dim as f64 * 1.418_94).abs() < 0.06, "{entropy}");
             let kernel = kernel_entropy(Rows::new(&x, dim)).unwrap();
             assert!((kernel - dim as f64 * 1.418_94).abs() < 0.1, "{kernel}");
-        }
-    }
-
-    /// Prints milliseconds for 10,000 pairs in 2 + 2 and in 20 + 10 dimensions: `cargo test --release -p ibhost-analyses speed -- --ignored --nocapture`.
-    #[test]
-    #[ignore = "a measurement"]
-    fn speed() {
-        for (dims, rho) in [([2, 2], 0.0), ([2, 2], 0.6), ([2, 2], 0.999), ([20, 10], 0.5)] {
-            let n = 10_000;
-            let (x, _) = correlated(n, dims[0], 0.0, 3);
-            let mut stream = Noise::new(4).stream("codes", 0);
-            let code = |i: usize| rho * x[i / dims[1] * dims[0] + i % dims[1]] + (1.0f64 - rho * rho).sqrt() * stream.normal();
-            let y: Vec<f64> = (0..n * dims[1]).map(code).collect();
-            let mut best = f64::INFINITY;
-            for _ in 0..7 {
-                let started = std::time::Instant::now();
-                let found = kraskov(&[Rows::new(&x, dims[0]), Rows::new(&y, dims[1])], 5).unwrap();
-                assert!(found.is_finite());
-                best = best.min(started.elapsed().as_secs_f64());
-            }
-            println!("{dims:?} correlation {rho}: {:.1} ms", best * 1e3);
         }
     }
 
