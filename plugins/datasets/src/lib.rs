@@ -18,6 +18,7 @@ pub mod kfold;
 pub mod mat;
 pub mod mixture;
 pub mod mnist;
+pub mod numpy;
 pub mod omniglot;
 pub mod pca;
 pub mod scaling;
