@@ -84,6 +84,18 @@ pub trait GenerativeModel {
     /// return the means along the way.
     fn reconstruct(&self, codes: Tensor<2>, draws: &mut Draws) -> Tensor<2>;
 
+    /// Sizes of the levels of a code of `latent` numbers, bottom first.
+    fn level_sizes(&self, latent: usize) -> Vec<usize> {
+        vec![latent]
+    }
+
+    /// Rate of every level given those above, R(z_level | above), in nats, `[batch]` each, bottom first: exact where the posterior allows,
+    /// otherwise ln q - ln p of one code. Their sum is the total rate.
+    fn level_rates(&self, inputs: Tensor<4>, draws: &mut Draws) -> Vec<Tensor<1>> {
+        let codes = self.sample_codes(inputs.clone(), draws);
+        vec![self.posterior_log_prob(inputs, codes.clone()) - self.prior_log_prob(codes)]
+    }
+
     /// ln p(x) in nats estimated from `samples` codes of q(z|x) by importance sampling, `[batch]`; a lower bound in expectation.
     fn log_evidence(&self, inputs: Tensor<4>, samples: usize, draws: &mut Draws) -> Tensor<1>;
 }

@@ -40,7 +40,7 @@ impl<'a> Rows<'a> {
         self.len() == 0
     }
 
-    fn row(&self, i: usize) -> &'a [f64] {
+    pub(crate) fn row(&self, i: usize) -> &'a [f64] {
         &self.values[i * self.dim..(i + 1) * self.dim]
     }
 }
@@ -101,7 +101,7 @@ fn ln_ball(dim: usize, norm: Norm) -> f64 {
     }
 }
 
-fn check(variables: &[Rows<'_>], k: usize) -> Result<usize, InformationError> {
+pub(crate) fn check(variables: &[Rows<'_>], k: usize) -> Result<usize, InformationError> {
     let sizes: Vec<usize> = variables.iter().map(Rows::len).collect();
     let samples = sizes.first().copied().unwrap_or(0);
     if variables.iter().any(|v| v.dim == 0) || sizes.iter().any(|&n| n != samples) || samples == 0 {

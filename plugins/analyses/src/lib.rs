@@ -1,5 +1,6 @@
 //! Evaluations of finished runs that fit every paper's model, the tables made of several runs, and plotting.
 
+pub mod accuracy_bound;
 pub mod attack;
 pub mod batch_figures;
 pub mod batch_table;
@@ -10,15 +11,20 @@ pub mod detection;
 pub mod disentanglement;
 pub mod ellipse;
 pub mod embedding;
+pub mod fid;
+pub mod frechet;
 pub mod image_grids;
+pub mod inception_score;
 pub mod information;
 pub mod kd_tree;
 pub mod knn_accuracy;
 pub mod kraskov;
 pub mod ksg;
+pub mod label_information;
 mod latent_figures;
 pub mod latent_gallery;
 pub mod latent_plot;
+pub mod mixed_ksg;
 pub mod mnistc;
 pub mod mutual_information;
 pub mod neighbour_accuracy;
@@ -28,6 +34,9 @@ pub mod npy;
 pub mod out_of_distribution;
 pub mod output;
 pub mod plot;
+pub mod probes;
+pub mod psnr;
+pub mod reconstruction_accuracy;
 pub mod rmse;
 pub mod salt_pepper;
 pub mod swap_grid;
@@ -36,7 +45,10 @@ pub mod traversal;
 pub mod umap;
 pub mod wasserstein;
 
+mod generated;
+mod levels;
 mod model;
+mod reference_classifier;
 
 #[cfg(test)]
 mod fixture;

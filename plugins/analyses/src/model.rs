@@ -29,6 +29,30 @@ pub(crate) fn generative<'a>(context: &AnalysisContext<'a>, analysis: &str) -> R
     context.model.as_generative().ok_or_else(|| unfit(analysis, Capability::LogDensity))
 }
 
+/// Reconstructions `[batch, channels, height, width]` of `inputs`: at the mean code where the model tells it, else at a sampled one.
+pub(crate) fn reconstructions(
+    analysis: &str,
+    context: &AnalysisContext<'_>,
+    inputs: Tensor<4>,
+    draws: &mut Draws,
+) -> Result<Tensor<4>, AnalysisError> {
+    let model = generative(context, analysis)?;
+    let shape = inputs.dims();
+    let codes = match context.model.as_posterior() {
+        Some(posterior) => posterior.posterior(inputs).mean(),
+        None => model.sample_codes(inputs, draws),
+    };
+    let made = model.reconstruct(codes, draws);
+    let features = made.dims()[1];
+    if features != shape[1] * shape[2] * shape[3] {
+        return Err(AnalysisError::Request(format!(
+            "`{analysis}`: this model makes {features} values an input, its data set has {} x {} x {}",
+            shape[1], shape[2], shape[3]
+        )));
+    }
+    Ok(made.reshape(shape))
+}
+
 fn unfit(analysis: &str, capability: Capability) -> AnalysisError {
     AnalysisError::Unfit { analysis: analysis.to_owned(), capability: capability.to_string() }
 }

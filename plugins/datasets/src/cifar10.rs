@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
-use ibhost_framework::dataset::{DataError, DataFile, DataInfo, DataRoot, Dataset, DatasetConfig, Samples, Values};
+use ibhost_framework::dataset::{DataError, DataFile, DataInfo, DataRoot, Dataset, DatasetConfig, Samples, Split, Values};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::augmentation::ShiftAndFlip;
 use crate::cifar::{IMAGE_BYTES, RECORD_BYTES, RECORDS, Records, read_batch};
+use crate::crop::CropAndFlip;
 use crate::image::{ImageDataset, names};
 use crate::scaling::{ColourScale, to_scaling};
 use crate::view::View;
@@ -40,6 +42,10 @@ pub struct Cifar10Config {
     pub scale: ColourScale,
     /// Shift training images by up to a tenth of their size and mirror half of them.
     pub augment: bool,
+    /// Pad training images by N black pixels on each side, cut them at a random place to their own size and mirror half of them; not
+    /// together with `augment`.
+    #[schemars(range(min = 1, max = 32))]
+    pub crop: Option<usize>,
     /// Which samples are used.
     #[serde(flatten)]
     pub view: View,
@@ -63,7 +69,19 @@ impl DatasetConfig for Cifar10Config {
             .then(|| format!("{},000 of 50,000 training images ({} of 5 batches)", 10 * there.len(), there.len()));
         let info = DataInfo { name: "cifar10".to_owned(), classes: names(&CLASSES), shape: [3, 32, 32], note, class_entropy: None };
         let data = ImageDataset::new(info, self.samples(train)?, self.samples(test)?, &self.view)?;
-        Ok(Box::new(if self.augment { data.augmented() } else { data }))
+        Ok(Box::new(match (self.augment, self.crop) {
+            (false, None) => data,
+            (true, None) => data.augmented(ShiftAndFlip),
+            (false, Some(padding)) => {
+                let blank = data.split(Split::Train).scaling().offset.clone();
+                data.augmented(CropAndFlip { padding, blank })
+            }
+            (true, Some(_)) => {
+                return Err(DataError::Inconsistent(
+                    "data set `cifar10`: `augment:true` and `crop` are two ways of changing the training images; choose one".to_owned(),
+                ));
+            }
+        }))
     }
 
     fn files(&self) -> Vec<DataFile> {
@@ -97,8 +115,6 @@ ibhost_framework::register! { Dataset: Cifar10Config as DatasetConfig, aliases: 
 
 #[cfg(test)]
 mod tests {
-    use ibhost_framework::dataset::Split;
-
     use super::*;
     use crate::image::real_data;
 

@@ -1,16 +1,23 @@
 //! The loaded form every data set of this crate shares.
 
+use std::sync::Arc;
+
 use ibhost_framework::dataset::{Augmentation, DataError, DataInfo, Dataset, Samples, Split};
 
-use crate::augmentation::ShiftAndFlip;
 use crate::view::{Parts, View};
 
 /// Images with class labels in two splits.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ImageDataset {
     info: DataInfo,
     parts: Parts,
-    augmentation: Option<ShiftAndFlip>,
+    augmentation: Option<Arc<dyn Augmentation>>,
+}
+
+impl std::fmt::Debug for ImageDataset {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ImageDataset").field("info", &self.info).field("augmented", &self.augmentation.is_some()).finish_non_exhaustive()
+    }
 }
 
 impl ImageDataset {
@@ -24,10 +31,10 @@ impl ImageDataset {
         Ok(Self { info, parts, augmentation: None })
     }
 
-    /// The same with training batches shifted and mirrored at random.
+    /// The same with training batches changed at random by `augmentation`.
     #[must_use]
-    pub fn augmented(self) -> Self {
-        Self { augmentation: Some(ShiftAndFlip), ..self }
+    pub fn augmented(self, augmentation: impl Augmentation + 'static) -> Self {
+        Self { augmentation: Some(Arc::new(augmentation)), ..self }
     }
 }
 
@@ -48,7 +55,7 @@ impl Dataset for ImageDataset {
     }
 
     fn augmentation(&self) -> Option<&dyn Augmentation> {
-        self.augmentation.as_ref().map(|a| a as &dyn Augmentation)
+        self.augmentation.as_deref()
     }
 }
 

@@ -2,8 +2,10 @@
 
 pub mod augmentation;
 pub mod binarised;
+pub mod binary_mnist;
 pub mod cifar;
 pub mod cifar10;
+pub mod crop;
 pub mod digits;
 pub mod dsprites;
 pub mod factors;
@@ -13,14 +15,17 @@ pub mod idx;
 pub mod idx_set;
 pub mod image;
 pub mod kfold;
+pub mod mat;
 pub mod mixture;
 pub mod mnist;
+pub mod numpy;
 pub mod omniglot;
 pub mod pca;
 pub mod scaling;
 pub mod shapes;
 pub mod small_set;
 pub mod sprites;
+pub mod svhn;
 pub mod toy;
 pub mod verify;
 pub mod view;
@@ -46,7 +51,23 @@ mod tests {
     fn every_data_set_is_registered_with_an_example_that_works() {
         let registry = Registry::global().unwrap();
         let names: Vec<&str> = registry.items(Kind::Dataset).iter().map(|item| item.name).collect();
-        assert_eq!(names, ["binarised", "cifar10", "digits", "fashion_mnist", "mnist", "omniglot", "pca", "shapes", "sprites", "toy"]);
+        assert_eq!(
+            names,
+            [
+                "binarised",
+                "binary_mnist",
+                "cifar10",
+                "digits",
+                "fashion_mnist",
+                "mnist",
+                "omniglot",
+                "pca",
+                "shapes",
+                "sprites",
+                "svhn",
+                "toy"
+            ]
+        );
         for item in registry.items(Kind::Dataset) {
             let (component, _) = resolve::<dyn DatasetConfig>(Kind::Dataset, item.example).unwrap();
             assert_eq!(component.to_string(), item.example);

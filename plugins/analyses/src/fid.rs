@@ -1,0 +1,114 @@
+//! Analysis `fid`: Fréchet distance of generated and test inputs in the features of a trained classifier.
+
+use burn::tensor::Tensor;
+use ibhost_framework::analysis::{AnalysisConfig, AnalysisContext, AnalysisError, AnalysisReport};
+use ibhost_framework::dataset::Split;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use crate::frechet::{FeatureMoments, frechet_distance};
+use crate::generated::generated;
+use crate::model::not_empty;
+use crate::reference_classifier::ReferenceClassifier;
+
+const NAME: &str = "fid";
+const BATCH: usize = 250;
+
+/// A value in `[0, 1]` as one of 256 levels: trunc(255 x), clamped first, so that nothing wraps around. NaN is 0.
+pub fn level(x: f64) -> u8 {
+    // Conversion truncates, and takes NaN to 0.
+    (x.clamp(0.0, 1.0) * 255.0) as u8
+}
+
+/// An image `[channels, pixels]` in `[0, 1]` as three planes of 256 levels, grey repeated.
+pub fn rgb_levels(image: &[f64], channels: usize) -> Vec<u8> {
+    let levels: Vec<u8> = image.iter().map(|&x| level(x)).collect();
+    if channels == 1 { levels.repeat(3) } else { levels }
+}
+
+/// Fréchet distance of `samples` generated inputs and all test inputs in the features of a trained classifier (its code, before the last
+/// layer).
+///
+/// |m1 - m2|^2 + tr(S1 + S2 - 2 (S1 S2)^(1/2)), covariances with n - 1. Codes come from the prior, inputs are the means of p(x|z);
+/// `quantise` puts both sets on 256 levels between 0 and 1 first, clamped and truncated, as published scores do. Distances in different
+/// features do not compare. `classifier` is the folder name of a finished run of a classifier, beside the analysed run or beside a folder
+/// that holds it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct Fid {
+    /// Run of the classifier.
+    pub classifier: String,
+    /// Inputs generated.
+    #[schemars(range(min = 2, max = 10_000_000))]
+    pub samples: usize,
+    /// Put inputs on 256 levels first; needs a data set between 0 and 1.
+    pub quantise: bool,
+}
+
+impl Default for Fid {
+    fn default() -> Self {
+        Self { classifier: "classifier".to_owned(), samples: 10_000, quantise: true }
+    }
+}
+
+impl Fid {
+    fn prepared(&self, images: Tensor<4>) -> Tensor<4> {
+        if self.quantise { images.clamp(0.0, 1.0).mul_scalar(255.0).floor().div_scalar(255.0) } else { images }
+    }
+}
+
+#[typetag::serde(name = "fid")]
+impl AnalysisConfig for Fid {
+    fn run(&self, context: &AnalysisContext<'_>) -> Result<AnalysisReport, AnalysisError> {
+        let test = context.data.split(Split::Test);
+        not_empty(test, NAME)?;
+        let scaling = test.scaling();
+        // Stored bytes times 1/255, or values that are levels already, stay where they are.
+        if self.quantise && scaling.offset.iter().any(|&offset| offset != 0.0) {
+            return Err(AnalysisError::Request(format!(
+                "`{NAME}` puts inputs on 256 levels between 0 and 1, but this run's data set has another range; use {NAME}/quantise:false"
+            )));
+        }
+        let classifier = ReferenceClassifier::open(NAME, &self.classifier, context)?;
+        let features = |images: Tensor<4>, moments: &mut Option<FeatureMoments>| {
+            let rows = classifier.features(self.prepared(images)).ok_or_else(|| {
+                AnalysisError::Request(format!("`{NAME}`: the classifier `{}` has no code to take features from", classifier.name()))
+            })?;
+            let dim = rows.dims()[1];
+            let values: Vec<f64> = rows.into_data().iter::<f64>().collect();
+            moments.get_or_insert_with(|| FeatureMoments::new(dim)).add(&values);
+            Ok::<(), AnalysisError>(())
+        };
+        let (mut real, mut made) = (None, None);
+        let indices: Vec<usize> = (0..test.len()).collect();
+        for chunk in indices.chunks(BATCH) {
+            features(test.batch(chunk, context.device).inputs, &mut real)?;
+        }
+        generated(NAME, context, self.samples, |images, _| features(images, &mut made))?;
+        let distance = real.zip(made).map_or(f64::NAN, |(real, made)| frechet_distance(&real, &made));
+        let result = json!({
+            "fid": distance, "samples": self.samples, "test_samples": test.len(), "features": format!("code of {}", classifier.name()),
+        });
+        let header = ["Frechet distance", "generated", "test", "features of"].map(str::to_owned).to_vec();
+        let cells = vec![format!("{distance:.4}"), self.samples.to_string(), test.len().to_string(), classifier.name().to_owned()];
+        Ok(AnalysisReport { result, table: vec![header, cells], files: Vec::new() })
+    }
+}
+
+ibhost_framework::register! {
+    Analysis: Fid as AnalysisConfig, aliases: [], paper: "Heusel et al. 2017, arXiv:1706.08500; Xiao & Bamler 2023, arXiv:2302.04855",
+    example: "fid/classifier:mnist-cnn", needs: [Sample],
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn levels_are_truncated_and_clamped_and_grey_is_repeated() {
+        assert_eq!([-0.1, 0.0, 0.0039, 0.004, 0.999, 1.0, 1.7, f64::NAN].map(level), [0, 0, 0, 1, 254, 255, 255, 0]);
+        assert_eq!(rgb_levels(&[0.0, 1.0], 1), [0, 255, 0, 255, 0, 255]);
+        assert_eq!(rgb_levels(&[0.0, 0.5, 1.0], 3), [0, 127, 255]);
+    }
+}

@@ -1,0 +1,215 @@
+//! Analysis `label_information`: what codes tell about the label, and the accuracy that allows.
+
+use ibhost_framework::analysis::{AnalysisConfig, AnalysisContext, AnalysisError, AnalysisReport};
+use ibhost_framework::dataset::Split;
+use rayon::prelude::*;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use crate::accuracy_bound::AccuracyBound;
+use crate::kraskov::Rows;
+use crate::levels::{LevelCodes, level_codes};
+use crate::mixed_ksg::mixed_ksg;
+
+const NAME: &str = "label_information";
+const HALF_LN_2PI: f64 = 0.918_938_533_204_672_7;
+/// Added to every count of [`discrete_information`].
+const COUNT_FLOOR: f64 = 1e-5;
+
+/// Posteriors N(mean, diag(scale^2)) of some inputs with one code drawn from each, sample-major with `dim` values.
+#[derive(Clone, Copy, Debug)]
+pub struct DrawnCodes<'a> {
+    /// Means.
+    pub mean: &'a [f64],
+    /// Standard deviations, positive.
+    pub scale: &'a [f64],
+    /// One code from each posterior.
+    pub code: &'a [f64],
+    /// Values of a code.
+    pub dim: usize,
+}
+
+/// Per-example terms whose mean estimates I_q(z;l) in nats:
+/// LSE_{i: l_i = l_j} ln q(z_j|x_i) - LSE_i ln q(z_j|x_i) - ln(N_{l_j} / N).
+///
+/// The code's own posterior takes part, as published, which biases the estimate up at high rates (it ends at H(L)); with `leave_one_out`
+/// it does not, neither in the sums nor in the counts, and an example that is the only one of its class has no term.
+pub fn label_information_terms(codes: DrawnCodes<'_>, labels: &[u8], leave_one_out: bool) -> Vec<f64> {
+    let (n, dim) = (labels.len(), codes.dim.max(1));
+    let inverse: Vec<f64> = codes.scale.iter().map(|s| s.recip()).collect();
+    let constants: Vec<f64> =
+        codes.scale.chunks_exact(dim).map(|s| -s.iter().map(|s| s.ln()).sum::<f64>() - dim as f64 * HALF_LN_2PI).collect();
+    let mut members = [0usize; 256];
+    labels.iter().for_each(|label| members[usize::from(*label)] += 1);
+    let one = |j: usize| {
+        let code = &codes.code[j * dim..(j + 1) * dim];
+        // Running largest and sum of exponentials relative to it, of the label's own class and of all.
+        let mut own = (f64::NEG_INFINITY, 0.0);
+        let mut all = (f64::NEG_INFINITY, 0.0);
+        for i in 0..n {
+            if leave_one_out && i == j {
+                continue;
+            }
+            let (mean, inverse) = (&codes.mean[i * dim..(i + 1) * dim], &inverse[i * dim..(i + 1) * dim]);
+            let square: f64 = code.iter().zip(mean).zip(inverse).map(|((z, m), s)| ((z - m) * s).powi(2)).sum();
+            let density = constants[i] - 0.5 * square;
+            add(&mut all, density);
+            if labels[i] == labels[j] {
+                add(&mut own, density);
+            }
+        }
+        let left_out = usize::from(leave_one_out);
+        let share = (members[usize::from(labels[j])] - left_out) as f64 / (n - left_out) as f64;
+        own.0 + own.1.ln() - all.0 - all.1.ln() - share.ln()
+    };
+    (0..n).into_par_iter().map(one).filter(|term| !leave_one_out || term.is_finite()).collect()
+}
+
+/// Adds exp(value) to a sum of exponentials kept relative to its largest exponent.
+fn add(sum: &mut (f64, f64), value: f64) {
+    if value <= sum.0 {
+        sum.1 += (value - sum.0).exp();
+    } else {
+        *sum = (value, sum.1 * (sum.0 - value).exp() + 1.0);
+    }
+}
+
+/// Counts of pairs (code, label) given as weights `[N, codes]` and `[N, labels]`, summed outer products, `[codes, labels]`.
+pub fn count_pairs(codes: &[f64], labels: &[f64], sizes: [usize; 2]) -> Vec<f64> {
+    let mut counts = vec![0.0; sizes[0] * sizes[1]];
+    for (code, label) in codes.chunks_exact(sizes[0].max(1)).zip(labels.chunks_exact(sizes[1].max(1))) {
+        for (row, c) in counts.chunks_exact_mut(sizes[1].max(1)).zip(code) {
+            row.iter_mut().zip(label).for_each(|(count, l)| *count += c * l);
+        }
+    }
+    counts
+}
+
+/// Plug-in mutual information in nats of two discrete variables from their `counts` `[.., labels]`: sum p ln(p / (p_z p_l)), 1e-5 added to
+/// every count.
+pub fn discrete_information(counts: &[f64], labels: usize) -> f64 {
+    let labels = labels.max(1);
+    let total: f64 = counts.iter().map(|c| c + COUNT_FLOOR).sum();
+    let p: Vec<f64> = counts.iter().map(|c| (c + COUNT_FLOOR) / total).collect();
+    let of_label: Vec<f64> = (0..labels).map(|l| p.iter().skip(l).step_by(labels).sum()).collect();
+    p.chunks_exact(labels)
+        .map(|row| {
+            let of_code: f64 = row.iter().sum();
+            row.iter().zip(&of_label).map(|(p, l)| p * (p / (of_code * l)).ln()).sum::<f64>()
+        })
+        .sum()
+}
+
+/// I_q(z_l; label) of every level of the code in nats over the test samples, and the largest accuracy it allows.
+///
+/// One code z_j from each posterior: mean_j of LSE_{i: l_i = l_j} ln q(z_j|x_i) - LSE_i ln q(z_j|x_i) - ln(N_{l_j}/N), work N^2 times the
+/// dimensions; levels below the top given the means of those above. `leave_one_out` leaves each code's own posterior out. `ksg` adds
+/// the nearest-neighbour estimate of Gao et al. 2017 with k = 5 on the sampled codes. The bound is f^-1 of the information with the test
+/// labels' own entropy; probes on sampled codes stay below it, up to sampling error. z1 is the bottom level.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct LabelInformation {
+    /// Test samples used at most.
+    #[schemars(range(min = 2, max = 1_000_000))]
+    pub points: usize,
+    /// Leave each code's own posterior out.
+    pub leave_one_out: bool,
+    /// Also estimate by nearest neighbours.
+    pub ksg: bool,
+}
+
+impl Default for LabelInformation {
+    fn default() -> Self {
+        Self { points: 10_000, leave_one_out: false, ksg: false }
+    }
+}
+
+impl LevelCodes {
+    /// The estimate of I_q(z;l) in nats; nothing where the posterior has no density with independent dimensions.
+    pub(crate) fn label_information(&self, labels: &[u8], leave_one_out: bool) -> Option<f64> {
+        let scale = self.scale.as_ref()?;
+        let codes = DrawnCodes { mean: &self.mean, scale, code: &self.code, dim: self.dim };
+        let terms = label_information_terms(codes, labels, leave_one_out);
+        Some(terms.iter().sum::<f64>() / terms.len() as f64)
+    }
+}
+
+#[typetag::serde(name = "label_information")]
+impl AnalysisConfig for LabelInformation {
+    fn run(&self, context: &AnalysisContext<'_>) -> Result<AnalysisReport, AnalysisError> {
+        let (levels, labels) = level_codes(NAME, context, Split::Test, self.points)?;
+        let bound = AccuracyBound::of(context.data.split(Split::Test), context.data.info().classes.len());
+        let mut table = vec![["level", "I(z;l) / nats", "accuracy at most", "KSG / nats"].map(str::to_owned).to_vec()];
+        let mut found = Vec::new();
+        for level in &levels {
+            let information = level.label_information(&labels, self.leave_one_out).ok_or_else(|| {
+                AnalysisError::Request(format!("`{NAME}` needs codes with one standard deviation per dimension; train with `cov:diag`"))
+            })?;
+            let accuracy = bound.accuracy(information);
+            let neighbours = if self.ksg {
+                let classes = context.data.info().classes.len().max(1);
+                let onehot: Vec<f64> =
+                    labels.iter().flat_map(|&label| (0..classes).map(move |c| if c == usize::from(label) { 1.0 } else { 0.0 })).collect();
+                let estimate = mixed_ksg(Rows::new(&level.code, level.dim), Rows::new(&onehot, classes), 5);
+                Some(estimate.map_err(|error| AnalysisError::Request(format!("`{NAME}`: {error}")))?)
+            } else {
+                None
+            };
+            let cells = [format!("{information:.4}"), format!("{accuracy:.4}"), neighbours.map_or_else(String::new, |v| format!("{v:.4}"))];
+            table.push([&[level.name.clone()][..], &cells].concat());
+            found.push(json!({
+                "level": level.name, "information": information, "accuracy_bound": accuracy, "mixed_ksg": neighbours, "dimensions": level.dim,
+            }));
+        }
+        let result = json!({"levels": found, "label_entropy": bound.entropy, "samples": labels.len(), "leave_one_out": self.leave_one_out});
+        Ok(AnalysisReport { result, table, files: Vec::new() })
+    }
+}
+
+ibhost_framework::register! {
+    Analysis: LabelInformation as AnalysisConfig, aliases: [],
+    paper: "Xiao & Bamler 2023, arXiv:2302.04855; Gao et al. 2017, arXiv:1709.06212", example: "label_information/ksg:true", needs: [Encode],
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture::{Fixture, Shape};
+
+    #[test]
+    fn classes_far_apart_give_the_entropy_and_equal_posteriors_nothing() {
+        let labels: Vec<u8> = (0..60).map(|i| i % 3).collect();
+        let apart: Vec<f64> = labels.iter().map(|&l| 100.0 * f64::from(l)).collect();
+        let scale = vec![1.0; 60];
+        let mean_of = |terms: Vec<f64>| terms.iter().sum::<f64>() / terms.len() as f64;
+        let of = |mean: &[f64], out| mean_of(label_information_terms(DrawnCodes { mean, scale: &scale, code: mean, dim: 1 }, &labels, out));
+        assert!((of(&apart, false) - 3f64.ln()).abs() < 1e-9);
+        assert!(of(&[0.0; 60], false).abs() < 1e-9);
+        // Without the own posterior the other labels are a little more frequent than the own one.
+        assert!((of(&apart, true) + (19.0f64 / 59.0).ln()).abs() < 1e-9 && of(&[0.0; 60], true).abs() < 1e-9);
+        // Codes of tiny posteriors know themselves only: everything about the label, unless they are left out.
+        let narrow: Vec<f64> = (0..60).map(|i| f64::from(i * 7 % 60)).collect();
+        assert!((of(&narrow.iter().map(|x| x * 100.0).collect::<Vec<_>>(), false) - 3f64.ln()).abs() < 1e-9);
+    }
+
+    #[test]
+    fn a_discrete_code_equal_to_the_label_tells_its_entropy() {
+        let onehot: Vec<f64> = (0..40).flat_map(|i| (0..4).map(move |c| if c == i % 4 { 1.0 } else { 0.0 })).collect();
+        let counts = count_pairs(&onehot, &onehot, [4, 4]);
+        assert!((discrete_information(&counts, 4) - 4f64.ln()).abs() < 1e-4);
+        assert!(discrete_information(&[3.0; 8], 4).abs() < 1e-12);
+    }
+
+    #[test]
+    fn any_encoder_with_independent_noise_is_measured() {
+        let report = LabelInformation { ksg: true, points: 200, ..LabelInformation::default() };
+        let result = report.run(&Fixture::new(Shape::Diagonal, 300).context()).unwrap().result;
+        let level = &result["levels"][0];
+        let value = |key: &str| level[key].as_f64().unwrap_or_else(|| panic!("{key} in {level}"));
+        assert!(value("information") > 0.3 && value("information") <= 10f64.ln() + 1e-9 && value("mixed_ksg") > 0.1);
+        assert!(value("accuracy_bound") > 0.1 && value("accuracy_bound") <= 1.0);
+        let error = report.run(&Fixture::new(Shape::Full, 30).context()).unwrap_err().to_string();
+        assert!(error.contains("cov:diag"), "{error}");
+    }
+}

@@ -1,0 +1,90 @@
+//! A trained classifier that judges the inputs another model makes.
+
+use std::path::{Path, PathBuf};
+
+use burn::tensor::Tensor;
+use ibhost_framework::analysis::{AnalysisContext, AnalysisError};
+use ibhost_framework::dataset::{Scaling, Split};
+use ibhost_framework::engine::{Session, open_finished};
+use ibhost_framework::noise::{Draws, Noise};
+use ibhost_framework::objective::BoxedObjective;
+use ibhost_framework::storage::Label;
+
+use crate::model::log_probabilities;
+
+/// Folders above the analysed run that are searched.
+const LEVELS: usize = 4;
+
+/// The model of a finished run that classifies, fed with the inputs of another run's data set.
+pub(crate) struct ReferenceClassifier {
+    name: String,
+    model: BoxedObjective,
+    /// From the scaled values of the analysed run to those of the classifier.
+    scaling: Scaling,
+}
+
+impl ReferenceClassifier {
+    /// The classifier of the run in the folder `name`, which lies beside the analysed run or beside a folder above it; its newest weights.
+    pub(crate) fn open(analysis: &str, name: &str, context: &AnalysisContext<'_>) -> Result<Self, AnalysisError> {
+        let refuse = |problem: String| AnalysisError::Request(format!("`{analysis}/classifier:{name}`: {problem}"));
+        let path = find(context.run_dir, name).ok_or_else(|| {
+            let runs = context.run_dir.parent().unwrap_or(context.run_dir).display();
+            refuse(format!(
+                "no run of that name in `{runs}` or the folders above\n  hint: train one, e.g. `ibhost run --preset mnist-cnn --run-dir \
+                 {runs}`, and name its folder"
+            ))
+        })?;
+        let (_, session, state) = open_finished(&path, context.root, Label::Last).map_err(|error| refuse(error.to_string()))?;
+        let (own, other) = (context.data.info(), session.data.info());
+        if own.shape != other.shape {
+            return Err(refuse(format!("it was trained on inputs of shape {:?}, this run's have {:?}", other.shape, own.shape)));
+        }
+        let (own, other) = (context.data.split(Split::Test).scaling(), session.data.split(Split::Test).scaling());
+        // other = raw other_gain + other_offset with raw = (own - own_offset) / own_gain.
+        let gain: Vec<f32> = other.gain.iter().zip(&own.gain).map(|(other, own)| other / own).collect();
+        let offset = other.offset.iter().zip(own.offset.iter().zip(&gain)).map(|(other, (own, gain))| other - own * gain).collect();
+        let model = Session::evaluation_model(&state, false);
+        if model.as_classifier().is_none() {
+            return Err(refuse("its model does not classify".to_owned()));
+        }
+        Ok(Self {
+            name: path.file_name().map_or_else(|| name.to_owned(), |n| n.to_string_lossy().into_owned()),
+            model,
+            scaling: Scaling { gain, offset },
+        })
+    }
+
+    /// Folder name of its run.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// ln p(l|x) of each input, scaled as the analysed run scales.
+    pub(crate) fn log_probabilities(&self, inputs: Tensor<4>, context: &AnalysisContext<'_>) -> Vec<Vec<f64>> {
+        let mut draws = Draws::seeded(Noise::new(context.seed), 0, "reference classifier");
+        match self.model.as_classifier() {
+            Some(model) => log_probabilities(model, self.rescaled(inputs), 1, &mut draws),
+            None => Vec::new(),
+        }
+    }
+
+    /// The classifier's code of each input, one row each: the features a distance of distributions is taken in.
+    pub(crate) fn features(&self, inputs: Tensor<4>) -> Option<Tensor<2>> {
+        self.model.as_posterior().map(|model| model.posterior(self.rescaled(inputs)).mean())
+    }
+
+    fn rescaled(&self, inputs: Tensor<4>) -> Tensor<4> {
+        if self.scaling == Scaling::uniform(self.scaling.gain.len(), 1.0, 0.0) {
+            return inputs;
+        }
+        let device = inputs.device();
+        let channel = |values: &[f32]| Tensor::<1>::from_floats(values, &device).reshape([1, values.len(), 1, 1]);
+        inputs * channel(&self.scaling.gain) + channel(&self.scaling.offset)
+    }
+}
+
+fn find(run: &Path, name: &str) -> Option<PathBuf> {
+    // A relative path such as `.` has no parents to speak of until it is made absolute.
+    let run = std::path::absolute(run).ok()?;
+    run.ancestors().skip(1).take(LEVELS).map(|folder| folder.join(name)).find(|path| path.is_dir())
+}
