@@ -49,6 +49,8 @@ pub enum Command {
     Tabulate(TabulateArgs),
     /// Draw one figure from several runs: metrics against a setting, mean curves, robustness or latent planes
     Plot(PlotArgs),
+    /// Runs or sweeps on one page: tables, figures, pictures, and the command behind every number
+    Report(ReportArgs),
     /// Check every file of a run against its hash
     Verify(VerifyArgs),
     /// List, download and verify data sets
@@ -362,6 +364,23 @@ pub struct TabulateArgs {
     /// Output format
     #[arg(long, value_enum, default_value_t)]
     pub format: Format,
+}
+
+/// Flags of `report`.
+#[derive(Debug, Args)]
+pub struct ReportArgs {
+    /// Folders of runs, or folders that hold such folders
+    #[arg(required = true)]
+    pub runs: Vec<PathBuf>,
+    /// File that says what is shown; by what the runs differ in without it
+    #[arg(long, value_name = "YAML")]
+    pub template: Option<PathBuf>,
+    /// Heading of the page
+    #[arg(long, value_name = "TEXT")]
+    pub title: Option<String>,
+    /// Page to write; tables as CSV and LaTeX are written beside it
+    #[arg(long, default_value = "report.html", value_name = "HTML")]
+    pub output: PathBuf,
 }
 
 /// Flags of `verify`.

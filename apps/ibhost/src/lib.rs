@@ -7,6 +7,7 @@ mod logging;
 mod panics;
 mod paths;
 mod progress;
+mod report;
 mod table;
 
 use std::process::ExitCode;

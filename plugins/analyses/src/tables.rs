@@ -275,8 +275,8 @@ impl Table {
     }
 }
 
-/// A cell that survives commas and quotes.
-pub(crate) fn csv_cell(text: &str) -> String {
+/// `text` as one cell of a CSV file, quoted where it has to be.
+pub fn csv_cell(text: &str) -> String {
     if text.contains([',', '"', '\n', '\r']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text.to_owned() }
 }
 

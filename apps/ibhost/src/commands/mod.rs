@@ -9,9 +9,10 @@ mod list;
 mod list_runs;
 mod new_plugin;
 mod plot;
+mod report;
 mod resume;
 mod run;
-mod runs;
+pub mod runs;
 mod tabulate;
 mod verify;
 
@@ -45,6 +46,7 @@ pub fn dispatch(cli: Cli) -> Result<u8, Failure> {
         Command::Describe(arguments) => describe::describe(&arguments),
         Command::Analyze(arguments) => analyze::analyze(&arguments),
         Command::Plot(arguments) => plot::plot(&arguments),
+        Command::Report(arguments) => report::report_command(&arguments),
         Command::Tabulate(arguments) => tabulate::tabulate(&arguments),
         Command::Verify(arguments) => verify::verify(&arguments),
         Command::Data(command) => data::data(&command, cli.quiet),

@@ -23,12 +23,14 @@ pub struct Run {
 impl Run {
     /// Opens the runs in `paths`.
     pub fn open_all(paths: &[PathBuf]) -> Result<Vec<Self>, Failure> {
-        let open = |path: &PathBuf| {
-            check_run_folder(path)?;
-            let folder = RunDir::open_read_only(path)?;
-            Ok(Self { path: path.clone(), config: RunConfig::from_json(folder.read_config()?)? })
-        };
-        paths.iter().map(open).collect()
+        paths.iter().map(|path| Self::open(path)).collect()
+    }
+
+    /// Opens the run in `path`.
+    pub fn open(path: &Path) -> Result<Self, Failure> {
+        check_run_folder(path)?;
+        let folder = RunDir::open_read_only(path)?;
+        Ok(Self { path: path.to_path_buf(), config: RunConfig::from_json(folder.read_config()?)? })
     }
 
     /// The rows of its metrics log.
@@ -49,7 +51,32 @@ impl Run {
         Failure::usage(format!("`{}`: {what}\n  hint: run `ibhost analyze {} --analysis {analysis}`", show(path), show(&self.path)))
     }
 
-    /// Value of `path` in the run's configuration: a component (`strategy`), one of its parameters (`objective.m`) or a number (`lr`).
+    /// Every path to one value that [`Self::setting`] knows: names and parameters of the components, and the settings of training.
+    pub fn settings(&self) -> Vec<String> {
+        let config = &self.config;
+        let components = [
+            ("objective", &config.objective),
+            ("encoder", &config.encoder),
+            ("decoder", &config.decoder),
+            ("dataset", &config.dataset),
+            ("strategy", &config.strategy),
+            ("optimiser", &config.optimiser),
+            ("schedule", &config.schedule),
+        ];
+        let mut paths = Vec::new();
+        for (kind, component) in components {
+            if let Value::Object(full) = component.to_json_full() {
+                paths.extend(full.keys().map(|name| format!("{kind}.{name}")));
+            }
+        }
+        if let Ok(Value::Object(training)) = serde_json::to_value(&config.training) {
+            paths.extend(training.keys().cloned());
+        }
+        paths
+    }
+
+    /// Value of `path` in the run's configuration: a component (`strategy`), its name alone
+    /// (`strategy.name`), one of its parameters (`objective.m`) or a number (`lr`).
     pub fn setting(&self, path: &str) -> Result<String, Failure> {
         let config = &self.config;
         let component = |name: &str| match name {
@@ -63,6 +90,7 @@ impl Run {
             _ => None,
         };
         let found = match path.split_once('.') {
+            Some((name, "name")) => component(name).map(|c| c.name.clone()),
             Some((name, parameter)) => component(name).and_then(|c| c.get(parameter)).map(text_of),
             None => component(path)
                 .map(ToString::to_string)

@@ -1,0 +1,50 @@
+//! `ibhost report`: runs or sweeps on one page, with tables as CSV and LaTeX beside it.
+
+use std::path::Path;
+
+use ibhost_framework::storage::run_dir::read_yaml;
+use ibhost_framework::storage::write_atomic;
+
+use crate::cli::ReportArgs;
+use crate::exit::Failure;
+use crate::paths::show;
+use crate::report::{Template, Trial, default_template, report, run_folders};
+use crate::table;
+
+pub fn report_command(arguments: &ReportArgs) -> Result<u8, Failure> {
+    let mut trials = Vec::new();
+    for path in &arguments.runs {
+        for folder in run_folders(path)? {
+            trials.push(Trial::open(&folder)?);
+        }
+    }
+    let mut template = match &arguments.template {
+        Some(path) => read_template(path)?,
+        None => default_template(&trials),
+    };
+    if let Some(title) = &arguments.title {
+        template.title = Some(title.clone());
+    }
+    let output = &arguments.output;
+    let folder = output.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let stem = output.file_stem().map_or_else(|| "report".to_owned(), |stem| stem.to_string_lossy().into_owned());
+    let finished = report(&template, &trials, folder, &stem)?;
+    std::fs::create_dir_all(folder).map_err(|e| Failure::failed(format!("cannot create `{}`: {e}", show(folder))))?;
+    write_atomic(output, finished.html.as_bytes())?;
+    table::print(&format!("wrote {}", show(output)))?;
+    for (name, text) in &finished.tables {
+        let path = folder.join(name);
+        write_atomic(&path, text.as_bytes())?;
+        table::print(&format!("wrote {}", show(&path)))?;
+    }
+    Ok(0)
+}
+
+/// A template from a file of its own.
+fn read_template(path: &Path) -> Result<Template, Failure> {
+    let template: Template = read_yaml(path).map_err(|e| {
+        Failure::usage(format!("{e}\n  hint: a template has `sections`, each with a title and one of table, against, curves, plane, robustness, pictures"))
+    })?;
+    template.check().map_err(|problem| Failure::usage(format!("`{}`: {problem}", show(path))))?;
+    Ok(template)
+}

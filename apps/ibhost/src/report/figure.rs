@@ -1,0 +1,140 @@
+//! Figures of a report as data; the plotting of the analyses draws them.
+
+use ibhost_analyses::batch_figures::{Robustness, RunRows, colours, mean_curves, robustness, value_of};
+use ibhost_analyses::plot::colour::tab10;
+use ibhost_analyses::plot::means::{Series, curve, means_against};
+use ibhost_analyses::plot::{Figure, Layer, Mark, Stroke};
+
+use super::template::{AgainstTemplate, CurvesTemplate, PlaneTemplate, RobustnessTemplate, Section};
+use super::value::{Trial, metric_of};
+use super::unmeasured;
+use crate::exit::Failure;
+use crate::paths::show;
+
+/// Values against a setting, a panel a value.
+pub fn against(section: &Section, template: &AgainstTemplate, trials: &[(usize, &Trial)]) -> Result<Vec<Figure>, Failure> {
+    let mut placed = Vec::new();
+    for (_, trial) in trials {
+        let text = trial.run.setting(&template.x)?;
+        let x: f64 = text.parse().map_err(|_| {
+            Failure::usage(format!(
+                "section `{}`: `x: {}` is `{text}` in {}, expected a setting that is a number",
+                section.title,
+                template.x,
+                show(&trial.run.path)
+            ))
+        })?;
+        placed.push((trial.label(&template.series)?, x, *trial));
+    }
+    let mut figures = Vec::new();
+    for quantity in &template.values {
+        let points_of = |name: &str| -> Vec<(f64, f64)> {
+            let members = placed.iter().filter(|(label, ..)| label == name);
+            members.filter_map(|(_, x, trial)| Some((*x, quantity.factor() * trial.value(quantity.of())?))).collect()
+        };
+        let series: Vec<Series> = colours(placed.iter().map(|(label, ..)| label.as_str()))
+            .into_iter()
+            .map(|(label, colour)| Series { label: label.to_owned(), colour, stroke: Stroke::Solid, points: points_of(label) })
+            .collect();
+        if !trials.is_empty() && series.iter().all(|s| s.points.is_empty()) {
+            return Err(unmeasured(section, quantity.of(), trials));
+        }
+        let mut figure = means_against(quantity.name(), &template.x, quantity.name(), &series);
+        without_nameless(&mut figure);
+        figures.push(figure);
+    }
+    Ok(figures)
+}
+
+/// One series without settings needs no legend.
+fn without_nameless(figure: &mut Figure) {
+    figure.legend.retain(|(label, ..)| !label.is_empty());
+}
+
+/// Metrics per epoch.
+pub fn curves(section: &Section, template: &CurvesTemplate, trials: &[(usize, &Trial)]) -> Result<Vec<Figure>, Failure> {
+    let mut runs = Vec::new();
+    for (_, trial) in trials {
+        runs.push(RunRows { series: trial.label(&template.series)?, x: 0.0, rows: trial.rows.clone() });
+    }
+    for metric in &template.metrics {
+        let measured = |run: &RunRows| run.rows.iter().any(|row| value_of(metric, |m| row.metrics.get(m)).is_some());
+        if !runs.is_empty() && !runs.iter().any(measured) {
+            return Err(unmeasured(section, metric, trials));
+        }
+    }
+    Ok(mean_curves(&runs, &template.metrics))
+}
+
+/// One quantity against another.
+pub fn plane(section: &Section, template: &PlaneTemplate, trials: &[(usize, &Trial)]) -> Result<Figure, Failure> {
+    let mut figure = Figure::new(section.title.as_str(), template.x.name(), template.y.name());
+    let mut labels = Vec::new();
+    for (_, trial) in trials {
+        labels.push(trial.label(&template.series)?);
+    }
+    let colours = colours(labels.iter().map(String::as_str));
+    for ((_, trial), label) in trials.iter().zip(&labels) {
+        let colour = colours.iter().find(|(name, _)| name == label).map_or_else(|| tab10(0), |(_, colour)| *colour);
+        let points = if template.training { way(template, trial) } else { end(template, trial).into_iter().collect() };
+        let Some(&last) = points.last() else { continue };
+        if points.len() > 1 {
+            figure.layers.push(curve(points, colour, Stroke::Solid));
+        }
+        figure.layers.push(Layer::Points { points: vec![last], colour, opacity: 1.0, radius: 5 });
+    }
+    if !trials.is_empty() && figure.layers.is_empty() {
+        return Err(unmeasured(section, &format!("{}` and `{}", template.x.of(), template.y.of()), trials));
+    }
+    for (label, colour) in colours {
+        figure.entry(label, colour, Mark::Swatch);
+    }
+    without_nameless(&mut figure);
+    Ok(figure)
+}
+
+fn end(template: &PlaneTemplate, trial: &Trial) -> Option<[f64; 2]> {
+    Some([template.x.factor() * trial.value(template.x.of())?, template.y.factor() * trial.value(template.y.of())?])
+}
+
+/// Both quantities at every evaluation that has them.
+fn way(template: &PlaneTemplate, trial: &Trial) -> Vec<[f64; 2]> {
+    let at = |epoch: u64, of: &str| {
+        let (split, metric) = metric_of(of)?;
+        let rows = trial.rows.iter().rev().filter(|row| row.epoch == epoch && row.split == split);
+        rows.filter_map(|row| value_of(metric, |name| row.metrics.get(name))).next()
+    };
+    let mut epochs: Vec<u64> = trial.rows.iter().map(|row| row.epoch).collect();
+    epochs.dedup();
+    let point =
+        |epoch| Some([template.x.factor() * at(epoch, template.x.of())?, template.y.factor() * at(epoch, template.y.of())?]);
+    epochs.into_iter().filter_map(point).collect()
+}
+
+/// Accuracy under growing corruption.
+pub fn corruption(section: &Section, template: &RobustnessTemplate, trials: &[(usize, &Trial)]) -> Result<Vec<Figure>, Failure> {
+    let mut all = Vec::new();
+    for (_, trial) in trials {
+        let Ok((_, document)) = trial.run.analysis(&template.analysis) else { continue };
+        let entries = document["result"]["settings"].as_array().cloned().unwrap_or_default();
+        let wanted = entries.iter().filter(|entry| entry["L"].as_u64().is_none_or(|codes| codes == template.codes));
+        let points: Vec<[f64; 2]> =
+            wanted.filter_map(|entry| Some([entry[template.strength.as_str()].as_f64()?, entry["accuracy"].as_f64()?])).collect();
+        if !points.is_empty() {
+            let series = trial.label(&template.series)?;
+            all.push(Robustness { panel: section.title.clone(), series, dashed: false, points });
+        }
+    }
+    if !trials.is_empty() && all.is_empty() {
+        let (_, first) = trials[0];
+        return Err(Failure::usage(format!(
+            "section `{}`: no run has results of `{}` with {} codes\n  hint: run `ibhost analyze {} --analysis {}`",
+            section.title,
+            template.analysis,
+            template.codes,
+            show(&first.run.path),
+            template.analysis
+        )));
+    }
+    Ok(robustness(&all, &template.strength))
+}

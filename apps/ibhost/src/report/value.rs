@@ -1,0 +1,155 @@
+//! The runs of a report and the numbers found in them.
+
+use std::path::{Path, PathBuf};
+
+use ibhost_analyses::batch_figures::value_of;
+use ibhost_framework::storage::{MetricsSplit, Row, RunDir, RunStatus, Summary};
+use serde_json::Value;
+
+use super::template::{Section, is_value};
+use crate::commands::runs::Run;
+use crate::exit::Failure;
+use crate::paths::show;
+
+/// A run as a report sees it.
+pub struct Trial {
+    /// Its folder and configuration.
+    pub run: Run,
+    /// Its status, a dead process's run being interrupted.
+    pub status: RunStatus,
+    /// What it says of itself.
+    pub summary: Summary,
+    /// Its log.
+    pub rows: Vec<Row>,
+}
+
+/// Split and metric of `test.accuracy`; nothing for what is no metric.
+pub fn metric_of(of: &str) -> Option<(MetricsSplit, &str)> {
+    let (split, metric) = of.split_once('.')?;
+    let split = match split {
+        "train" => MetricsSplit::Train,
+        "test" => MetricsSplit::Test,
+        "test_average" => MetricsSplit::TestAverage,
+        _ => return None,
+    };
+    Some((split, metric))
+}
+
+impl Trial {
+    /// Reads the run in `path`.
+    pub fn open(path: &Path) -> Result<Self, Failure> {
+        let run = Run::open(path)?;
+        let folder = RunDir::open_read_only(path)?;
+        let rows = run.rows()?;
+        Ok(Self { run, status: folder.status()?, summary: folder.read_summary()?, rows })
+    }
+
+    /// A number: a final metric (`test.accuracy`, `error...` for 1 - `accuracy...`), a field of the summary, or an entry of an analysis'
+    /// result by its keys and positions (`mutual_information.train.ixt`). Nothing when the run does not have it.
+    pub fn value(&self, of: &str) -> Option<f64> {
+        if let Some((split, metric)) = metric_of(of) {
+            let last = &self.summary.final_metrics;
+            let metrics = match split {
+                MetricsSplit::Train => &last.train,
+                MetricsSplit::Test => &last.test,
+                MetricsSplit::TestAverage => last.test_average.as_ref()?,
+            };
+            return value_of(metric, |name| metrics.get(name));
+        }
+        match of {
+            "elapsed_time_s" => return Some(self.summary.elapsed_time_s),
+            "parameters" => return Some(self.summary.parameters as f64),
+            "epochs" => return Some(self.summary.epochs as f64),
+            "steps" => return Some(self.summary.steps as f64),
+            "best" => return self.summary.best.as_ref().map(|best| best.value),
+            _ => {}
+        }
+        let (analysis, path) = of.split_once('.')?;
+        let (_, document) = self.run.analysis(analysis).ok()?;
+        let step = |value: &'_ Value, key: &str| match value {
+            Value::Array(entries) => entries.get(key.parse::<usize>().ok()?).cloned(),
+            other => other.get(key).cloned(),
+        };
+        path.split('.').try_fold(document["result"].clone(), |value, key| step(&value, key))?.as_f64()
+    }
+
+    /// Labels of several settings: `m=12, beta=0.01`.
+    pub fn label(&self, settings: &[String]) -> Result<String, Failure> {
+        let labels = settings.iter().map(|setting| self.run.label(setting)).collect::<Result<Vec<_>, _>>()?;
+        Ok(labels.join(", "))
+    }
+
+    /// Whether the run has the settings a section asks for.
+    pub fn belongs(&self, section: &Section) -> Result<bool, Failure> {
+        for (setting, wanted) in &section.filter {
+            let text = self.run.setting(setting)?;
+            let fits = match wanted {
+                Value::Array(choices) => choices.iter().any(|choice| is_value(&text, choice)),
+                one => is_value(&text, one),
+            };
+            if !fits {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Name of its folder.
+    pub fn name(&self) -> String {
+        self.run.path.file_name().map_or_else(|| show(&self.run.path), |name| name.to_string_lossy().into_owned())
+    }
+}
+
+/// Folders of the runs in `path`: itself, or those below it, two levels deep, in the order of their names.
+pub fn run_folders(path: &Path) -> Result<Vec<PathBuf>, Failure> {
+    if RunDir::open_read_only(path).is_ok() {
+        return Ok(vec![path.to_path_buf()]);
+    }
+    let mut found = Vec::new();
+    below(path, 2, &mut found)?;
+    if found.is_empty() {
+        return Err(Failure::usage(format!(
+            "there is no run in `{}`\n  hint: name the folder of a run, of a sweep, or the one given to `ibhost run --output-dir`",
+            show(path)
+        )));
+    }
+    found.sort();
+    Ok(found)
+}
+
+fn below(path: &Path, levels: usize, found: &mut Vec<PathBuf>) -> Result<(), Failure> {
+    let cannot = |e: std::io::Error| Failure::usage(format!("cannot list `{}`: {e}", show(path)));
+    for entry in std::fs::read_dir(path).map_err(cannot)? {
+        let entry = entry.map_err(cannot)?;
+        if !entry.file_type().map_err(cannot)?.is_dir() {
+            continue;
+        }
+        let path = entry.path();
+        if RunDir::open_read_only(&path).is_ok() {
+            found.push(path);
+        } else if levels > 1 {
+            below(&path, levels - 1, found)?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn metrics_are_named_with_their_split() {
+        assert_eq!(metric_of("test.accuracy"), Some((MetricsSplit::Test, "accuracy")));
+        assert_eq!(metric_of("test_average.a.b"), Some((MetricsSplit::TestAverage, "a.b")));
+        assert_eq!([metric_of("attack.x"), metric_of("steps")], [None, None]);
+    }
+
+    #[test]
+    fn a_folder_without_runs_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("empty")).unwrap();
+        let error = run_folders(folder.path()).unwrap_err().to_string();
+        assert!(error.contains("there is no run in") && error.contains(&show(folder.path())), "{error}");
+    }
+}
