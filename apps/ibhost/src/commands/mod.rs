@@ -12,6 +12,7 @@ mod plot;
 mod resume;
 mod run;
 mod runs;
+mod seeds;
 mod tabulate;
 mod verify;
 
@@ -23,6 +24,7 @@ use crate::cli::{Cli, Command};
 use crate::exit::Failure;
 use crate::logging;
 use crate::paths::show;
+pub use seeds::Seeds;
 
 /// Runs the command and returns the exit code.
 pub fn dispatch(cli: Cli) -> Result<u8, Failure> {
