@@ -1,8 +1,7 @@
 //! Distributions over inputs that a generator returns: log densities, means and samples; features are flattened to one row per sample.
 
 use burn::tensor::Tensor;
-
-const HALF_LN_2PI: f64 = 0.918_938_533_204_672_7;
+pub use ibhost_kernels::{centred_log_density, normal_sample};
 
 /// A batch of distributions over `features` values.
 #[derive(Clone, Debug)]
@@ -71,7 +70,7 @@ impl Density {
     /// means for logistic ones, which have no such samples. Noise `[batch, features]` is standard normal.
     pub fn reparameterised(&self, noise: Tensor<2>) -> Tensor<2> {
         match self {
-            Self::Normal { mean, scale } => mean.clone() + scale.clone() * noise,
+            Self::Normal { mean, scale } => normal_sample(mean.clone(), scale.clone(), noise),
             Self::Bernoulli { .. } | Self::Logistic256 { .. } => self.mean(),
         }
     }
@@ -84,11 +83,9 @@ impl Density {
 
 /// ln N(x; mean, diag(scale^2)) in nats summed over features, `[batch]`; arguments `[batch, features]` (rows of 1 are repeated).
 pub fn normal_log_prob(x: Tensor<2>, mean: Tensor<2>, scale: Tensor<2>) -> Tensor<1> {
-    let [batch, features] = x.dims();
-    let standard = (x - mean) / scale.clone();
-    let log_scale = scale.log().sum_dim(1);
-    let quadratic = standard.powi_scalar(2).sum_dim(1).mul_scalar(-0.5);
-    (quadratic - log_scale - features as f64 * HALF_LN_2PI).reshape([batch])
+    let shape = x.dims();
+    let repeated = |rows: Tensor<2>| if rows.dims() == shape { rows } else { rows.expand(shape) };
+    ibhost_kernels::normal_log_density(x, repeated(mean), repeated(scale))
 }
 
 #[cfg(test)]
@@ -105,7 +102,7 @@ mod tests {
         let device = Device::flex();
         let t = |v: [f32; 2]| Tensor::<2>::from_floats([v], &device);
         let normal = Density::Normal { mean: t([0.0, 1.0]), scale: t([1.0, 2.0]) };
-        let expected = -0.5 * (0.25 + 1.0) - 2f64.ln() - 2.0 * HALF_LN_2PI;
+        let expected = -0.5 * (0.25 + 1.0) - 2f64.ln() - (2.0 * std::f64::consts::PI).ln();
         assert!((value(normal.log_prob(t([0.5, 3.0]))) - expected).abs() < 1e-6);
         let bernoulli = Density::Bernoulli { probabilities: t([0.25, 0.5]) };
         assert!((value(bernoulli.log_prob(t([1.0, 0.0]))) - (0.125f64).ln()).abs() < 1e-6);

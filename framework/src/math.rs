@@ -6,7 +6,7 @@ use burn::tensor::{Int, Tensor};
 /// ln 2: nats in one bit.
 pub const NATS_PER_BIT: f64 = std::f64::consts::LN_2;
 
-pub use ibhost_kernels::{label_log_likelihood as log_likelihood, log_sum_exp};
+pub use ibhost_kernels::{label_log_likelihood as log_likelihood, log_sum_exp, weighted_sum};
 
 /// ln of the mean of exponentials over dimension `dim`, which keeps size 1.
 pub fn log_mean_exp<const D: usize>(x: Tensor<D>, dim: usize) -> Tensor<D> {

@@ -5,4 +5,5 @@ pub mod estimator;
 pub mod measure;
 pub mod phases;
 pub mod pool;
+pub mod seeds;
 pub mod workload;

@@ -8,6 +8,7 @@ use clap::Parser;
 use ibhost_bench::estimator::{Estimator, estimators};
 use ibhost_bench::measure::{Stepper, peak_memory, per_step, spread};
 use ibhost_bench::phases::Phases;
+use ibhost_bench::seeds::{RUNS, SEEDS, time_seeds};
 use ibhost_bench::workload::{Workload, workloads};
 use ibhost_datasets as _;
 use ibhost_disenib as _;
@@ -77,7 +78,7 @@ fn main() -> ExitCode {
 
 fn run(arguments: &Arguments) -> Result<(), String> {
     let (all, estimators) = (workloads(), estimators());
-    let names: Vec<&str> = all.iter().map(|w| w.name).chain(estimators.iter().map(|e| e.name)).chain([DATA]).collect();
+    let names: Vec<&str> = all.iter().map(|w| w.name).chain(estimators.iter().map(|e| e.name)).chain([SEEDS, DATA]).collect();
     if arguments.list {
         println!("{}", names.join("\n"));
         return Ok(());
@@ -95,6 +96,7 @@ fn run(arguments: &Arguments) -> Result<(), String> {
             (Some(workload), _) => training(workload, arguments)?,
             (None, Some(estimator)) => estimating(estimator, arguments),
             (None, None) if name == DATA => loading(arguments)?,
+            (None, None) if name == SEEDS => seeds(arguments, threads)?,
             (None, None) => return Err(format!("there is no workload `{name}`; they are {}", names.join(", "))),
         };
         if let (Some(line), Some(result)) = (line.as_object_mut(), result.as_object()) {
@@ -153,6 +155,19 @@ fn estimating(estimator: &Estimator, arguments: &Arguments) -> Value {
         "ms_per_step_min": low, "ms_per_step_max": high, "warmup_s": timed.warmup, "last_value": timed.value,
         "eval_samples_per_s": 1e3 * samples as f64 / middle,
     })
+}
+
+fn seeds(arguments: &Arguments, threads: usize) -> Result<Value, String> {
+    let config = |workload: &Workload, run: u64| {
+        workload.config(&arguments.device, arguments.seed + run, arguments.batch).map_err(|e| e.to_string())
+    };
+    let steps = |workload: &Workload| [arguments.steps.unwrap_or(workload.steps[0]), arguments.warmup.unwrap_or(workload.steps[1])];
+    let timed = time_seeds(config, steps, arguments.repeats.max(1), threads)?;
+    let [low, middle, high] = spread(&timed.milliseconds);
+    Ok(json!({
+        "status": "ok", "steps": timed.steps, "repeats": timed.milliseconds.len(), "seeds": RUNS, "ms_per_step_median": middle,
+        "ms_per_step_min": low, "ms_per_step_max": high, "warmup_s": timed.warmup,
+    }))
 }
 
 /// Best of ten products of two 1024x1024 matrices, in billions of operations a second.

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ibhost_framework::registry::Kind;
 
+use crate::commands::Seeds;
+
 /// Run, compare and extend information-bottleneck and latent-variable methods.
 #[derive(Debug, Parser)]
 #[command(
@@ -129,6 +131,9 @@ pub struct RunArgs {
     /// Seed of every random draw
     #[arg(long, value_name = "SEED")]
     pub seed: Option<u64>,
+    /// Seeds of several runs trained side by side in this process, one a thread, e.g. 0..9 (both ends count) or 1,5,7
+    #[arg(long, value_name = "SEEDS", conflicts_with = "seed")]
+    pub seeds: Option<Seeds>,
     /// Use only the first N training samples
     #[arg(long, value_name = "N")]
     pub limit_train: Option<usize>,

@@ -1,5 +1,6 @@
 //! Log messages: to stderr by verbosity, and everything of a run to its log.txt.
 
+use std::cell::RefCell;
 use std::fs::File;
 use std::io::Write;
 use std::sync::{Arc, Mutex};
@@ -9,6 +10,11 @@ use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
+
+thread_local! {
+    /// Log of the run that this thread trains beside others.
+    static OWN: RefCell<Option<File>> = const { RefCell::new(None) };
+}
 
 /// A log file that is named only once the run's folder exists; what comes before is not kept.
 #[derive(Clone, Debug, Default)]
@@ -21,20 +27,30 @@ impl RunLog {
             *slot = Some(file);
         }
     }
+
+    /// Sends further messages of this thread to `file` instead; `None` undoes it.
+    pub fn open_for_this_thread(file: Option<File>) {
+        OWN.set(file);
+    }
+
+    /// What `write` returns for the file this thread's messages belong in, `without` where there is none.
+    fn with_file<R>(&self, without: R, write: impl FnOnce(&mut File) -> R) -> R {
+        OWN.with_borrow_mut(|own| match own {
+            Some(file) => write(file),
+            None => match self.0.lock() {
+                Ok(mut slot) => slot.as_mut().map_or(without, write),
+                Err(_) => without,
+            },
+        })
+    }
 }
 
 impl Write for RunLog {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        match self.0.lock() {
-            Ok(mut slot) => slot.as_mut().map_or(Ok(bytes.len()), |file| file.write(bytes)),
-            Err(_) => Ok(bytes.len()),
-        }
+        self.with_file(Ok(bytes.len()), |file| file.write(bytes))
     }
     fn flush(&mut self) -> std::io::Result<()> {
-        match self.0.lock() {
-            Ok(mut slot) => slot.as_mut().map_or(Ok(()), File::flush),
-            Err(_) => Ok(()),
-        }
+        self.with_file(Ok(()), File::flush)
     }
 }
 

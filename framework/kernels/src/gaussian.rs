@@ -4,10 +4,12 @@ use burn::tensor::Tensor;
 
 use crate::array::Array;
 use crate::operation::{Operation, apply};
-use crate::real::Real;
+use crate::real::{Real, vectorised};
 use crate::rows::{each_row, sum_terms};
 
 const HALF_LN_2PI: f64 = 0.918_938_533_204_672_7;
+/// Rows below this length are shorter than a vector.
+const SHORT: usize = 32;
 
 /// Samples mean + scale noise (Kingma & Welling 2014, section 2.4): mean and scale `[batch, latent]`, noise and result
 /// `[samples, batch, latent]`.
@@ -20,6 +22,18 @@ pub fn reparameterise(mean: Tensor<2>, scale: Tensor<2>, noise: Tensor<3>) -> Te
     }
 }
 
+/// A sample mean + scale noise of each distribution, all `[batch, latent]`.
+pub fn normal_sample(mean: Tensor<2>, scale: Tensor<2>, noise: Tensor<2>) -> Tensor<2> {
+    match apply(Reparameterise, [mean.into_dispatch(), scale.into_dispatch(), noise.into_dispatch()]) {
+        Ok(z) => Tensor::from_dispatch(z),
+        Err([mean, scale, noise]) => plain_sample(Tensor::from_dispatch(mean), Tensor::from_dispatch(scale), Tensor::from_dispatch(noise)),
+    }
+}
+
+fn plain_sample(mean: Tensor<2>, scale: Tensor<2>, noise: Tensor<2>) -> Tensor<2> {
+    mean + scale * noise
+}
+
 fn plain_reparameterise(mean: Tensor<2>, scale: Tensor<2>, noise: Tensor<3>) -> Tensor<3> {
     let [batch, latent] = mean.dims();
     scale.reshape([1, batch, latent]) * noise + mean.reshape([1, batch, latent])
@@ -30,7 +44,7 @@ struct Reparameterise;
 
 impl Operation<3> for Reparameterise {
     fn forward<T: Real>(&self, [mean, scale, mut noise]: [Array<T>; 3], tracked: [bool; 3]) -> (Array<T>, Vec<Array<T>>) {
-        assert!(mean.shape() == scale.shape() && noise.shape()[1..] == *mean.shape(), "mean, scale and noise of samples");
+        assert!(mean.shape() == scale.shape() && noise.shape().ends_with(mean.shape()), "mean, scale and noise of samples");
         let saved = if tracked == [false; 3] { Vec::new() } else { vec![scale.clone(), noise.clone()] };
         let (n, m, s) = (mean.len(), mean.as_slice(), scale.as_slice());
         let work = noise.len();
@@ -147,38 +161,99 @@ impl Operation<3> for Density {
         let [batch, n] = [inputs[0].shape()[0], inputs[0].shape()[1]];
         let slices = inputs.each_ref().map(Array::as_slice);
         let (half, constant) = (T::of(-0.5), T::of(HALF_LN_2PI));
+        let term = |[x, m, s]: [T; 3]| {
+            let distance = (x - m) / s;
+            half * distance * distance - s.logarithm() - constant
+        };
         let mut densities = vec![T::zero(); batch];
-        each_row(&mut densities, 1, batch * n, |i, density| {
-            density[0] = sum_terms(slices.map(|values| &values[i * n..(i + 1) * n]), |[x, m, s]| {
-                let distance = (x - m) / s;
-                half * distance * distance - s.logarithm() - constant
+        if (1..SHORT).contains(&n) {
+            // Vectors span rows that are shorter than they are.
+            let mut terms = slices[0].to_vec();
+            vectorised(|| {
+                let others = slices[1].iter().zip(slices[2]);
+                terms.iter_mut().zip(others).for_each(|(x, (&m, &s))| *x = term([*x, m, s]));
             });
-        });
+            densities.iter_mut().zip(terms.chunks_exact(n)).for_each(|(density, row)| *density = row.iter().copied().sum());
+        } else {
+            each_row(&mut densities, 1, batch * n, |i, density| {
+                density[0] = sum_terms(slices.map(|values| &values[i * n..(i + 1) * n]), term);
+            });
+        }
         let saved = if tracked == [false; 3] { Vec::new() } else { inputs.to_vec() };
         (Array::new(densities, &[batch]), saved)
     }
 
     fn backward<T: Real>(&self, saved: Vec<Array<T>>, gradient: Array<T>, wanted: [bool; 3]) -> [Option<Array<T>>; 3] {
-        let (n, g) = (saved[0].shape()[1], gradient.as_slice());
-        let [x, m, s] = [saved[0].as_slice(), saved[1].as_slice(), saved[2].as_slice()];
-        let filled = |term: &(dyn Fn(T, T, T) -> T + Sync + Send)| {
-            let mut out = x.to_vec();
-            each_row(&mut out, n, x.len(), |i, row| {
-                let others = m[i * n..(i + 1) * n].iter().zip(&s[i * n..(i + 1) * n]);
-                row.iter_mut().zip(others).for_each(|(y, (&m, &s))| *y = g[i] * term(*y, m, s));
-            });
-            Array::new(out, saved[0].shape())
-        };
+        let g = gradient.as_slice();
         [
-            wanted[0].then(|| filled(&|x, m, s| (m - x) / (s * s))),
-            wanted[1].then(|| filled(&|x, m, s| (x - m) / (s * s))),
+            wanted[0].then(|| scaled_terms(&saved, g, |x, m, s| (m - x) / (s * s))),
+            wanted[1].then(|| scaled_terms(&saved, g, |x, m, s| (x - m) / (s * s))),
             wanted[2].then(|| {
-                filled(&|x, m, s| {
+                scaled_terms(&saved, g, |x, m, s| {
                     let distance = (x - m) / s;
                     (distance * distance - T::one()) / s
                 })
             }),
         ]
+    }
+}
+
+/// `term` of point, mean and scale, each row times its entry of `g`.
+fn scaled_terms<T: Real>(saved: &[Array<T>], g: &[T], term: impl Fn(T, T, T) -> T + Sync + Send) -> Array<T> {
+    let n = saved[0].shape()[1];
+    let [x, m, s] = [saved[0].as_slice(), saved[1].as_slice(), saved[2].as_slice()];
+    let mut out = x.to_vec();
+    if n < SHORT {
+        vectorised(|| out.iter_mut().zip(m.iter().zip(s)).for_each(|(y, (&m, &s))| *y = term(*y, m, s)));
+        out.chunks_exact_mut(n.max(1)).zip(g).for_each(|(row, &g)| row.iter_mut().for_each(|y| *y *= g));
+    } else {
+        each_row(&mut out, n, x.len(), |i, row| {
+            let others = m[i * n..(i + 1) * n].iter().zip(&s[i * n..(i + 1) * n]);
+            row.iter_mut().zip(others).for_each(|(y, (&m, &s))| *y = g[i] * term(*y, m, s));
+        });
+    }
+    Array::new(out, saved[0].shape())
+}
+
+/// ln N(x; 0, scale^2 I) in nats, summed over the last dimension; x `[batch, variables]`, scale positive; result `[batch]`.
+pub fn centred_log_density(x: Tensor<2>, scale: f64) -> Tensor<1> {
+    match apply(Centred { scale }, [x.into_dispatch()]) {
+        Ok(density) => Tensor::from_dispatch(density),
+        Err([x]) => plain_centred(Tensor::from_dispatch(x), scale),
+    }
+}
+
+fn plain_centred(x: Tensor<2>, scale: f64) -> Tensor<1> {
+    let [batch, variables] = x.dims();
+    let squares = x.powi_scalar(2).sum_dim(1).reshape([batch]);
+    squares.mul_scalar(-0.5 / (scale * scale)) - (HALF_LN_2PI + scale.ln()) * variables as f64
+}
+
+#[derive(Clone, Debug)]
+struct Centred {
+    scale: f64,
+}
+
+impl Operation<1> for Centred {
+    fn forward<T: Real>(&self, [x]: [Array<T>; 1], [tracked]: [bool; 1]) -> (Array<T>, Vec<Array<T>>) {
+        let [batch, n] = [x.shape()[0], x.shape()[1]];
+        let (factor, constant) = (T::of(-0.5 / (self.scale * self.scale)), T::of((HALF_LN_2PI + self.scale.ln()) * n as f64));
+        let values = x.as_slice();
+        let mut densities = vec![T::zero(); batch];
+        each_row(&mut densities, 1, batch * n, |i, density| {
+            let row = &values[i * n..(i + 1) * n];
+            let squares = if n < SHORT { row.iter().map(|&x| x * x).sum() } else { sum_terms([row], |[x]| x * x) };
+            density[0] = factor * squares - constant;
+        });
+        (Array::new(densities, &[batch]), if tracked { vec![x] } else { Vec::new() })
+    }
+
+    fn backward<T: Real>(&self, mut saved: Vec<Array<T>>, gradient: Array<T>, _wanted: [bool; 1]) -> [Option<Array<T>>; 1] {
+        let (n, work, g) = (saved[0].shape()[1], saved[0].len(), gradient.as_slice());
+        let factor = T::of(-1.0 / (self.scale * self.scale));
+        let mut x = saved.swap_remove(0);
+        each_row(x.make_mut(), n, work, |i, row| row.iter_mut().for_each(|x| *x *= factor * g[i]));
+        [Some(x)]
     }
 }
 
@@ -195,12 +270,22 @@ mod tests {
                 |t| reparameterise(t.get(0), t.get(1), t.get(2)).into_dispatch(),
                 |t| plain_reparameterise(t.get(0), t.get(1), t.get(2)).into_dispatch(),
             );
+            check::<2>(
+                &Case::new(&[vec![batch, latent], vec![batch, latent], vec![batch, latent]]).range(1, 0.01, 2.0),
+                |t| normal_sample(t.get(0), t.get(1), t.get(2)).into_dispatch(),
+                |t| plain_sample(t.get(0), t.get(1), t.get(2)).into_dispatch(),
+            );
         }
     }
 
     #[test]
     fn rates_and_densities_are_those_of_the_plain_formula() {
-        for shape in [vec![1, 1], vec![3, 33], vec![130, 256]] {
+        for shape in [vec![1, 1], vec![128, 2], vec![7, 31], vec![3, 33], vec![130, 256]] {
+            check::<1>(
+                &Case::new(std::slice::from_ref(&shape)),
+                |t| centred_log_density(t.get(0), 1.25).into_dispatch(),
+                |t| plain_centred(t.get(0), 1.25).into_dispatch(),
+            );
             check::<1>(
                 &Case::new(&[shape.clone(), shape.clone()]).range(1, 0.05, 2.0),
                 |t| standard_normal_rate(t.get(0), t.get(1)).into_dispatch(),

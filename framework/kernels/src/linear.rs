@@ -150,7 +150,7 @@ fn finish<T: Real>(out: &mut [T], bias: &[T], activation: Activation) {
 
 /// 1 - e^-y for y >= 0, exact to rounding also near 0.
 #[inline(always)]
-fn one_minus_exp<T: Real>(y: T) -> T {
+pub(crate) fn one_minus_exp<T: Real>(y: T) -> T {
     // Below a tenth by its series, where the difference would lose digits.
     let series = [11.0, 10.0, 9.0, 8.0, 7.0, 6.0, 5.0, 4.0, 3.0, 2.0].iter().fold(T::one(), |sum, &n| T::one() - y / T::of(n) * sum);
     if y < T::of(0.1) { y * series } else { T::one() - (-y).exponential() }

@@ -8,6 +8,7 @@ mod observer;
 mod session;
 mod snapshot;
 mod step;
+mod together;
 mod train;
 mod watch;
 
@@ -19,5 +20,6 @@ pub use observer::{EpochReport, Observer, Quiet, StepReport};
 pub use session::{BATCH, Session, State};
 pub use snapshot::{metrics_mark, restore_last, restore_weights_of};
 pub use step::{BACKWARD, FORWARD, Orders, StepState, UPDATE, training_step};
+pub use together::side_by_side;
 pub use train::{Outcome, Standing, train};
 pub use watch::Watch;

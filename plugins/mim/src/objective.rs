@@ -4,10 +4,10 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use ibhost_framework::build::BuildError;
 use ibhost_framework::dataset::Batch;
-use ibhost_framework::density::{Density, normal_log_prob};
+use ibhost_framework::density::{Density, centred_log_density, normal_log_prob, normal_sample};
 use ibhost_framework::encoder::BoxedEncoder;
 use ibhost_framework::generator::{BoxedGenerator, GenerativeModel, LogTerms};
-use ibhost_framework::math::log_mean_exp;
+use ibhost_framework::math::{log_mean_exp, weighted_sum};
 use ibhost_framework::module::Erased;
 use ibhost_framework::noise::Draws;
 use ibhost_framework::objective::{
@@ -299,6 +299,11 @@ pub struct Branch {
     pub discrete: bool,
 }
 
+/// ln p(x|z) + ln p(z) - ln q(z|x): the logarithm of an importance weight, whose expectation over q is p(x); all `[batch]`.
+fn importance_weight(likelihood: Tensor<1>, prior: Tensor<1>, posterior: Tensor<1>) -> Tensor<1> {
+    weighted_sum([likelihood, prior, posterior], [1.0, 1.0, -1.0])
+}
+
 impl MimObjective {
     /// beta at `epoch`, from 1.
     pub fn beta(&self, epoch: u64) -> f64 {
@@ -355,10 +360,7 @@ impl MimObjective {
             let (mean, scale) = self.encode(u);
             Density::Normal { mean, scale }
         };
-        self.p_z.log_prob(z.clone(), components).unwrap_or_else(|| {
-            let (mean, scale) = (z.zeros_like(), z.full_like(1.0 + self.config.min_scale()));
-            normal_log_prob(z, mean, scale)
-        })
+        self.p_z.log_prob(z.clone(), components).unwrap_or_else(|| centred_log_density(z, 1.0 + self.config.min_scale()))
     }
 
     /// ln q(x) where it is a density of its own.
@@ -370,13 +372,13 @@ impl MimObjective {
     pub fn data_branch(&self, source: Tensor<2>, target: Tensor<2>, draws: &mut Draws) -> Branch {
         let (mean, scale) = self.encode(source);
         let noise = draws.normal("posterior", mean.dims(), &mean.device());
-        let code = mean.clone() + scale.clone() * noise;
+        let code = normal_sample(mean.clone(), scale.clone(), noise);
         let density = self.decode(code.clone());
         let x = Self::scored(target.clone(), &density);
         let likelihood = density.log_prob(x.clone());
         let posterior = normal_log_prob(code.clone(), mean, scale);
         let prior = if self.config.p_z == CodePrior::Marginal { posterior.clone() } else { self.log_p_z(code.clone()) };
-        let marginal = self.log_q_x(x).unwrap_or_else(|| likelihood.clone() + prior.clone() - posterior.clone());
+        let marginal = self.log_q_x(x).unwrap_or_else(|| importance_weight(likelihood.clone(), prior.clone(), posterior.clone()));
         Branch { terms: LogTerms { likelihood, prior, posterior, marginal }, code, input: target, discrete: false }
     }
 
@@ -387,7 +389,7 @@ impl MimObjective {
         let input = density.reparameterised(noise);
         let (mean, scale) = self.encode(input.clone());
         let noise = draws.normal("sampled posterior", mean.dims(), &mean.device());
-        let code = mean.clone() + scale.clone() * noise;
+        let code = normal_sample(mean.clone(), scale.clone(), noise);
         let x = Self::scored(input.clone(), &density);
         let likelihood = density.log_prob(x.clone());
         let posterior = normal_log_prob(codes.clone(), mean.clone(), scale.clone());
@@ -400,7 +402,7 @@ impl MimObjective {
             SampledMarginal::Decoder => likelihood.clone(),
             SampledMarginal::Importance => {
                 let again = self.decode(code.clone()).log_prob(x);
-                again + self.log_p_z(code.clone()) - normal_log_prob(code.clone(), mean, scale)
+                importance_weight(again, self.log_p_z(code.clone()), normal_log_prob(code.clone(), mean, scale))
             }
         });
         Branch { terms: LogTerms { likelihood, prior, posterior, marginal }, code, input, discrete: density.is_discrete() }
@@ -439,7 +441,9 @@ impl MimObjective {
 
     fn measures(reported: Tensor<1>, data: &Branch, beta: f64) -> Vec<Measure> {
         let terms = &data.terms;
-        let negative = |x: &Tensor<1>| x.clone().mean().neg();
+        // Reported values need no place in the graph.
+        let reported = reported.inner();
+        let negative = |x: &Tensor<1>| x.clone().inner().mean().neg();
         vec![
             Measure::new("loss", reported.clone()),
             Measure::new("distortion", negative(&terms.likelihood)),
@@ -510,7 +514,7 @@ impl GenerativeModel for MimObjective {
     fn sample_codes(&self, inputs: Tensor<4>, draws: &mut Draws) -> Tensor<2> {
         let (mean, scale) = self.encode(Self::flat(self.single(inputs)));
         let noise = draws.normal("posterior", mean.dims(), &mean.device());
-        mean + scale * noise
+        normal_sample(mean, scale, noise)
     }
 
     fn likelihood(&self, codes: Tensor<2>, _teacher: Option<Tensor<4>>) -> Density {
@@ -561,10 +565,11 @@ impl GenerativeModel for MimObjective {
         let mut weights = Vec::with_capacity(samples);
         for _ in 0..samples.max(1) {
             let noise = draws.normal("importance", mean.dims(), &mean.device());
-            let code = mean.clone() + scale.clone() * noise;
+            let code = normal_sample(mean.clone(), scale.clone(), noise);
             let density = self.decode(code.clone());
             let likelihood = density.log_prob(Self::scored(x.clone(), &density));
-            let weight = likelihood + self.log_p_z(code.clone()) - normal_log_prob(code, mean.clone(), scale.clone());
+            let posterior = normal_log_prob(code.clone(), mean.clone(), scale.clone());
+            let weight = importance_weight(likelihood, self.log_p_z(code), posterior);
             weights.push(weight.reshape([batch, 1]));
         }
         log_mean_exp(Tensor::cat(weights, 1), 1).reshape([batch])

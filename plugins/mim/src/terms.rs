@@ -2,6 +2,7 @@
 
 use burn::tensor::Tensor;
 use ibhost_framework::generator::LogTerms;
+use ibhost_framework::math::weighted_sum;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::f64::consts::LN_2;
@@ -34,9 +35,9 @@ pub fn per_sample(criterion: Criterion, entropy: bool, beta: f64, terms: &LogTer
     let LogTerms { likelihood: a, prior: b, posterior: c, marginal: d } = terms.clone();
     match (criterion, entropy) {
         (Criterion::Ae, _) => a.neg(),
-        (Criterion::Vae, false) => (c - b).mul_scalar(beta) - a,
-        (Criterion::Vae, true) => (c.clone() - b).mul_scalar(beta) - a - c - d,
-        (Criterion::Mim, false) => (a + b + (c + d).mul_scalar(beta)).mul_scalar(-0.5),
+        (Criterion::Vae, false) => weighted_sum([a, b, c], [-1.0, -beta, beta]),
+        (Criterion::Vae, true) => weighted_sum([a, b, c, d], [-1.0, -beta, beta - 1.0, -1.0]),
+        (Criterion::Mim, false) => weighted_sum([a, b, c, d], [-0.5, -0.5, -0.5 * beta, -0.5 * beta]),
         (Criterion::Mim, true) => {
             let (decoding, encoding) = (a + b, c + d);
             let cross = (decoding.clone() + encoding.clone().mul_scalar(beta)).mul_scalar(-0.5);

@@ -10,6 +10,7 @@ use ibhost_framework::density::Density;
 use ibhost_framework::encoder::{Encoder, EncoderConfig};
 use ibhost_framework::generator::Generator;
 use ibhost_framework::posterior::Posterior;
+use ibhost_kernels::{Affine, dense, normal_network};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -37,6 +38,28 @@ impl Activation {
             Self::Relu => relu(x),
         }
     }
+
+    /// The function as part of a fused layer, where there is one.
+    fn fused(self) -> Option<ibhost_kernels::Activation> {
+        match self {
+            Self::Tanh => Some(ibhost_kernels::Activation::Tanh),
+            Self::Swish => None,
+            Self::Relu => Some(ibhost_kernels::Activation::Relu),
+        }
+    }
+
+    /// `layers` one after the other, each followed by the nonlinearity; x `[batch, inputs]`.
+    fn after_each(self, layers: &[Linear], x: Tensor<2>) -> Tensor<2> {
+        layers.iter().fold(x, |x, layer| match self.fused() {
+            Some(activation) => dense(layer, x, activation),
+            None => self.apply(layer.forward(x)),
+        })
+    }
+}
+
+/// Weight and bias of `layer`.
+fn affine(layer: &Linear) -> Option<Affine> {
+    Some((layer.weight.val(), layer.bias.as_ref()?.val()))
 }
 
 /// Hidden layers and the smallest scale, the same for encoder and decoder.
@@ -100,7 +123,13 @@ impl NormalNet {
 
     /// Location and scale, `[batch, outputs]` each.
     pub fn forward(&self, x: Tensor<2>) -> (Tensor<2>, Tensor<2>) {
-        let hidden = self.hidden.iter().fold(x, |x, layer| self.act.apply(layer.forward(x)));
+        if let (Some(activation), Some((last, before))) = (self.act.fused(), self.hidden.split_last())
+            && let (Some(hidden), Some(loc), Some(logscale)) = (affine(last), affine(&self.loc), affine(&self.logscale))
+        {
+            let x = self.act.after_each(before, x);
+            return normal_network(x, hidden, loc, logscale, activation, self.min_scale).into();
+        }
+        let hidden = self.act.after_each(&self.hidden, x);
         let scale = self.logscale.forward(hidden.clone()).exp().add_scalar(self.min_scale);
         (self.loc.forward(hidden), scale)
     }
@@ -127,7 +156,7 @@ impl BernoulliNet {
 
     /// Probabilities, `[batch, outputs]`.
     pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        let hidden = self.hidden.iter().fold(x, |x, layer| self.act.apply(layer.forward(x)));
+        let hidden = self.act.after_each(&self.hidden, x);
         sigmoid(self.logits.forward(hidden)).clamp(self.min_scale, 1.0 - self.min_scale)
     }
 }

@@ -13,6 +13,7 @@ mod report;
 mod resume;
 mod run;
 pub mod runs;
+mod seeds;
 mod tabulate;
 mod verify;
 
@@ -24,6 +25,7 @@ use crate::cli::{Cli, Command};
 use crate::exit::Failure;
 use crate::logging;
 use crate::paths::show;
+pub use seeds::Seeds;
 
 /// Runs the command and returns the exit code.
 pub fn dispatch(cli: Cli) -> Result<u8, Failure> {

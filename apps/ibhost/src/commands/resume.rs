@@ -18,7 +18,7 @@ pub fn resume(arguments: &ResumeArgs, quiet: bool, log: &RunLog) -> Result<u8, F
             eprintln!("{} is complete; nothing to do", show(&arguments.run_dir));
             if arguments.format == Format::Json {
                 let run = RunDir::open_read_only(&arguments.run_dir)?;
-                print_result(&run, &run.read_summary()?)?;
+                print_result(run.path(), &run.read_summary()?)?;
             }
             Ok(0)
         }

@@ -1,16 +1,20 @@
 //! `ibhost run`: settings from preset, file and flags, then training, analyses that come for free, and the result.
 
+use std::fs::File;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use ibhost_framework::dataset::DataRoot;
 use ibhost_framework::engine::{Job, Outcome};
+use ibhost_framework::objective::Quantity;
 use ibhost_framework::preset;
 use ibhost_framework::run::{ConfigError, RunConfig, Settings};
 use ibhost_framework::storage::run_dir::{read_yaml, yaml_from_str};
-use ibhost_framework::storage::{Label, RunDir, Summary};
+use ibhost_framework::storage::{Label, Summary};
 use serde_json::{Map, Value, json};
 
-use super::analyze;
+use super::{analyze, seeds};
 use crate::cli::{Format, RunArgs};
 use crate::exit::{Failure, INTERRUPTED};
 use crate::logging::RunLog;
@@ -20,7 +24,10 @@ use crate::progress::Progress;
 use crate::table;
 
 pub fn run(arguments: &RunArgs, quiet: bool, log: &RunLog) -> Result<u8, Failure> {
-    let config = configure(arguments)?;
+    if let Some(seeds) = &arguments.seeds {
+        return seeds::run(seeds, arguments, quiet);
+    }
+    let config = configure(arguments, arguments.seed)?;
     if arguments.dry_run {
         let value = serde_json::to_value(&config).map_err(Failure::failed)?;
         return table::print_json(&value).map(|()| 0);
@@ -31,8 +38,8 @@ pub fn run(arguments: &RunArgs, quiet: bool, log: &RunLog) -> Result<u8, Failure
     drive(&mut job, &root, arguments.format, quiet, log)
 }
 
-/// Layers preset, file and flags.
-fn configure(arguments: &RunArgs) -> Result<RunConfig, Failure> {
+/// Layers preset, file and flags, `seed` among them.
+pub fn configure(arguments: &RunArgs, seed: Option<u64>) -> Result<RunConfig, Failure> {
     let mut settings = Settings::new();
     if let Some(name) = &arguments.preset {
         let preset = preset::find(name).map_err(Failure::usage)?;
@@ -65,7 +72,7 @@ fn configure(arguments: &RunArgs) -> Result<RunConfig, Failure> {
         ("steps", arguments.steps.map(Value::from)),
         ("batch_size", arguments.batch_size.map(Value::from)),
         ("lr", arguments.lr.map(Value::from)),
-        ("seed", arguments.seed.map(Value::from)),
+        ("seed", seed.map(Value::from)),
         ("limit_train", arguments.limit_train.map(Value::from)),
         ("device", arguments.device.clone().map(Value::from)),
         ("evaluate_every", arguments.evaluate_every.map(Value::from)),
@@ -105,16 +112,35 @@ fn scalar(text: &str) -> Value {
 }
 
 /// Trains `job` to its end, runs the plots that cost nothing, prints the result.
-pub fn drive(job: &mut Job, root: &ibhost_framework::dataset::DataRoot, format: Format, quiet: bool, log: &RunLog) -> Result<u8, Failure> {
+pub fn drive(job: &mut Job, root: &DataRoot, format: Format, quiet: bool, log: &RunLog) -> Result<u8, Failure> {
+    log.open(log_file(job)?);
+    let stop = stop_on_signal();
+    let mut progress = Progress::new(job.session.total_steps(), job.steps_done(), quiet);
+    let (outcome, summary) = conduct(job, root, &mut progress, &stop)?;
+    report(job.run.path(), &job.session.quantities, &summary, format)?;
+    if outcome == Outcome::EarlyStopped && !quiet {
+        eprintln!("{}", early_end(&summary));
+    }
+    if outcome == Outcome::Interrupted {
+        eprintln!("{}", how_to_continue(job.run.path(), &summary, root));
+        return Ok(INTERRUPTED);
+    }
+    Ok(0)
+}
+
+/// The log of `job`, for appending.
+pub fn log_file(job: &Job) -> Result<File, Failure> {
     let file = std::fs::OpenOptions::new().create(true).append(true).open(job.run.log_path());
-    log.open(file.map_err(|e| Failure::failed(format!("cannot write `{}`: {e}", show(&job.run.log_path()))))?);
+    file.map_err(|e| Failure::failed(format!("cannot write `{}`: {e}", show(&job.run.log_path()))))
+}
+
+/// Trains `job` to its end and runs the plots that cost nothing; a panic is recorded in the run before it goes on.
+pub fn conduct(job: &mut Job, root: &DataRoot, progress: &mut Progress, stop: &AtomicBool) -> Result<(Outcome, Summary), Failure> {
     if let Some(note) = &job.session.data.info().note {
         tracing::warn!("{note}");
     }
     tracing::info!("{} in {}", std::env::args().collect::<Vec<_>>().join(" "), show(job.run.path()));
-    let stop = stop_on_signal();
-    let mut progress = Progress::new(job.session.total_steps(), job.steps_done(), quiet);
-    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| job.train(&mut progress, &stop)));
+    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| job.train(progress, stop)));
     progress.finish();
     let (outcome, summary) = match result {
         Ok(result) => result?,
@@ -127,32 +153,29 @@ pub fn drive(job: &mut Job, root: &ibhost_framework::dataset::DataRoot, format: 
     };
     if outcome != Outcome::Interrupted {
         let drawn = analyze::while_results_change(&job.run, || {
-            finish(job, root, &stop);
+            finish(job, root, stop);
             Ok(())
         });
         if let Err(failure) = drawn {
             tracing::warn!("the plots are not listed among the run's files: {}", failure.reason());
         }
     }
-    report(job, &summary, format)?;
-    if outcome == Outcome::EarlyStopped && !quiet {
-        let best = summary.best.as_ref().map_or(String::new(), |b| format!("; best {} {:.4} after epoch {}", b.metric, b.value, b.epoch));
-        eprintln!("stopped early after epoch {}: the watched metric stopped improving{best}", summary.epochs);
-    }
-    if outcome == Outcome::Interrupted {
-        eprintln!(
-            "interrupted after step {}; continue with\n  ibhost resume {} --data-dir {}",
-            summary.steps,
-            show(job.run.path()),
-            show(&root.0)
-        );
-        return Ok(INTERRUPTED);
-    }
-    Ok(0)
+    Ok((outcome, summary))
+}
+
+/// What is said of a run that stopped early.
+pub fn early_end(summary: &Summary) -> String {
+    let best = summary.best.as_ref().map_or(String::new(), |b| format!("; best {} {:.4} after epoch {}", b.metric, b.value, b.epoch));
+    format!("stopped early after epoch {}: the watched metric stopped improving{best}", summary.epochs)
+}
+
+/// What is said of a run that was interrupted.
+pub fn how_to_continue(run: &Path, summary: &Summary, root: &DataRoot) -> String {
+    format!("interrupted after step {}; continue with\n  ibhost resume {} --data-dir {}", summary.steps, show(run), show(&root.0))
 }
 
 /// A flag that the first Ctrl-C or termination signal sets; the second one ends the process at once.
-fn stop_on_signal() -> Arc<AtomicBool> {
+pub fn stop_on_signal() -> Arc<AtomicBool> {
     let stop = Arc::new(AtomicBool::new(false));
     let flag = Arc::clone(&stop);
     let handler = ctrlc::set_handler(move || {
@@ -169,7 +192,7 @@ fn stop_on_signal() -> Arc<AtomicBool> {
 
 /// Curves of every run, and the latent plane when the code has two dimensions. Weights and summary are already safe, so a plot that
 /// fails costs a warning, nothing more.
-fn finish(job: &Job, root: &ibhost_framework::dataset::DataRoot, stop: &AtomicBool) {
+fn finish(job: &Job, root: &DataRoot, stop: &AtomicBool) {
     let mut wanted = vec!["curves"];
     if job.session.config.encoder.get("z").and_then(Value::as_u64) == Some(2) {
         wanted.push("latent_plot");
@@ -185,26 +208,25 @@ fn finish(job: &Job, root: &ibhost_framework::dataset::DataRoot, stop: &AtomicBo
 }
 
 /// The one line that `--format json` ends stdout with.
-pub fn print_result(run: &RunDir, summary: &Summary) -> Result<(), Failure> {
-    let value = json!({ "run_dir": show(&absolute(run.path())), "status": summary.status, "final": summary.final_metrics });
+pub fn print_result(run: &Path, summary: &Summary) -> Result<(), Failure> {
+    let value = json!({ "run_dir": show(&absolute(run)), "status": summary.status, "final": summary.final_metrics });
     table::print(&value.to_string())
 }
 
-fn report(job: &Job, summary: &Summary, format: Format) -> Result<(), Failure> {
+/// Prints what the run in the folder `run` ended with.
+pub fn report(run: &Path, quantities: &[Quantity], summary: &Summary, format: Format) -> Result<(), Failure> {
     let splits = [
         ("train", Some(&summary.final_metrics.train)),
         ("test", Some(&summary.final_metrics.test)),
         ("test_average", summary.final_metrics.test_average.as_ref()),
     ];
     if format == Format::Json {
-        return print_result(&job.run, summary);
+        return print_result(run, summary);
     }
     let present: Vec<_> = splits.into_iter().filter_map(|(name, metrics)| metrics.map(|m| (name, m))).collect();
     let mut header = vec!["quantity", "unit"];
     header.extend(present.iter().map(|(name, _)| *name));
-    let rows: Vec<Vec<String>> = job
-        .session
-        .quantities
+    let rows: Vec<Vec<String>> = quantities
         .iter()
         .map(|quantity| {
             let mut row = vec![quantity.name.clone(), quantity.unit.to_owned()];
@@ -214,5 +236,5 @@ fn report(job: &Job, summary: &Summary, format: Format) -> Result<(), Failure> {
         .collect();
     let text = if format == Format::Markdown { table::markdown(&header, &rows) } else { table::plain(&header, &rows) };
     table::print(&text)?;
-    table::print(&format!("run {}", show(job.run.path())))
+    table::print(&format!("run {}", show(run)))
 }
