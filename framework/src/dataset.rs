@@ -5,7 +5,12 @@ use std::sync::Arc;
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
+use ibhost_kernels::{filled, vectorised};
+
 use crate::component::Configured;
+
+/// About this many values are scaled by one thread at a time.
+const SCALED_TOGETHER: usize = 1 << 17;
 
 /// Which part of a data set is meant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -150,19 +155,46 @@ impl Samples {
     /// Appends the scaled values of the samples at `indices` to `out`, sample-major, channels first.
     pub fn gather(&self, indices: &[usize], out: &mut Vec<f32>) {
         let per_sample: usize = self.shape.iter().product();
+        if per_sample == 0 {
+            return;
+        }
+        let part = SCALED_TOGETHER.div_ceil(per_sample) * per_sample;
+        let count = indices.len() * per_sample;
+        if count <= part {
+            let start = out.len();
+            out.resize(start + count, 0.0);
+            self.scale(indices, &mut out[start..]);
+            return;
+        }
+        let values = filled(
+            count,
+            part,
+            || (),
+            |(), number, values| {
+                let first = number * part / per_sample;
+                self.scale(&indices[first..first + values.len() / per_sample], values);
+            },
+        );
+        if out.is_empty() { *out = values } else { out.extend_from_slice(&values) }
+    }
+
+    /// The scaled values of the samples at `indices`, which fill `out`.
+    fn scale(&self, indices: &[usize], out: &mut [f32]) {
+        let per_sample: usize = self.shape.iter().product();
         let plane = per_sample / self.shape[0];
-        out.reserve(indices.len() * per_sample);
-        for &index in indices {
-            let start = self.position(index) * per_sample;
-            for channel in 0..self.shape[0] {
-                let (gain, offset) = (self.scaling.gain[channel], self.scaling.offset[channel]);
-                let range = start + channel * plane..start + (channel + 1) * plane;
-                match &self.values {
-                    Values::U8(v) => out.extend(v[range].iter().map(|&x| f32::from(x) * gain + offset)),
-                    Values::F32(v) => out.extend(v[range].iter().map(|&x| x * gain + offset)),
+        vectorised(|| {
+            for (&index, out) in indices.iter().zip(out.chunks_exact_mut(per_sample)) {
+                let start = self.position(index) * per_sample;
+                for (channel, out) in out.chunks_exact_mut(plane).enumerate() {
+                    let (gain, offset) = (self.scaling.gain[channel], self.scaling.offset[channel]);
+                    let range = start + channel * plane..start + (channel + 1) * plane;
+                    match &self.values {
+                        Values::U8(v) => out.iter_mut().zip(&v[range]).for_each(|(y, &x)| *y = f32::from(x) * gain + offset),
+                        Values::F32(v) => out.iter_mut().zip(&v[range]).for_each(|(y, &x)| *y = x * gain + offset),
+                    }
                 }
             }
-        }
+        });
     }
 
     /// The samples at `indices` as a batch on `device`.

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use ibhost_datasets::binarised;
 use ibhost_framework::dataset::{DataError, DataInfo, DataRoot, Dataset, DatasetConfig, Samples, Scaling, Split, Values};
-use ibhost_framework::noise::Noise;
+use ibhost_framework::noise::{Noise, Stream};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -31,11 +32,13 @@ pub struct BenchPool {
     /// Share of pixels that are not background.
     #[schemars(range(min = 0.0, max = 1.0))]
     pub ink: f64,
+    /// Draw every pixel of a training step as 0 or 1 with the probability of its value.
+    pub binary: bool,
 }
 
 impl Default for BenchPool {
     fn default() -> Self {
-        Self { rows: 10_000, channels: 1, side: 28, low: -1.0, high: 1.0, ink: 0.2 }
+        Self { rows: 10_000, channels: 1, side: 28, low: -1.0, high: 1.0, ink: 0.2, binary: false }
     }
 }
 
@@ -43,6 +46,7 @@ impl Default for BenchPool {
 struct Pool {
     info: DataInfo,
     samples: Samples,
+    binary: bool,
 }
 
 impl Dataset for Pool {
@@ -52,6 +56,10 @@ impl Dataset for Pool {
 
     fn split(&self, _split: Split) -> &Samples {
         &self.samples
+    }
+
+    fn fresh_batch(&self, indices: &[usize], noise: &mut Stream) -> Option<Samples> {
+        if self.binary { binarised::draw(&self.samples, indices, noise).ok() } else { None }
     }
 }
 
@@ -69,7 +77,11 @@ impl DatasetConfig for BenchPool {
         let labels = (0..self.rows).map(|_| labels.below(10) as u8).collect();
         let samples = Samples::new(Values::F32(Arc::new(values)), labels, shape, Scaling::uniform(self.channels, 1.0, 0.0))?;
         let classes = (0..10).map(|class| class.to_string()).collect();
-        Ok(Box::new(Pool { info: DataInfo { name: "bench_pool".to_owned(), classes, shape, note: None, class_entropy: None }, samples }))
+        Ok(Box::new(Pool {
+            info: DataInfo { name: "bench_pool".to_owned(), classes, shape, note: None, class_entropy: None },
+            samples,
+            binary: self.binary,
+        }))
     }
 }
 

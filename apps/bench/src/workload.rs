@@ -61,6 +61,38 @@ fn resnet20_operations(batch: f64) -> f64 {
     2.0 * batch * (2.0 * stem + 3.0 * body)
 }
 
+/// Multiply-adds of a convolution for one image: `size` output pixels, kernel edge, channels in and out.
+fn convolution(size: f64, kernel: f64, channels: [f64; 2]) -> f64 {
+    size * size * kernel * kernel * channels[0] * channels[1]
+}
+
+/// Multiply-adds of the gated encoders of one 28x28 image, those of the top level and of both.
+fn gated_encoders() -> [f64; 2] {
+    let stack = |first: f64, third: f64| {
+        2.0 * (convolution(28.0, first, [1.0, 32.0])
+            + convolution(14.0, 3.0, [32.0, 32.0])
+            + convolution(14.0, third, [32.0, 64.0])
+            + convolution(7.0, 3.0, [64.0, 64.0])
+            + convolution(7.0, 3.0, [64.0, 6.0]))
+    };
+    [stack(7.0, 5.0), stack(7.0, 5.0) + stack(3.0, 3.0)]
+}
+
+/// Gated convolutions forward and twice backward: 500 pseudo-inputs through the top encoder; data and sampled images through both encoders
+/// and the decoder.
+fn convhvae_operations(batch: f64) -> f64 {
+    let [top, encoders] = gated_encoders();
+    let decoder = 2.0 * (convolution(28.0, 3.0, [1.0, 64.0]) + 3.0 * convolution(28.0, 3.0, [64.0, 64.0])) + 784.0 * 64.0;
+    6.0 * (500.0 * top + 2.0 * batch * (encoders + decoder))
+}
+
+/// As [`convhvae_operations`] without sampled images and with the masked layers, kernels counted whole.
+fn pixelhvae_operations(batch: f64) -> f64 {
+    let [top, encoders] = gated_encoders();
+    let decoder = convolution(28.0, 3.0, [3.0, 64.0]) + 7.0 * convolution(28.0, 3.0, [64.0, 64.0]) + 784.0 * 64.0;
+    6.0 * (500.0 * top + batch * (encoders + decoder))
+}
+
 /// Every workload whose paper is there.
 pub fn workloads() -> Vec<Workload> {
     vec![
@@ -165,6 +197,34 @@ pub fn workloads() -> Vec<Workload> {
             inner: 1,
             operations: toy_operations(128.0, 20.0, 10.0),
             parameters: 4_660,
+        },
+        Workload {
+            name: "convhvae-mnist",
+            settings: || {
+                json!({
+                    "objective": "hvae/loss:smim|warmup:0", "encoder": "gated_conv", "decoder": "gated_conv", "lr": 5e-4,
+                    "dataset": "bench_pool/rows:2000|low:0|binary:true", "batch_size": 100,
+                })
+            },
+            evaluation_batch: 100,
+            steps: [1, 1],
+            inner: 1,
+            operations: convhvae_operations(100.0),
+            parameters: 2_602_861,
+        },
+        Workload {
+            name: "pixelhvae-mnist",
+            settings: || {
+                json!({
+                    "objective": "hvae/loss:amim|warmup:0", "encoder": "gated_conv", "decoder": "pixel_conv", "lr": 5e-4,
+                    "dataset": "bench_pool/rows:2000|low:0|binary:true", "batch_size": 100,
+                })
+            },
+            evaluation_batch: 100,
+            steps: [1, 1],
+            inner: 1,
+            operations: pixelhvae_operations(100.0),
+            parameters: 1_777_821,
         },
     ]
 }

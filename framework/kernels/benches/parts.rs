@@ -6,8 +6,8 @@ use burn::tensor::activation::relu;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use divan::{Bencher, black_box};
 use ibhost_kernels::{
-    Activation, Layout, keep_freed_memory, label_log_likelihood, linear, noise, product, reparameterise, softplus, standard_normal_rate,
-    tanh,
+    Activation, ConvGeometry, Layout, conv2d, gated, keep_freed_memory, label_log_likelihood, linear, noise, product, reparameterise,
+    softplus, standard_normal_rate, tanh,
 };
 
 fn main() {
@@ -111,4 +111,45 @@ fn terms_plain(bencher: Bencher<'_, '_>) {
         let class = burn::tensor::activation::log_softmax(logits.clone(), 2).gather(2, index).mean();
         (rate + codes - class).backward()
     });
+}
+
+/// Convolutions of the gated image models as [batch, size, channels in, channels out, kernel, stride].
+const CONVOLUTIONS: [[usize; 6]; 5] =
+    [[50, 28, 64, 128, 3, 1], [100, 14, 32, 128, 5, 1], [100, 28, 1, 64, 7, 1], [100, 28, 32, 64, 3, 2], [100, 14, 64, 128, 3, 2]];
+
+fn convolution(bencher: Bencher<'_, '_>, sizes: [usize; 6], tracked: [bool; 2]) {
+    let [batch, size, inputs, outputs, kernel, stride] = sizes;
+    let device = Device::flex().autodiff();
+    let x = tensor([batch, size, size, inputs], &device).set_require_grad(tracked[0]);
+    let w = tensor([outputs, inputs, kernel, kernel], &device).set_require_grad(tracked[1]);
+    let geometry = ConvGeometry::even(stride, kernel / 2);
+    if tracked == [false; 2] {
+        bencher.bench_local(|| conv2d(x.clone(), w.clone(), None, geometry));
+    } else {
+        bencher
+            .with_inputs(|| conv2d(x.clone(), w.clone(), None, geometry).slice([0..1, 0..1, 0..1, 0..1]).sum())
+            .bench_local_values(Tensor::<1>::backward);
+    }
+}
+
+#[divan::bench(args = CONVOLUTIONS)]
+fn convolution_forward(bencher: Bencher<'_, '_>, sizes: [usize; 6]) {
+    convolution(bencher, sizes, [false, false]);
+}
+
+#[divan::bench(args = CONVOLUTIONS)]
+fn convolution_input_gradient(bencher: Bencher<'_, '_>, sizes: [usize; 6]) {
+    convolution(bencher, sizes, [true, false]);
+}
+
+#[divan::bench(args = CONVOLUTIONS)]
+fn convolution_weight_gradient(bencher: Bencher<'_, '_>, sizes: [usize; 6]) {
+    convolution(bencher, sizes, [false, true]);
+}
+
+#[divan::bench]
+fn gates(bencher: Bencher<'_, '_>) {
+    let device = Device::flex().autodiff();
+    let x = tensor::<4>([50, 28, 28, 128], &device).require_grad();
+    bencher.bench_local(|| gated(x.clone()).sum().backward());
 }

@@ -28,10 +28,19 @@ pub fn tanh<const D: usize>(x: Tensor<D>) -> Tensor<D> {
     }
 }
 
+/// The larger of x and 0, element-wise, in place where nobody else holds x.
+pub fn relu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+    match apply(Pointwise::Relu, [x.into_dispatch()]) {
+        Ok(y) => Tensor::from_dispatch(y),
+        Err([x]) => activation::relu(Tensor::<D>::from_dispatch(x)),
+    }
+}
+
 #[derive(Clone, Debug)]
 enum Pointwise {
     Softplus(f64),
     Tanh,
+    Relu,
 }
 
 impl Operation<1> for Pointwise {
@@ -43,6 +52,8 @@ impl Operation<1> for Pointwise {
         match *self {
             Self::Softplus(shift) => each(values, |x| (x - T::of(shift)).softplus()),
             Self::Tanh => each(values, Real::hyperbolic_tangent),
+            // By comparison: `max` would drop a NaN.
+            Self::Relu => each(values, |x| if x < T::zero() { T::zero() } else { x }),
         }
         let saved = if tracked { vec![kept.unwrap_or_else(|| y.clone())] } else { Vec::new() };
         (y, saved)
@@ -56,6 +67,7 @@ impl Operation<1> for Pointwise {
                 combine(gradient.make_mut(), kept, |g, x| g * (x - shift).sigmoid());
             }
             Self::Tanh => combine(gradient.make_mut(), kept, |g, y| g * (T::one() - y * y)),
+            Self::Relu => combine(gradient.make_mut(), kept, |g, y| if y > T::zero() { g } else { T::zero() }),
         }
         [Some(gradient)]
     }
@@ -116,6 +128,7 @@ mod tests {
             let case = Case::new(&[shape]).range(0, -12.0, 12.0);
             check::<2>(&case, |t| softplus::<2>(t.get(0), 5.0).into_dispatch(), |t| plain_softplus::<2>(t.get(0), 5.0).into_dispatch());
             check::<2>(&case, |t| tanh::<2>(t.get(0)).into_dispatch(), |t| t.get::<2>(0).tanh().into_dispatch());
+            check::<2>(&case, |t| relu::<2>(t.get(0)).into_dispatch(), |t| activation::relu(t.get::<2>(0)).into_dispatch());
         }
     }
 

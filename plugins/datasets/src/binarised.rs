@@ -67,8 +67,11 @@ struct Binarised {
     dynamic: bool,
 }
 
-/// Each value is 1 with its own probability.
-fn draw(grey: &Samples, indices: &[usize], noise: &mut Stream) -> Result<Samples, DataError> {
+/// Samples of the images at `indices`: each value is 1 with its own probability.
+///
+/// # Errors
+/// [`DataError`] when the drawn images do not fit together.
+pub fn draw(grey: &Samples, indices: &[usize], noise: &mut Stream) -> Result<Samples, DataError> {
     let mut values = Vec::new();
     grey.gather(indices, &mut values);
     let bits = values.iter().map(|&p| u8::from(noise.uniform() < f64::from(p))).collect();

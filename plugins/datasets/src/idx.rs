@@ -13,6 +13,9 @@ const MAX_PAYLOAD: u64 = 1 << 31;
 /// Most bytes a compressed file may unpack to for each of its own, many times what images reach (gzip itself goes up to a thousand), so that
 /// a small file cannot fill the memory.
 const MAX_RATIO: u64 = 100;
+/// Bytes there is room for from the start, enough for MNIST; pages nothing is written to cost nothing.
+const ROOM: u64 = 1 << 26;
+
 /// Bytes any compressed file may unpack to.
 const UNPACKED_FREE: u64 = 1 << 20;
 
@@ -117,7 +120,7 @@ pub fn parse(name: &str, path: &Path, reader: impl Read, shape: &[Option<usize>]
 /// [`parse`] for at most `limit` bytes of data.
 fn parse_within(name: &str, path: &Path, mut reader: impl Read, shape: &[Option<usize>], limit: u64) -> Result<Idx, DataError> {
     let header_len = 4 + 4 * shape.len() as u64;
-    let header = read_at_most(name, path, &mut reader, header_len, 0)?;
+    let header = read_at_most(name, path, &mut reader, header_len, 0, header_len)?;
     if let Some(magic) = header.first_chunk::<4>().map(|m| u32::from_be_bytes(*m)) {
         let expected = 0x0800 + shape.len() as u32;
         if magic != expected {
@@ -142,7 +145,7 @@ fn parse_within(name: &str, path: &Path, mut reader: impl Read, shape: &[Option<
         return Err(damaged(name, path, 4, expected, format!("sizes {dims:?}")));
     };
     // One byte more than declared is enough to notice trailing bytes, and reading to the end checks the gzip checksum.
-    let mut values = read_at_most(name, path, &mut reader, payload + 1, header_len)?;
+    let mut values = read_at_most(name, path, &mut reader, payload + 1, header_len, ROOM)?;
     let found = values.len() as u64;
     if found < payload {
         let expected = format!("{payload} bytes of data for sizes {dims:?}");
@@ -156,9 +159,9 @@ fn parse_within(name: &str, path: &Path, mut reader: impl Read, shape: &[Option<
     Ok(Idx { path: path.to_owned(), dims, values })
 }
 
-/// Up to `limit` bytes; the buffer grows with the bytes that really arrive.
-fn read_at_most(name: &str, path: &Path, reader: &mut impl Read, limit: u64, start: u64) -> Result<Vec<u8>, DataError> {
-    let mut bytes = Vec::new();
+/// Up to `limit` bytes; beyond `room` the buffer grows with the bytes that really arrive.
+fn read_at_most(name: &str, path: &Path, reader: &mut impl Read, limit: u64, start: u64, room: u64) -> Result<Vec<u8>, DataError> {
+    let mut bytes = Vec::with_capacity(limit.min(room) as usize);
     match reader.take(limit).read_to_end(&mut bytes) {
         Ok(_) => Ok(bytes),
         Err(e) if matches!(e.kind(), ErrorKind::InvalidInput | ErrorKind::InvalidData | ErrorKind::UnexpectedEof) => {

@@ -49,8 +49,8 @@ impl IdxSet {
     /// # Errors
     /// [`DataError`] naming the missing or damaged file, or the view that asks for too much.
     pub fn load(&self, root: &DataRoot, scale: GreyScale, view: &View) -> Result<ImageDataset, DataError> {
-        let train = self.split(root, FILES[0], FILES[1], scale)?;
-        let test = self.split(root, FILES[2], FILES[3], scale)?;
+        let (train, test) = rayon::join(|| self.split(root, FILES[0], FILES[1], scale), || self.split(root, FILES[2], FILES[3], scale));
+        let (train, test) = (train?, test?);
         let info =
             DataInfo { name: self.name.to_owned(), classes: names(&self.classes), shape: [1, 28, 28], note: None, class_entropy: None };
         ImageDataset::new(info, train, test, view)

@@ -396,11 +396,8 @@ impl HierarchicalObjective {
         codes
     }
 
-    /// Images of codes without gradient: the decoder's means, or pixels drawn one after the other where it is autoregressive.
-    fn images_of(&self, codes: &[Tensor<2>], draws: &mut Draws) -> Tensor<2> {
-        if !self.decoder.is_autoregressive() {
-            return self.decoder.generate(codes, None).mean().detach();
-        }
+    /// Images of codes without gradient, pixels drawn one after the other.
+    fn drawn_images(&self, codes: &[Tensor<2>], draws: &mut Draws) -> Tensor<2> {
         let tracked = codes[0].is_autodiff();
         let bare: Vec<Tensor<2>> = codes.iter().map(|z| if tracked { z.clone().inner() } else { z.clone() }).collect();
         let features: usize = self.shape.iter().product();
@@ -413,12 +410,17 @@ impl HierarchicalObjective {
     /// Loss of every sample of the sampled branch, `[samples]`.
     pub fn sampled_loss(&self, count: usize, components: Option<&Posterior>, device: &Device, draws: &mut Draws) -> Tensor<1> {
         let codes = self.sampled_codes(count, components, device, draws);
-        let x = self.images_of(&codes, draws);
+        // One pass gives the means and the likelihood unless pixels are drawn one after the other.
+        let decoded = (!self.decoder.is_autoregressive()).then(|| self.decoder.generate(&codes, None));
+        let x = match &decoded {
+            Some(density) => density.mean().detach(),
+            None => self.drawn_images(&codes, draws),
+        };
         let images = self.images(x.clone());
         let features = self.hierarchy().features(images.clone());
         let posteriors: Vec<Posterior> =
             (0..codes.len()).map(|level| self.hierarchy().level(level, features[level].clone(), &codes[level + 1..])).collect();
-        let density = self.decoder.generate(&codes, Some(images));
+        let density = decoded.unwrap_or_else(|| self.decoder.generate(&codes, Some(images)));
         let Levels { likelihood: a, below, top, posterior: c } = self.densities(x.clone(), &codes, &posteriors, &density, components);
         let d = self.pseudo_marginal(x).unwrap_or_else(|| a.clone());
         let loss = (a.clone() + below + top + c + d).mul_scalar(-0.5);

@@ -3,10 +3,10 @@
 use burn::module::{Module, Param};
 use burn::nn::Linear;
 use burn::tensor::Tensor;
-use burn::tensor::activation::sigmoid;
-use burn::tensor::module::conv2d;
-use burn::tensor::ops::ConvOptions;
 use ibhost_framework::build::BuildContext;
+use ibhost_kernels::{Activation, ConvGeometry, conv2d, dense, gated, linear};
+
+use crate::residual_block::{channels_first, channels_last};
 
 /// (W_h x + b_h) sigmoid(W_g x + b_g).
 #[derive(Module, Debug)]
@@ -24,6 +24,11 @@ pub fn he_linear(inputs: usize, outputs: usize, context: &BuildContext) -> Linea
     Linear { weight, bias: Some(context.uniform([outputs], limit)) }
 }
 
+/// The biases of value and gate one after the other; a layer has both or none.
+fn both(value: Option<&Param<Tensor<1>>>, gate: Option<&Param<Tensor<1>>>) -> Option<Tensor<1>> {
+    Some(Tensor::cat(vec![value?.val(), gate?.val()], 0))
+}
+
 impl GatedDense {
     /// A layer from `inputs` to `outputs` features.
     pub fn new(inputs: usize, outputs: usize, context: &BuildContext) -> Self {
@@ -32,7 +37,9 @@ impl GatedDense {
 
     /// `[batch, inputs]` to `[batch, outputs]`.
     pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        self.value.forward(x.clone()) * sigmoid(self.gate.forward(x))
+        let weight = Tensor::cat(vec![self.value.weight.val(), self.gate.weight.val()], 1);
+        let bias = both(self.value.bias.as_ref(), self.gate.bias.as_ref());
+        gated(linear(x, weight, bias, Activation::Identity))
     }
 }
 
@@ -87,11 +94,17 @@ impl Conv {
     }
 
     fn forward_with(&self, x: Tensor<4>, weight: Tensor<4>) -> Tensor<4> {
-        let (stride, padding) = ([self.stride; 2], [self.padding; 2]);
-        conv2d(x, weight, self.bias.as_ref().map(Param::val), ConvOptions::new(stride, padding, [1, 1], 1))
+        channels_first(self.windows(channels_last(x), weight, self.bias.as_ref().map(Param::val)))
+    }
+
+    /// Other kernels moved over channels-last images as this layer's own are.
+    fn windows(&self, x: Tensor<4>, weight: Tensor<4>, bias: Option<Tensor<1>>) -> Tensor<4> {
+        conv2d(x, weight, bias, ConvGeometry::even(self.stride, self.padding))
     }
 
     /// `[batch, inputs, height, width]` to `[batch, outputs, ...]`.
+    ///
+    /// Channels are innermost in memory, before and after, so that layers follow each other without a copy.
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
         self.forward_with(x, self.weight.val())
     }
@@ -114,8 +127,14 @@ impl GatedConv {
 
     /// As [`Conv::forward`].
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        self.value.forward(x.clone()) * sigmoid(self.gate.forward(x))
+        halves(&self.value, &self.gate, x, [self.value.weight.val(), self.gate.weight.val()])
     }
+}
+
+/// Value and gate as one convolution of twice the channels, then the gate.
+fn halves(value: &Conv, gate: &Conv, x: Tensor<4>, weights: [Tensor<4>; 2]) -> Tensor<4> {
+    let bias = both(value.bias.as_ref(), gate.bias.as_ref());
+    channels_first(gated(value.windows(channels_last(x), Tensor::cat(weights.to_vec(), 0), bias)))
 }
 
 /// Gated convolutions with a residual connection: x + gated(gated(x)).
@@ -183,8 +202,8 @@ impl MaskedConv {
         Tensor::<1>::from_floats(values.as_slice(), &weight.device().without_autodiff()).reshape([1, inputs, height, width])
     }
 
-    /// Keeps height and width.
-    pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+    /// The kernels behind the mask.
+    fn masked(&self) -> Tensor<4> {
         let weight = self.conv.weight.val();
         let hidden = if weight.is_autodiff() {
             let hidden = weight.clone().inner() * self.mask_tensor().neg().add_scalar(1.0);
@@ -193,7 +212,12 @@ impl MaskedConv {
             weight.clone() * self.mask_tensor().neg().add_scalar(1.0)
         };
         // Subtracting a constant masks the value and leaves the gradient dense.
-        self.conv.forward_with(x, weight - hidden)
+        weight - hidden
+    }
+
+    /// Keeps height and width.
+    pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+        self.conv.forward_with(x, self.masked())
     }
 }
 
@@ -215,7 +239,7 @@ impl MaskedGatedConv {
 
     /// Keeps height and width.
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        self.value.forward(x.clone()) * sigmoid(self.gate.forward(x))
+        halves(&self.value.conv, &self.gate.conv, x, [self.value.masked(), self.gate.masked()])
     }
 }
 
@@ -239,8 +263,8 @@ impl NormalHeads {
 
     /// Mean and clamped log variance, `[batch, latent]` each.
     pub fn forward(&self, x: Tensor<2>) -> (Tensor<2>, Tensor<2>) {
-        let log_variance = self.log_variance.forward(x.clone()).clamp(LOG_VARIANCE[0], LOG_VARIANCE[1]);
-        (self.mean.forward(x), log_variance)
+        let log_variance = dense(&self.log_variance, x.clone(), Activation::Identity).clamp(LOG_VARIANCE[0], LOG_VARIANCE[1]);
+        (dense(&self.mean, x, Activation::Identity), log_variance)
     }
 
     /// The normal they describe.

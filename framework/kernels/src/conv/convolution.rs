@@ -9,7 +9,7 @@ use super::shape::ConvShape;
 use super::tile::{Pass, PassOn, block_vectors};
 use crate::lanes::{dispatch, lanes};
 use crate::memory::filled;
-use crate::real::Real;
+use crate::real::{Real, vectorised};
 
 /// Parts of the batch whose weight gradients are summed one after the other; their number, and with it the result, is the same for any
 /// number of threads.
@@ -35,6 +35,15 @@ fn blocks<T: Real>(channels: usize, taps: usize, depth: usize, get: impl Fn(usiz
     packed
 }
 
+/// Rows of the kernel that are not 0 all over, counted from the first: below them, as under a mask, there is nothing to compute.
+fn live_rows<T: Real>(shape: &ConvShape, weight: &[T]) -> usize {
+    let [height, width] = shape.kernel;
+    let live = |u: &usize| {
+        weight.chunks_exact((height * width).max(1)).any(|plane| plane[u * width..(u + 1) * width].iter().any(|w| *w != T::zero()))
+    };
+    (0..height).rev().find(live).map_or(0, |last| last + 1)
+}
+
 /// `bias`, or zeros, filled up to whole blocks.
 fn block_bias<T: Real>(channels: usize, bias: Option<&[T]>) -> Vec<T> {
     let mut padded = bias.map_or_else(Vec::new, <[T]>::to_vec);
@@ -47,11 +56,12 @@ pub fn forward<T: Real>(shape: &ConvShape, input: &[T], weight: &[T], bias: Opti
     let ([inputs, outputs], [kernel_h, kernel_w]) = (shape.channels, shape.kernel);
     let [height, width] = shape.output();
     let frame = Frame::of_input(shape);
+    let taps = live_rows(shape, weight);
     let weights =
-        blocks(outputs, kernel_h, kernel_w * inputs, |t, k, o| weight[((o * inputs + k % inputs) * kernel_h + t) * kernel_w + k / inputs]);
+        blocks(outputs, taps, kernel_w * inputs, |t, k, o| weight[((o * inputs + k % inputs) * kernel_h + t) * kernel_w + k / inputs]);
     let bias = block_bias(outputs, bias);
     let pass = Pass {
-        taps: kernel_h,
+        taps,
         depth: kernel_w * inputs,
         row: frame.row(),
         row_step: shape.stride[0] * frame.row(),
@@ -72,6 +82,10 @@ pub fn forward<T: Real>(shape: &ConvShape, input: &[T], weight: &[T], bias: Opti
 /// Gradient with respect to x of [`ConvShape`] from the gradient with respect to y. As a layer of its own this is the transposed
 /// convolution, and `bias` (`[in]`) is what that one adds.
 pub fn input_gradient<T: Real>(shape: &ConvShape, gradient: &[T], weight: &[T], bias: Option<&[T]>) -> Vec<T> {
+    // A pass computes whole vectors of channels; where there are few, it is less work to compute what each output pixel gives to its window.
+    if 4 * shape.channels[0] <= lanes::<T>() {
+        return scattered(shape, gradient, weight, bias);
+    }
     let ([inputs, outputs], [kernel_h, kernel_w]) = (shape.channels, shape.kernel);
     let size = shape.output();
     let [rows, columns] = [0, 1].map(|d| phases(shape.size[d], shape.kernel[d], shape.stride[d], shape.padding[d][0]));
@@ -83,18 +97,20 @@ pub fn input_gradient<T: Real>(shape: &ConvShape, gradient: &[T], weight: &[T], 
         start: [borders[0][0], borders[1][0]],
     };
     let from = |phase: &Phase, border: usize| (phase.start + border as isize) as usize;
+    let live = live_rows(shape, weight);
     let mut passes = Vec::with_capacity(rows.len() * columns.len());
     for down in &rows {
         for across in &columns {
             // Taps run backwards: the window over the output starts with the last one.
-            let reads = down.taps > 0 && across.taps > 0;
-            let weights = blocks(inputs, down.taps, across.taps * outputs, |t, k, c| {
-                let u = down.tap + (down.taps - 1 - t) * shape.stride[0];
+            let taps = live.saturating_sub(down.tap).div_ceil(shape.stride[0]).min(down.taps);
+            let reads = taps > 0 && across.taps > 0;
+            let weights = blocks(inputs, taps, across.taps * outputs, |t, k, c| {
+                let u = down.tap + (taps - 1 - t) * shape.stride[0];
                 let v = across.tap + (across.taps - 1 - k / outputs) * shape.stride[1];
                 weight[((k % outputs * inputs + c) * kernel_h + u) * kernel_w + v]
             });
             let pass = Pass {
-                taps: if reads { down.taps } else { 0 },
+                taps: if reads { taps } else { 0 },
                 depth: across.taps * outputs,
                 row: frame.row(),
                 row_step: frame.row(),
@@ -104,7 +120,8 @@ pub fn input_gradient<T: Real>(shape: &ConvShape, gradient: &[T], weight: &[T], 
                 out_row: shape.stride[0] * shape.size[1] * inputs,
                 out_pixel: shape.stride[1] * inputs,
             };
-            let start = if reads { from(down, borders[0][0]) * frame.row() + from(across, borders[1][0]) * outputs } else { 0 };
+            let above = from(down, borders[0][0]) + down.taps - taps;
+            let start = if reads { above * frame.row() + from(across, borders[1][0]) * outputs } else { 0 };
             passes.push((pass, weights, start, (down.first * shape.size[1] + across.first) * inputs));
         }
     }
@@ -120,6 +137,48 @@ pub fn input_gradient<T: Real>(shape: &ConvShape, gradient: &[T], weight: &[T], 
     })
 }
 
+/// [`input_gradient`] by adding, for every output pixel, its gradient times the kernel to its window of a padded image.
+fn scattered<T: Real>(shape: &ConvShape, gradient: &[T], weight: &[T], bias: Option<&[T]>) -> Vec<T> {
+    let ([inputs, outputs], [kernel_h, kernel_w]) = (shape.channels, shape.kernel);
+    let [height, width] = shape.output();
+    let frame = Frame::of_input(shape);
+    let (run, window) = (kernel_w * inputs, kernel_h * kernel_w * inputs);
+    let weights = blocks(window, 1, outputs, |_, o, k| weight[(o * inputs + k % inputs) * kernel_h * kernel_w + k / inputs]);
+    let zeros = block_bias(window, None);
+    let pass = Pass {
+        taps: 1,
+        depth: outputs,
+        row: width * outputs,
+        row_step: width * outputs,
+        step: outputs,
+        size: [height, width],
+        channels: window,
+        out_row: width * window,
+        out_pixel: window,
+    };
+    let bias: Vec<T> = (0..shape.size[1] * inputs).map(|at| bias.map_or(T::zero(), |bias| bias[at % inputs])).collect();
+    let (from, to) = (shape.output_len(), shape.input_len());
+    let scratch = || (vec![T::zero(); height * width * window], vec![T::zero(); frame.len()]);
+    filled(shape.batch * to, to, scratch, |(windows, padded), n, out| {
+        let image = &gradient[n * from..(n + 1) * from];
+        dispatch(PassOn { pass, image, weights: &weights, bias: &zeros, out: windows });
+        padded.fill(T::zero());
+        for (at, window) in windows.chunks_exact(window).enumerate() {
+            let first = at / width * shape.stride[0] * frame.row() + at % width * shape.stride[1] * inputs;
+            for (u, values) in window.chunks_exact(run).enumerate() {
+                let target = &mut padded[first + u * frame.row()..][..run];
+                target.iter_mut().zip(values).for_each(|(sum, value)| *sum += *value);
+            }
+        }
+        let rows = padded.chunks_exact(frame.row()).skip(frame.start[0]);
+        for (out, row) in out.chunks_exact_mut(bias.len()).zip(rows) {
+            for ((y, sum), bias) in out.iter_mut().zip(&row[frame.start[1] * inputs..]).zip(&bias) {
+                *y = *sum + *bias;
+            }
+        }
+    })
+}
+
 /// Gradient with respect to w of [`ConvShape`], `[out, in, height, width]`, from x and the gradient with respect to y.
 pub fn weight_gradient<T: Real>(shape: &ConvShape, input: &[T], gradient: &[T]) -> Vec<T> {
     let ([inputs, outputs], [kernel_h, kernel_w]) = (shape.channels, shape.kernel);
@@ -127,15 +186,21 @@ pub fn weight_gradient<T: Real>(shape: &ConvShape, input: &[T], gradient: &[T]) 
     let wide = outputs.next_multiple_of(lanes::<T>());
     let frame = Frame::of_input(shape);
     let whole_vectors = Frame { channels: [outputs, wide], size: [height, width], padded: [height, width], start: [0; 2] };
-    let depth = kernel_w * inputs;
-    let len = kernel_h * depth * wide;
+    let run = kernel_w * inputs;
+    // Short rows of the kernel leave registers empty; then the whole windows are laid out one after the other first.
+    let unfolds = run < 12 && kernel_h > 1;
+    let (taps, depth) = if unfolds { (1, (kernel_h * run).next_multiple_of(4)) } else { (kernel_h, run) };
+    let len = taps * depth * wide;
     if shape.batch == 0 || height * width == 0 || len == 0 {
         return vec![T::zero(); shape.weight_len()];
     }
     let part = shape.batch.div_ceil(PARTS);
-    let scratch = || (vec![T::zero(); frame.len()], vec![T::zero(); if wide == outputs { 0 } else { whole_vectors.len() }]);
+    let unfolded = if unfolds { height * width * depth } else { 0 };
+    let scratch = || {
+        (vec![T::zero(); frame.len()], vec![T::zero(); unfolded], vec![T::zero(); if wide == outputs { 0 } else { whole_vectors.len() }])
+    };
     let (input_len, output_len) = (shape.input_len(), shape.output_len());
-    let mut sums = filled(shape.batch.div_ceil(part) * len, len, scratch, |(padded, copy), number, sums| {
+    let mut sums = filled(shape.batch.div_ceil(part) * len, len, scratch, |(padded, windows, copy), number, sums| {
         for n in number * part..((number + 1) * part).min(shape.batch) {
             frame.fill(&input[n * input_len..(n + 1) * input_len], padded);
             let mut gradient = &gradient[n * output_len..(n + 1) * output_len];
@@ -143,18 +208,17 @@ pub fn weight_gradient<T: Real>(shape: &ConvShape, input: &[T], gradient: &[T]) 
                 whole_vectors.fill(gradient, copy);
                 gradient = copy;
             }
-            dispatch(Gram {
-                taps: kernel_h,
-                depth,
-                row: frame.row(),
-                row_step: shape.stride[0] * frame.row(),
-                step: shape.stride[1] * inputs,
-                size: [height, width],
-                channels: wide,
-                image: padded,
-                gradient,
-                sums,
-            });
+            let (mut row_step, mut step, mut image) = (shape.stride[0] * frame.row(), shape.stride[1] * inputs, &*padded);
+            if unfolds {
+                for (at, window) in windows.chunks_exact_mut(depth).enumerate() {
+                    let first = at / width * row_step + at % width * step;
+                    for (u, values) in window.chunks_exact_mut(run).take(kernel_h).enumerate() {
+                        values.copy_from_slice(&padded[first + u * frame.row()..][..run]);
+                    }
+                }
+                (row_step, step, image) = (width * depth, depth, &*windows);
+            }
+            dispatch(Gram { taps, depth, row: frame.row(), row_step, step, size: [height, width], channels: wide, image, gradient, sums });
         }
     });
     let (total, others) = sums.split_at_mut(len);
@@ -167,7 +231,7 @@ pub fn weight_gradient<T: Real>(shape: &ConvShape, input: &[T], gradient: &[T]) 
     for o in 0..outputs {
         for c in 0..inputs {
             for u in 0..kernel_h {
-                result.extend((0..kernel_w).map(|v| total[(u * depth + v * inputs + c) * wide + o]));
+                result.extend((0..kernel_w).map(|v| total[(u * run + v * inputs + c) * wide + o]));
             }
         }
     }
@@ -181,11 +245,13 @@ pub fn channel_sums<T: Real>(pixels: &[T], channels: usize) -> Vec<T> {
         .par_chunks(part)
         .map(|pixels| {
             let mut sums = vec![T::zero(); channels];
-            for pixel in pixels.chunks_exact(channels.max(1)) {
-                for (sum, value) in sums.iter_mut().zip(pixel) {
-                    *sum += *value;
+            vectorised(|| {
+                for pixel in pixels.chunks_exact(channels.max(1)) {
+                    for (sum, value) in sums.iter_mut().zip(pixel) {
+                        *sum += *value;
+                    }
                 }
-            }
+            });
             sums.into_iter().map(T::wide).collect()
         })
         .collect();

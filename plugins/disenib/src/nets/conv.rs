@@ -2,30 +2,22 @@
 
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
-use burn::tensor::activation::{leaky_relu, relu};
-use burn::tensor::module::{conv_transpose2d, conv2d};
-use burn::tensor::ops::{ConvOptions, ConvTransposeOptions};
 use ibhost_framework::build::{BuildContext, Initial};
+use ibhost_kernels::{ConvGeometry, conv_transpose2d, conv2d, instance_norm};
+use ibhost_nets::residual_block::{channels_first, channels_last};
+use ibhost_nets::shape::flatten;
 
 use super::stack::SLOPE;
 
 /// Standard deviation of fresh kernels.
 const KERNEL_STD: f64 = 0.05;
-/// Edge of convolution kernels and of transposed ones; the stride is always 2.
+/// Edge of convolution kernels and of transposed ones.
 const KERNEL: usize = 5;
 const TRANSPOSED_KERNEL: usize = 4;
+/// Step of both.
+const STRIDE: usize = 2;
 /// Added to the variance.
 const EPSILON: f64 = 1e-5;
-
-/// Normalises every channel of every sample of `[batch, channels, height, width]` by its own mean and biased variance, no scale or shift
-/// of its own. The same in training and evaluation.
-pub fn instance_norm(x: Tensor<4>) -> Tensor<4> {
-    let [batch, channels, height, width] = x.dims();
-    let flat = x.reshape([batch, channels, height * width]);
-    let centred = flat.clone() - flat.mean_dim(2);
-    let deviation = centred.clone().powi_scalar(2).mean_dim(2).add_scalar(EPSILON).sqrt();
-    (centred / deviation).reshape([batch, channels, height, width])
-}
 
 /// One 5x5 convolution of stride 2.
 #[derive(Module, Debug)]
@@ -43,9 +35,9 @@ impl Convolution {
         Self { weight, bias: context.constant([outputs], 0.0), padding }
     }
 
+    /// Of channels-last images.
     fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        let options = ConvOptions::new([2, 2], [self.padding, self.padding], [1, 1], 1);
-        conv2d(x, self.weight.val(), Some(self.bias.val()), options)
+        conv2d(x, self.weight.val(), Some(self.bias.val()), ConvGeometry::even(STRIDE, self.padding))
     }
 }
 
@@ -71,13 +63,9 @@ impl ConvStack {
 
     /// `[batch, channels, height, width]` to rows in channel-major order.
     pub fn forward(&self, x: Tensor<4>) -> Tensor<2> {
-        let mut x = x;
-        for layer in &self.layers {
-            x = instance_norm(layer.forward(x));
-            x = if self.leaky { leaky_relu(x, SLOPE) } else { relu(x) };
-        }
-        let [batch, channels, height, width] = x.dims();
-        x.reshape([batch, channels * height * width])
+        let slope = if self.leaky { SLOPE } else { 0.0 };
+        let x = self.layers.iter().fold(channels_last(x), |x, layer| instance_norm(layer.forward(x), EPSILON, slope));
+        flatten(channels_first(x))
     }
 }
 
@@ -102,9 +90,9 @@ impl Transposed {
         }
     }
 
+    /// Of channels-last images.
     fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        let options = ConvTransposeOptions::new([2, 2], [self.padding, self.padding], [0, 0], [1, 1], 1);
-        conv_transpose2d(x, self.weight.val(), Some(self.bias.val()), options)
+        conv_transpose2d(x, self.weight.val(), Some(self.bias.val()), STRIDE, self.padding, 0)
     }
 }
 
@@ -129,14 +117,14 @@ impl TransposedStack {
 
     /// `[batch, channels, height, width]` to images.
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        let mut x = x;
+        let mut x = channels_last(x);
         for (index, layer) in self.layers.iter().enumerate() {
             x = layer.forward(x);
             if index + 1 < self.layers.len() {
-                x = leaky_relu(instance_norm(x), SLOPE);
+                x = instance_norm(x, EPSILON, SLOPE);
             }
         }
-        x
+        channels_first(x)
     }
 }
 
@@ -144,15 +132,6 @@ impl TransposedStack {
 mod tests {
     use super::*;
     use burn::tensor::Device;
-
-    #[test]
-    fn instance_norm_centres_and_scales_each_channel_of_each_sample() {
-        let x = Tensor::<1>::from_floats([1.0, 3.0, 10.0, 30.0, 5.0, 5.0, 0.0, 8.0], &Device::flex()).reshape([2, 2, 1, 2]);
-        let y: Vec<f32> = instance_norm(x).into_data().try_to_vec().unwrap();
-        for (found, expected) in y.iter().zip([-1.0, 1.0, -1.0, 1.0, 0.0, 0.0, -1.0, 1.0]) {
-            assert!((found - expected).abs() < 1e-4, "{y:?}");
-        }
-    }
 
     #[test]
     fn stages_halve_and_double_the_image() {

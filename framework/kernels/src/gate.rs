@@ -1,0 +1,91 @@
+//! Gated linear units: one half of the features times the sigmoid of the other.
+
+use burn::tensor::Tensor;
+use burn::tensor::activation::sigmoid;
+
+use crate::array::Array;
+use crate::operation::{Operation, apply};
+use crate::real::Real;
+use crate::rows::each_row;
+
+/// a sigmoid(b), where a and b are the first and the second half of `x` along its last dimension (Dauphin et al. 2017, equation 1).
+///
+/// # Panics
+/// When that dimension is odd.
+pub fn gated<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+    let dims = x.dims();
+    assert!(dims[D - 1].is_multiple_of(2), "an odd number of features, {dims:?}, has no halves");
+    match apply(Gated, [x.into_dispatch()]) {
+        Ok(y) => Tensor::from_dispatch(y),
+        Err([x]) => plain::<D>(Tensor::from_dispatch(x)),
+    }
+}
+
+fn plain<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+    let half = x.dims()[D - 1] / 2;
+    x.clone().narrow(D - 1, 0, half) * sigmoid(x.narrow(D - 1, half, half))
+}
+
+#[derive(Clone, Debug)]
+struct Gated;
+
+/// Half of the last dimension.
+fn half<T: Real>(x: &Array<T>) -> usize {
+    x.shape().last().map_or(0, |features| features / 2)
+}
+
+impl Operation<1> for Gated {
+    fn forward<T: Real>(&self, [x]: [Array<T>; 1], [tracked]: [bool; 1]) -> (Array<T>, Vec<Array<T>>) {
+        let half = half(&x);
+        let values = x.as_slice();
+        let mut out = vec![T::zero(); values.len() / 2];
+        each_row(&mut out, half, values.len(), |i, row| {
+            let (value, gate) = values[2 * i * half..2 * (i + 1) * half].split_at(half);
+            for ((y, &a), &b) in row.iter_mut().zip(value).zip(gate) {
+                *y = a * b.sigmoid();
+            }
+        });
+        let mut shape = x.shape().to_vec();
+        if let Some(last) = shape.last_mut() {
+            *last = half;
+        }
+        (Array::new(out, &shape), if tracked { vec![x] } else { Vec::new() })
+    }
+
+    fn backward<T: Real>(&self, saved: Vec<Array<T>>, gradient: Array<T>, _wanted: [bool; 1]) -> [Option<Array<T>>; 1] {
+        let half = half(&saved[0]);
+        let (values, g) = (saved[0].as_slice(), gradient.as_slice());
+        let mut out = vec![T::zero(); values.len()];
+        each_row(&mut out, 2 * half, values.len(), |i, row| {
+            let (value, gate) = values[2 * i * half..2 * (i + 1) * half].split_at(half);
+            let (to_value, to_gate) = row.split_at_mut(half);
+            let g = &g[i * half..(i + 1) * half];
+            for ((((to_value, to_gate), &a), &b), &g) in to_value.iter_mut().zip(to_gate).zip(value).zip(gate).zip(g) {
+                let open = b.sigmoid();
+                *to_value = g * open;
+                *to_gate = g * a * open * (T::one() - open);
+            }
+        });
+        [Some(Array::new(out, saved[0].shape()))]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{Case, check};
+
+    #[test]
+    fn gates_are_those_of_the_plain_formula() {
+        for shape in [vec![1, 1, 2], vec![3, 5, 12], vec![7, 80, 130]] {
+            let case = Case::new(&[shape]).range(0, -6.0, 6.0);
+            check::<3>(&case, |t| gated::<3>(t.get(0)).into_dispatch(), |t| plain::<3>(t.get(0)).into_dispatch());
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "no halves")]
+    fn odd_features_are_refused() {
+        let _ = gated(Tensor::<2>::zeros([2, 3], &burn::tensor::Device::flex()));
+    }
+}
