@@ -167,8 +167,8 @@ fn draw<DB: DrawingBackend>(area: &DrawingArea<DB, Shift>, space: &Space, scale:
             ([0.0, t, 0.0], [1.0, t, 0.0]),
             ([t, 1.0, 0.0], [t, 1.0, 1.0]),
             ([0.0, 1.0, t], [1.0, 1.0, t]),
-            ([1.0, t, 0.0], [1.0, t, 1.0]),
-            ([1.0, 0.0, t], [1.0, 1.0, t]),
+            ([0.0, t, 0.0], [0.0, t, 1.0]),
+            ([0.0, 0.0, t], [0.0, 1.0, t]),
         ] {
             line(from, to, 0.15)?;
         }
@@ -180,8 +180,8 @@ fn draw<DB: DrawingBackend>(area: &DrawingArea<DB, Shift>, space: &Space, scale:
     // Labels stand outside the edges nearest to the viewer.
     let edges: [(&dyn Fn(f64) -> [f64; 3], [f64; 2], HPos); 3] = [
         (&|t| [t, 0.0, 0.0], [-6.0, 14.0], HPos::Right),
-        (&|t| [0.0, t, 0.0], [-8.0, 4.0], HPos::Right),
-        (&|t| [1.0, 0.0, t], [8.0, 0.0], HPos::Left),
+        (&|t| [1.0, t, 0.0], [8.0, 10.0], HPos::Left),
+        (&|t| [0.0, 0.0, t], [-8.0, 0.0], HPos::Right),
     ];
     for (number, (axis, (edge, shift, anchor))) in space.axes.iter().zip(edges).enumerate() {
         line(edge(0.0), edge(1.0), 1.0)?;
@@ -197,7 +197,7 @@ fn draw<DB: DrawingBackend>(area: &DrawingArea<DB, Shift>, space: &Space, scale:
         let row = height - scale * (14.0 * (3 - number) as f64);
         text([scale * 8.0, row], &words, fitting_size(area, &words, 12.0 * scale, width - 16.0 * scale)?, HPos::Left)?;
         let end = camera.project(edge(1.0)).0;
-        let beside = if number == 2 { [0.0, -14.0] } else { [-30.0, 2.0] };
+        let beside = [[0.0, 30.0], [30.0, -8.0], [0.0, -14.0]][number];
         text([end[0] + scale * beside[0], end[1] + scale * beside[1]], names[number], 13.0 * scale, HPos::Center)?;
     }
     let title = fitting_size(area, &space.title, TITLE * scale, width - 16.0 * scale)?;
@@ -280,7 +280,8 @@ mod tests {
         let (size, pixels) = decode_png(&bytes);
         assert_eq!(size, (800, 400));
         let count = |colour: [u8; 3]| pixels.iter().filter(|p| **p == colour).count();
-        assert!(count([255, 0, 0]) > count([0, 0, 255]) && count([10, 20, 30]) > 100 && count([200, 0, 200]) > 20 && count([1, 2, 3]) == 0);
+        let counts = [[255, 0, 0], [0, 0, 255], [10, 20, 30], [200, 0, 200], [1, 2, 3]].map(count);
+        assert!(counts[0] > counts[1] && counts[1] > 0 && counts[2] > 50 && counts[3] > 10 && counts[4] == 0, "{counts:?}");
         assert_eq!((three_digits(0.123_456), three_digits(-98_765.0), three_digits(0.0)), (0.123, -98_800.0, 0.0));
         let flat = SpaceAxis::around("x", [2.0, f64::NAN, 2.0]);
         assert_eq!(flat.range, [1.0, 3.0]);

@@ -227,7 +227,7 @@ fn surface(models: &[Evaluated], grid: &BetaGrid) -> Space {
                 continue;
             }
             let face: Vec<[f64; 3]> = corners.iter().map(|m| at(m)).collect();
-            for (part, end) in [(0, 1), (1, 1), (2, 0)] {
+            for (part, end) in [(0, 0), (1, 1), (2, 0)] {
                 let mut flat = face.clone();
                 flat.iter_mut().for_each(|corner| corner[part] = axes[part].range[end]);
                 solids.push(Solid::Face { corners: flat, colour: GREY, opacity: 0.25 });
