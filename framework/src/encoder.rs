@@ -5,6 +5,7 @@ use burn::tensor::Tensor;
 use crate::build::{BuildContext, BuildError};
 use crate::component::Configured;
 use crate::module::{Erased, ErasedModule};
+use crate::noise::Draws;
 use crate::posterior::Posterior;
 
 /// Module kind of boxed encoders.
@@ -15,6 +16,11 @@ pub struct EncoderKind;
 pub trait Encoder: ErasedModule<EncoderKind> {
     /// Posterior of a batch, inputs `[batch, channels, height, width]`.
     fn encode(&self, inputs: Tensor<4>) -> Posterior;
+
+    /// As [`Encoder::encode`] in a training step, with what is random then (dropout) drawn from `draws`.
+    fn encode_training(&self, inputs: Tensor<4>, _draws: &mut Draws) -> Posterior {
+        self.encode(inputs)
+    }
 
     /// What the encoder's own regularisation adds to a training loss, `[1]`, in the unit of that loss.
     fn penalty(&self) -> Option<Tensor<1>> {

@@ -5,6 +5,7 @@
 
 pub mod cli;
 pub mod disenib;
+pub mod evaluations;
 pub mod fault_plan;
 pub mod fuzz;
 pub mod golden;

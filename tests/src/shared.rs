@@ -19,7 +19,7 @@ pub fn check(kind: &str, file: &Value) -> Option<Result<(), String>> {
         "w2_distance" => Some(w2_distance(file)),
         "ellipse" => Some(ellipse(file)),
         "ellipse2021" => Some(ellipse2021(file)),
-        _ => None,
+        _ => crate::evaluations::check(kind, file),
     }
 }
 

@@ -16,7 +16,23 @@ const COMPONENTS: [(&str, &[&str]); 8] = [
     ("objectives", &["disenib", "hvae", "lagrangian", "mim", "vdb", "vib"]),
     ("encoders", &["dense", "gated_conv", "gated_mlp", "instance_conv", "mlp", "residual_mlp", "resnet20", "resnet_keras", "vector_mlp"]),
     ("decoders", &["dense_classifier", "gated_conv", "gated_mlp", "gelu_classifier", "linear", "pixel_conv", "vector_mlp"]),
-    ("datasets", &["binarised", "binary_mnist", "cifar10", "digits", "fashion_mnist", "mnist", "omniglot", "pca", "shapes", "sprites", "svhn", "toy"]),
+    (
+        "datasets",
+        &[
+            "binarised",
+            "binary_mnist",
+            "cifar10",
+            "digits",
+            "fashion_mnist",
+            "mnist",
+            "omniglot",
+            "pca",
+            "shapes",
+            "sprites",
+            "svhn",
+            "toy",
+        ],
+    ),
     (
         "analyses",
         &[

@@ -47,6 +47,8 @@ pub enum Command {
     Describe(DescribeArgs),
     /// Run analyses on finished runs
     Analyze(AnalyzeArgs),
+    /// Evaluate a grid of generative models: rates, distortion, information, probes, samples; table and figures
+    Evaluate(EvaluateArgs),
     /// One table from many runs: a metric by two settings, or corruption errors
     Tabulate(TabulateArgs),
     /// Draw one figure from several runs: metrics against a setting, mean curves, robustness or latent planes
@@ -257,6 +259,53 @@ pub struct AnalyzeArgs {
     #[arg(long)]
     pub average: bool,
     /// Seed of the analysis; the run's own without it
+    #[arg(long, value_name = "SEED")]
+    pub seed: Option<u64>,
+    /// Output format
+    #[arg(long, value_enum, default_value_t)]
+    pub format: Format,
+    /// Where data sets are.
+    #[command(flatten)]
+    pub data: DataDir,
+}
+
+/// Flags of `evaluate`.
+#[derive(Debug, Args)]
+pub struct EvaluateArgs {
+    /// Folders of runs
+    #[arg(required = true)]
+    pub runs: Vec<PathBuf>,
+    /// Folder of the table and the figures
+    #[arg(long, default_value = "evaluation", value_name = "DIR")]
+    pub output: PathBuf,
+    /// Name of a finished classifier's run, beside the runs or in a folder above; without it samples and reconstructions are not judged
+    #[arg(long, value_name = "RUN")]
+    pub classifier: Option<String>,
+    /// Analysis in place of the usual settings, e.g. probes/points:2000, or in addition; may be repeated
+    #[arg(long, value_name = "COMPONENT")]
+    pub analysis: Vec<String>,
+    /// Analysis to leave out, e.g. fid; may be repeated
+    #[arg(long, value_name = "NAME")]
+    pub skip: Vec<String>,
+    /// Setting with the weight of the lower levels' rate
+    #[arg(long, default_value = "objective.beta_y", value_name = "SETTING")]
+    pub lower: String,
+    /// Setting with the weight of the top level's rate
+    #[arg(long, default_value = "objective.beta_z", value_name = "SETTING")]
+    pub top: String,
+    /// Runs evaluated at once; as many as there are processors without it
+    #[arg(long, value_name = "N")]
+    pub jobs: Option<usize>,
+    /// Make every evaluation again, also those on disk from the same weights and settings
+    #[arg(long)]
+    pub fresh: bool,
+    /// Which weights: `last` or `best`
+    #[arg(long, default_value = "last", value_name = "LABEL")]
+    pub checkpoint: String,
+    /// Use the averaged weights
+    #[arg(long)]
+    pub average: bool,
+    /// Seed of the analyses; each run's own without it
     #[arg(long, value_name = "SEED")]
     pub seed: Option<u64>,
     /// Output format

@@ -36,6 +36,8 @@ pub mod output;
 pub mod plot;
 pub mod probes;
 pub mod psnr;
+pub mod rate_plane;
+pub mod rates;
 pub mod reconstruction_accuracy;
 pub mod rmse;
 pub mod salt_pepper;

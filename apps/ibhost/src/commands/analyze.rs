@@ -45,7 +45,7 @@ pub fn analyze(arguments: &AnalyzeArgs) -> Result<u8, Failure> {
 }
 
 /// Runs `work`, which writes results into the folder of a finished run, and lists these among the run's files.
-fn recorded<T>(run: &Path, work: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
+pub fn recorded<T>(run: &Path, work: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
     match RunDir::open(run) {
         Ok(folder) => while_results_change(&folder, work),
         // The process that holds the run lists all files when it ends; if it has ended by now, this one has to.
@@ -88,7 +88,7 @@ pub fn one(run: &Path, root: &DataRoot, text: &str, label: Label, averaged: bool
     let (component, analysis) =
         resolve::<dyn AnalysisConfig>(Kind::Analysis, text).map_err(|error| Failure::component("--analysis", &error))?;
     let (folder, session, state) = open_finished(run, root, label)?;
-    check_fit(&component, &session)?;
+    check_fit(&component, &session.config.objective.name)?;
     if averaged && state.average.is_none() {
         return Err(Failure::usage(format!(
             "{} keeps no averaged weights\n  hint: leave --average out, or train with e.g. `--average 0.999`",
@@ -143,9 +143,10 @@ fn quote(cell: &str) -> String {
     if cell.contains([',', '"', '\n']) { format!("\"{}\"", cell.replace('"', "\"\"")) } else { cell.to_owned() }
 }
 
-fn check_fit(component: &Component, session: &Session) -> Result<(), Failure> {
+/// Refuses an analysis that needs what models of `objective` do not offer.
+pub fn check_fit(component: &Component, objective: &str) -> Result<(), Failure> {
     let registry = Registry::global().map_err(Failure::failed)?;
-    let objective = registry.get(Kind::Objective, &session.config.objective.name);
+    let objective = registry.get(Kind::Objective, objective);
     let analysis = registry.get(Kind::Analysis, &component.name);
     if let (Some(objective), Some(analysis)) = (objective, analysis)
         && let Some(missing) = analysis.needs.iter().find(|need| !objective.offers.contains(need))

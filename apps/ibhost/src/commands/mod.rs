@@ -4,6 +4,7 @@ mod analyze;
 mod data;
 mod describe;
 mod devices;
+mod evaluate;
 mod generate;
 mod list;
 mod list_runs;
@@ -47,6 +48,7 @@ pub fn dispatch(cli: Cli) -> Result<u8, Failure> {
         Command::ListRuns(arguments) => list_runs::list_runs(&arguments),
         Command::Describe(arguments) => describe::describe(&arguments),
         Command::Analyze(arguments) => analyze::analyze(&arguments),
+        Command::Evaluate(arguments) => evaluate::evaluate(&arguments),
         Command::Plot(arguments) => plot::plot(&arguments),
         Command::Report(arguments) => report::report_command(&arguments),
         Command::Tabulate(arguments) => tabulate::tabulate(&arguments),

@@ -5,6 +5,7 @@ pub mod figure;
 pub mod means;
 pub mod mosaic;
 mod render;
+pub mod space;
 
 use std::sync::LazyLock;
 
@@ -14,6 +15,7 @@ pub use colour::Colour;
 pub use figure::{Figure, Layer, Mark, Stroke};
 pub use mosaic::{Mosaic, Tile};
 pub use render::{panels_png, png, svg};
+pub use space::{Shape, Solid, Space, SpaceAxis, spaces_png};
 
 /// Name every text is drawn under.
 const FONT: &str = "sans-serif";

@@ -32,8 +32,7 @@ pub fn png(figure: &Figure, size: (u32, u32)) -> Result<Vec<u8>, PlotError> {
 /// [`PlotError`] when the renderer refuses.
 pub fn panels_png(figures: &[Figure], columns: usize, size: (u32, u32)) -> Result<Vec<u8>, PlotError> {
     load_font()?;
-    let large = (OVERSAMPLING * size.0, OVERSAMPLING * size.1);
-    let mut pixels = vec![255; 3 * large.0 as usize * large.1 as usize];
+    let (mut pixels, large) = enlarged(size);
     {
         let root = BitMapBackend::with_buffer(&mut pixels, large).into_drawing_area();
         panels(&root, figures, columns, OVERSAMPLING).and_then(|()| root.present()).map_err(|e| PlotError(e.to_string()))?;
@@ -55,8 +54,14 @@ pub fn svg(figure: &Figure, size: (u32, u32)) -> Result<String, PlotError> {
     Ok(text)
 }
 
+/// White pixels to draw a picture of `size` on before [`shrink`], and their size.
+pub(super) fn enlarged(size: (u32, u32)) -> (Vec<u8>, (u32, u32)) {
+    let large = (OVERSAMPLING * size.0, OVERSAMPLING * size.1);
+    (vec![255; 3 * large.0 as usize * large.1 as usize], large)
+}
+
 /// Averages squares of pixels down to `size`.
-fn shrink(pixels: &[u8], size: (u32, u32)) -> Vec<u8> {
+pub(super) fn shrink(pixels: &[u8], size: (u32, u32)) -> Vec<u8> {
     let (factor, width) = (OVERSAMPLING as usize, size.0 as usize);
     let mut small = Vec::with_capacity(3 * width * size.1 as usize);
     for y in 0..size.1 as usize {
@@ -140,7 +145,7 @@ fn draw<DB: DrawingBackend>(area: &DrawingArea<DB, Shift>, figure: &Figure, scal
 }
 
 /// A tick label of an axis of length `span`: at most four decimals, without the rounding noise of `0.1 * 3` or of a zero.
-fn tick(value: f64, span: f64) -> String {
+pub(super) fn tick(value: f64, span: f64) -> String {
     if value.abs() < 1e-9 * span.abs() {
         return "0".to_owned();
     }
@@ -152,7 +157,7 @@ fn tick(value: f64, span: f64) -> String {
     if text == "-0" { "0".to_owned() } else { text.to_owned() }
 }
 
-fn rgba(colour: Colour, opacity: f64) -> RGBAColor {
+pub(super) fn rgba(colour: Colour, opacity: f64) -> RGBAColor {
     RGBAColor(colour[0], colour[1], colour[2], opacity)
 }
 
