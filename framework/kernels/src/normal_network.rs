@@ -217,6 +217,7 @@ fn add_scaled<T: Real>(out: &mut [T], factor: T, x: &[T]) {
 }
 
 /// The matrix of the inner products of the rows of `x` with the rows of `g`, both `batch` long.
+#[allow(clippy::needless_range_loop)] // With indices the compiler sees the fixed length and makes vectors of it.
 fn dots<T: Real>(x: &[T], g: &[T], batch: usize) -> Vec<T> {
     let mut out = Vec::with_capacity(x.len() * g.len() / (batch * batch).max(1));
     vectorised(|| {
@@ -241,6 +242,7 @@ fn dots<T: Real>(x: &[T], g: &[T], batch: usize) -> Vec<T> {
 }
 
 /// The sums of the rows of `g`, `batch` long.
+#[allow(clippy::needless_range_loop)] // With indices the compiler sees the fixed length and makes vectors of it.
 fn sums<T: Real>(g: &[T], batch: usize) -> Vec<T> {
     let mut out = Vec::with_capacity(g.len() / batch.max(1));
     vectorised(|| {
