@@ -4,9 +4,12 @@ use burn::tensor::Tensor;
 use burn::tensor::activation::sigmoid;
 
 use crate::array::Array;
+use crate::memory::filled;
 use crate::operation::{Operation, apply};
-use crate::real::Real;
-use crate::rows::each_row;
+use crate::real::{Real, vectorised};
+
+/// About this many numbers are computed by one thread at a time; they stay in its cache.
+const TOGETHER: usize = 1 << 14;
 
 /// a sigmoid(b), where a and b are the first and the second half of `x` along its last dimension (Dauphin et al. 2017, equation 1).
 ///
@@ -34,12 +37,19 @@ fn half<T: Real>(x: &Array<T>) -> usize {
     x.shape().last().map_or(0, |features| features / 2)
 }
 
+/// An array of `len` numbers in rows of `columns`, each filled by `fill(i, row)`.
+fn rows<T: Real>(len: usize, columns: usize, fill: impl Fn(usize, &mut [T]) + Sync + Send) -> Vec<T> {
+    let together = (TOGETHER / columns.max(1)).max(1);
+    filled(len, together * columns, || (), |(), part, out| {
+        vectorised(|| out.chunks_exact_mut(columns).enumerate().for_each(|(i, row)| fill(part * together + i, row)));
+    })
+}
+
 impl Operation<1> for Gated {
     fn forward<T: Real>(&self, [x]: [Array<T>; 1], [tracked]: [bool; 1]) -> (Array<T>, Vec<Array<T>>) {
         let half = half(&x);
         let values = x.as_slice();
-        let mut out = vec![T::zero(); values.len() / 2];
-        each_row(&mut out, half, values.len(), |i, row| {
+        let out = rows(values.len() / 2, half, |i, row| {
             let (value, gate) = values[2 * i * half..2 * (i + 1) * half].split_at(half);
             for ((y, &a), &b) in row.iter_mut().zip(value).zip(gate) {
                 *y = a * b.sigmoid();
@@ -55,8 +65,7 @@ impl Operation<1> for Gated {
     fn backward<T: Real>(&self, saved: Vec<Array<T>>, gradient: Array<T>, _wanted: [bool; 1]) -> [Option<Array<T>>; 1] {
         let half = half(&saved[0]);
         let (values, g) = (saved[0].as_slice(), gradient.as_slice());
-        let mut out = vec![T::zero(); values.len()];
-        each_row(&mut out, 2 * half, values.len(), |i, row| {
+        let out = rows(values.len(), 2 * half, |i, row| {
             let (value, gate) = values[2 * i * half..2 * (i + 1) * half].split_at(half);
             let (to_value, to_gate) = row.split_at_mut(half);
             let g = &g[i * half..(i + 1) * half];

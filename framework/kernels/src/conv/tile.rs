@@ -61,15 +61,14 @@ impl<T: Real> WithSimd for PassOn<'_, T> {
         // 16 sums, or 8 where there are only 16 registers, hide the latency of the multiplier and leave registers for the factors.
         let many = S::REGISTER_COUNT >= 32;
         match (self.pass.channels > lanes, many) {
-            // Widths of 7, 14 and 28 leave nothing over.
-            (false, true) if width.is_multiple_of(7) && height >= 2 => steps::<T, S, 2, 7, 1>(simd, self),
-            (true, true) if width.is_multiple_of(7) => steps::<T, S, 1, 7, 2>(simd, self),
             (false, true) if width >= 16 => steps::<T, S, 1, 16, 1>(simd, self),
             (false, _) if width >= 8 && height >= 2 && many => steps::<T, S, 2, 8, 1>(simd, self),
             (false, _) if width >= 8 => steps::<T, S, 1, 8, 1>(simd, self),
             (false, true) if width >= 4 && height >= 4 => steps::<T, S, 4, 4, 1>(simd, self),
             (false, _) if width >= 4 && height >= 2 => steps::<T, S, 2, 4, 1>(simd, self),
             (false, _) => steps::<T, S, 1, 1, 1>(simd, self),
+            // Widths of 7, 14 and 28 leave nothing over.
+            (true, true) if width.is_multiple_of(7) => steps::<T, S, 1, 7, 2>(simd, self),
             (true, true) if width >= 8 => steps::<T, S, 1, 8, 2>(simd, self),
             (true, true) if width >= 4 && height >= 2 => steps::<T, S, 2, 4, 2>(simd, self),
             (true, _) if width >= 4 => steps::<T, S, 1, 4, 2>(simd, self),
