@@ -8,6 +8,7 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 use ibhost_kernels::{filled, vectorised};
 
 use crate::component::Configured;
+use crate::room::NoRoom;
 
 /// About this many values are scaled by one thread at a time.
 const SCALED_TOGETHER: usize = 1 << 17;
@@ -421,6 +422,9 @@ pub enum DataError {
         /// Why not.
         source: std::io::Error,
     },
+    /// Samples that do not fit into memory.
+    #[error(transparent)]
+    NoRoom(#[from] NoRoom),
     /// A subset, fold or shape that the data cannot give.
     #[error("{0}")]
     Inconsistent(String),

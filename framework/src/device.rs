@@ -43,7 +43,9 @@ pub enum DeviceError {
         feature: &'static str,
     },
     /// Not known at all.
-    #[error("unknown device `{0}`: expected one of flex, tch, cuda, rocm, metal, vulkan, wgpu, optionally with an index such as `cuda:1`")]
+    #[error(
+        "unknown device `{0}`: expected one of flex, tch, cuda, rocm, metal, vulkan, wgpu, optionally with an index such as `cuda:1` or `vulkan:integrated:0`"
+    )]
     Unknown(String),
     /// Built in, but the machine has no such device or no driver for it.
     #[error(
@@ -97,7 +99,7 @@ fn bad_index(name: &str, index: &str, expected: &'static str) -> DeviceError {
     DeviceError::Index { name: name.to_owned(), index: index.to_owned(), expected }
 }
 
-#[cfg(any(feature = "cuda", feature = "rocm", feature = "wgpu"))]
+#[cfg(any(feature = "cuda", feature = "rocm"))]
 fn number(name: &str, index: Option<&str>) -> Result<usize, DeviceError> {
     index.map_or(Ok(0), |i| i.parse().map_err(|_| bad_index(name, i, "the number of a device")))
 }
@@ -123,12 +125,22 @@ fn open(name: &str, index: Option<&str>) -> Result<Device, DeviceError> {
     }
 }
 
-#[cfg(feature = "wgpu")]
+/// The GPU that `index` names: a number among the discrete ones, or a kind and a number among those of that kind.
+#[cfg(any(feature = "wgpu", test))]
 fn gpu(name: &str, index: Option<&str>) -> Result<burn::tensor::DeviceKind, DeviceError> {
-    Ok(match index {
-        None => burn::tensor::DeviceKind::DefaultDevice,
-        Some(_) => burn::tensor::DeviceKind::DiscreteGpu(number(name, index)?),
-    })
+    use burn::tensor::DeviceKind;
+    let Some(text) = index else { return Ok(DeviceKind::DefaultDevice) };
+    let (kind, number) = match text.split_once(':') {
+        Some((kind, number)) => (kind, number.parse().ok()),
+        None => text.parse().map_or((text, Some(0)), |number| ("discrete", Some(number))),
+    };
+    match (kind, number) {
+        ("discrete", Some(number)) => Ok(DeviceKind::DiscreteGpu(number)),
+        ("integrated", Some(number)) => Ok(DeviceKind::IntegratedGpu(number)),
+        ("virtual", Some(number)) => Ok(DeviceKind::VirtualGpu(number)),
+        ("cpu", Some(0)) => Ok(DeviceKind::Cpu),
+        _ => Err(bad_index(name, text, "a number, or one of discrete:0, integrated:0, virtual:0 (with any number), cpu")),
+    }
 }
 
 #[cfg(feature = "tch")]
@@ -153,8 +165,29 @@ mod tests {
         assert_eq!(parse("flex").unwrap(), Device::flex());
         assert!(matches!(parse("flex:1"), Err(DeviceError::Index { .. })));
         assert!(matches!(parse("cuba"), Err(DeviceError::Unknown(_))));
+        assert!(matches!(parse("flex:"), Err(DeviceError::Index { .. })));
         if !cfg!(feature = "cuda") {
             assert!(parse("cuda:0").unwrap_err().to_string().contains("--features cuda"));
+        }
+    }
+
+    #[test]
+    fn every_kind_of_gpu_has_a_name() {
+        use burn::tensor::DeviceKind;
+        for (index, kind) in [
+            (None, DeviceKind::DefaultDevice),
+            (Some("0"), DeviceKind::DiscreteGpu(0)),
+            (Some("discrete:3"), DeviceKind::DiscreteGpu(3)),
+            (Some("integrated"), DeviceKind::IntegratedGpu(0)),
+            (Some("integrated:1"), DeviceKind::IntegratedGpu(1)),
+            (Some("virtual:0"), DeviceKind::VirtualGpu(0)),
+            (Some("cpu"), DeviceKind::Cpu),
+        ] {
+            assert_eq!(gpu("vulkan", index).unwrap(), kind, "{index:?}");
+        }
+        for wrong in ["", "-1", "discrete:", "discrete:x", "cpu:1", "shared:0", "99999999999999999999", "0:0"] {
+            let error = gpu("vulkan", Some(wrong)).unwrap_err().to_string();
+            assert!(error.contains(&format!("`{wrong}`")) && error.contains("integrated:0"), "{error}");
         }
     }
 }

@@ -22,6 +22,7 @@ pub mod parameters;
 pub mod posterior;
 pub mod preset;
 pub mod registry;
+pub mod room;
 pub mod run;
 pub mod schedule;
 pub mod storage;

@@ -15,6 +15,21 @@ pub struct Preset {
 
 inventory::collect!(Preset);
 
+/// Submits presets by name and summary; the settings of `my-paper` are the calling crate's file `presets/my-paper.yml`, beside the folder of
+/// the calling source file.
+#[macro_export]
+macro_rules! presets {
+    ($($name:literal: $summary:literal),+ $(,)?) => {
+        $($crate::registry::inventory::submit! {
+            $crate::preset::Preset {
+                name: $name,
+                summary: $summary,
+                yaml: ::core::include_str!(::core::concat!("../presets/", $name, ".yml")),
+            }
+        })+
+    };
+}
+
 /// A preset that does not exist.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("unknown preset `{name}`\n  hint: {hint}")]

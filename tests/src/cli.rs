@@ -11,6 +11,24 @@ use serde_json::Value;
 /// An encoder that trains in a fraction of a second.
 pub const SMALL: &str = "mlp/e1:32|e2:32|z:8";
 
+/// Arguments of a run that takes a fraction of a second: VDB on sixty digits, three steps an epoch.
+pub const fn tiny_run<'a>(encoder: &'a str, steps: &'a str, checkpoint_every: &'a str) -> [&'a str; 12] {
+    [
+        "--objective",
+        "vdb",
+        "--encoder",
+        encoder,
+        "--limit-train",
+        "60",
+        "--batch-size",
+        "20",
+        "--steps",
+        steps,
+        "--checkpoint-every",
+        checkpoint_every,
+    ]
+}
+
 /// Longest time any run of these tests may take.
 const PATIENCE: Duration = Duration::from_mins(3);
 

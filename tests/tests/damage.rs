@@ -1,31 +1,17 @@
 //! Damage of any file of a run is found by `ibhost verify` and named; the newest sound checkpoint is offered and can be taken.
 //!
-//! `IBHOST_SOAK=1` flips a bit in a thousand bytes of each file (all of a smaller one) instead of in a dozen.
+//! `IBHOST_SOAK=1` flips a bit in three hundred bytes of each file (all of a smaller one) instead of in a dozen.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use ibhost_tests::cli::{CommandLine, Ended, entries, newest_checkpoint};
+use ibhost_tests::cli::{CommandLine, Ended, entries, newest_checkpoint, tiny_run};
 use ibhost_tests::fault_plan::PLAN;
 use ibhost_tests::outcome::{assert_same_end, soaking};
 
 const HOST: &str = env!("CARGO_BIN_EXE_ibhost-under-test");
-const RUN: [&str; 14] = [
-    "--objective",
-    "vdb",
-    "--encoder",
-    "mlp/e1:4|e2:4|z:2",
-    "--limit-train",
-    "60",
-    "--batch-size",
-    "20",
-    "--steps",
-    "9",
-    "--checkpoint-every",
-    "4steps",
-    "--average",
-    "0.9",
-];
+const RUN: [&str; 12] = tiny_run("mlp/e1:4|e2:4|z:2", "9", "4steps");
+const AVERAGE: [&str; 2] = ["--average", "0.9"];
 
 /// Files that hold no setting and no result: the lock, and messages for people.
 const NOT_COVERED: [&str; 2] = [".lock", "log.txt"];
@@ -40,7 +26,7 @@ impl Subject {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let host = CommandLine::new(HOST, folder.path());
-        let (_, run) = host.train(&RUN);
+        let (_, run) = host.train(&[&RUN[..], &AVERAGE].concat());
         host.run(&["analyze", run.to_str().unwrap(), "--analysis", "salt_pepper/p:[0.1]"]).expect(0);
         Self { host, run, _folder: folder }
     }
@@ -68,10 +54,29 @@ impl Subject {
 /// Positions that hit every kind of byte of a file: its ends, its headers, and an even sample of the rest, which is all of a small file when
 /// soaking.
 fn positions(length: usize) -> Vec<usize> {
-    let sample = if soaking() { 1000 } else { 4 };
+    let sample = if soaking() { 300 } else { 4 };
     let mut chosen: Vec<usize> = [0, 7, 8, 11, 12, length.saturating_sub(2), length.saturating_sub(1)].into();
     chosen.extend((0..length).step_by((length / sample).max(1)));
     chosen.retain(|&position| position < length);
+    chosen.sort_unstable();
+    chosen.dedup();
+    chosen
+}
+
+/// Lengths below the whole at which a reader could take a cut file for a complete one: the ends of headers, records and lines, and some within.
+fn cuts(bytes: &[u8]) -> Vec<usize> {
+    let word = |at: usize| bytes.get(at..at + 8).map(|b| u64::from_le_bytes(b.try_into().unwrap()) as usize);
+    let mut chosen = vec![0, 1, 8, 12, bytes.len() / 2, bytes.len() - 1];
+    // A tensor file and every record of an event file begin with a length; elsewhere these places lie anywhere.
+    let mut at = 0;
+    while let Some(length) = word(at).filter(|&length| length < bytes.len()) {
+        chosen.extend([at + 8, at + 8 + length, at + 12, at + 12 + length, at + 16 + length]);
+        at += 16 + length;
+    }
+    let lines = bytes.iter().enumerate().filter(|(_, byte)| **byte == b'\n').map(|(at, _)| at);
+    let sample = if soaking() { 200 } else { 3 };
+    chosen.extend(lines.take(sample).flat_map(|at| [at, at + 1]));
+    chosen.retain(|&length| length < bytes.len());
     chosen.sort_unstable();
     chosen.dedup();
     chosen
@@ -107,8 +112,8 @@ fn a_flipped_bit_or_a_cut_anywhere_in_any_file_is_found_and_named() {
             subject.assert_found(name, &format!("with byte {position} of {} flipped", sound.len()));
             flipped += 1;
         }
-        for length in [0, 1, 8, 12, sound.len() / 2, sound.len() - 1] {
-            fs::write(&path, &sound[..length.min(sound.len() - 1)]).unwrap();
+        for length in cuts(&sound) {
+            fs::write(&path, &sound[..length]).unwrap();
             subject.assert_found(name, &format!("cut to {length} bytes"));
             cut += 1;
         }
@@ -166,10 +171,10 @@ fn foreign_files_are_named() {
 fn the_newest_sound_checkpoint_is_offered_and_can_be_taken() {
     let folder = tempfile::tempdir().unwrap();
     let host = CommandLine::new(HOST, folder.path());
-    let (_, whole) = host.train(&[&RUN[..], &["--output-dir", "whole"]].concat());
+    let (_, whole) = host.train(&[&RUN[..], &AVERAGE, &["--output-dir", "whole"]].concat());
     for file in ["weights.safetensors", "optimiser.safetensors", "average.safetensors", "state.json", "manifest.json"] {
         let output = format!("broken-{file}");
-        let start = [&["run", "--output-dir", &output], &RUN[..]].concat();
+        let start = [&["run", "--output-dir", &output], &RUN[..], &AVERAGE].concat();
         host.command(&start).env(PLAN, "kill@1:last-000000009").output().unwrap();
         let run = fs::read_dir(folder.path().join(&output)).unwrap().next().unwrap().unwrap().path();
         let text = run.to_str().unwrap();

@@ -10,29 +10,22 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use ibhost_tests::cli::{CommandLine, Ended, entries, send, wait_for_metrics, yaml};
+use ibhost_tests::cli::{CommandLine, Ended, entries, send, tiny_run, wait_for_metrics, yaml};
 use ibhost_tests::fault_plan::{PLAN, TRACE};
 use ibhost_tests::outcome::{assert_same_end, soaking};
 
 const HOST: &str = env!("CARGO_BIN_EXE_ibhost-under-test");
-const RUN: [&str; 13] = [
-    "run",
-    "--objective",
-    "vdb",
-    "--encoder",
-    "mlp/e1:8|e2:8|z:2",
-    "--limit-train",
-    "60",
-    "--batch-size",
-    "20",
-    "--steps",
-    "9",
-    "--checkpoint-every",
-    "2steps",
-];
+const ENCODER: &str = "mlp/e1:8|e2:8|z:2";
+const RUN: [&str; 12] = tiny_run(ENCODER, "6", "2steps");
 
-fn run_into(output: &str) -> Vec<&str> {
-    [&RUN[..], &["--output-dir", output]].concat()
+/// The command line that does `run` below `output`.
+fn into<'a>(run: &[&'a str], output: &'a str) -> Vec<&'a str> {
+    [&["run"], run, &["--output-dir", output]].concat()
+}
+
+/// `arguments` for a shell.
+fn quoted(arguments: &[&str]) -> String {
+    arguments.iter().map(|argument| format!("'{argument}'")).collect::<Vec<_>>().join(" ")
 }
 
 fn ended(output: std::process::Output) -> Ended {
@@ -50,10 +43,10 @@ fn whichever_disk_operation_of_a_run_fails_it_ends_in_order_and_can_be_continued
     let folder = tempfile::tempdir().unwrap();
     let host = CommandLine::new(HOST, folder.path());
     let trace = folder.path().join("trace");
-    ended(host.command(&run_into("whole")).env(TRACE, &trace).output().unwrap()).expect(0);
+    ended(host.command(&into(&RUN, "whole")).env(TRACE, &trace).output().unwrap()).expect(0);
     let whole = only_run(&folder.path().join("whole")).unwrap();
     let operations = fs::read_to_string(&trace).unwrap().lines().count();
-    assert!(operations > 200, "{operations} operations");
+    assert!(operations > 100, "{operations} operations");
 
     let (mut struck, mut refused, mut resumed, mut unnoticed) = (0, 0, 0, 0);
     // A stride that is coprime to the length of the patterns in the trace meets every kind of operation.
@@ -64,7 +57,7 @@ fn whichever_disk_operation_of_a_run_fails_it_ends_in_order_and_can_be_continued
         for n in creation.step_by(if soaking() { 1 } else { 4 }).chain(rest) {
             struck += 1;
             let output = format!("{what}-{n}");
-            let child = host.command(&run_into(&output)).env(PLAN, format!("{what}@{n}")).output().unwrap();
+            let child = host.command(&into(&RUN, &output)).env(PLAN, format!("{what}@{n}")).output().unwrap();
             let child = ended(child);
             assert!(matches!(child.code, Some(0 | 1)) && !child.stderr.contains("panicked"), "{what}@{n}: {child:#?}");
             if child.code == Some(1) {
@@ -118,13 +111,13 @@ fn in_own_namespace(script: &str) -> Option<Ended> {
 #[test]
 fn a_full_disk_is_named_and_what_was_saved_stays_valid() {
     let folder = tempfile::tempdir().unwrap();
-    let arguments = RUN.map(|argument| format!("'{argument}'")).join(" ").replace("'9'", "'4000'").replace("'2steps'", "'40steps'");
+    let arguments = quoted(&into(&tiny_run(ENCODER, "4000", "40steps"), "runs"));
     let mut refused = 0;
     // From no room for the run's own files, over no room for a checkpoint, to room for some.
     for kilobytes in [16, 64, 200, 300] {
         let kept = folder.path().join(kilobytes.to_string());
         let script = format!(
-            "mount -t tmpfs -o size={kilobytes}k tmpfs /mnt && cd /mnt && mkdir runs && '{HOST}' {arguments} --output-dir runs; code=$?; \
+            "mount -t tmpfs -o size={kilobytes}k tmpfs /mnt && cd /mnt && mkdir runs && '{HOST}' {arguments}; code=$?; \
              cp -a runs '{}'; exit $code",
             kept.display()
         );
@@ -145,7 +138,7 @@ fn a_full_disk_is_named_and_what_was_saved_stays_valid() {
 #[test]
 fn a_file_size_limit_is_an_error_and_not_a_crash() {
     let folder = tempfile::tempdir().unwrap();
-    let arguments = RUN.map(|argument| format!("'{argument}'")).join(" ");
+    let arguments = quoted(&into(&RUN, "runs"));
     // 4 blocks of 512 bytes: room for the settings, not for the weights.
     let script = format!("trap '' XFSZ; ulimit -f 4; exec '{HOST}' {arguments}");
     let output = Command::new("sh").args(["-c", &script]).current_dir(folder.path()).output().unwrap();
@@ -156,8 +149,8 @@ fn a_file_size_limit_is_an_error_and_not_a_crash() {
 #[test]
 fn a_read_only_folder_is_refused_before_anything_is_computed() {
     let script = format!(
-        "mount -t tmpfs -o size=1m tmpfs /mnt && mount -o remount,ro /mnt && cd /tmp && exec '{HOST}' {} --output-dir /mnt/runs",
-        RUN.map(|argument| format!("'{argument}'")).join(" ")
+        "mount -t tmpfs -o size=1m tmpfs /mnt && mount -o remount,ro /mnt && cd /tmp && exec '{HOST}' {}",
+        quoted(&into(&RUN, "/mnt/runs"))
     );
     let Some(ended) = in_own_namespace(&script) else { return };
     ended.refused(1, &["/mnt/runs", "read-only", "another folder"]);
@@ -181,7 +174,7 @@ fn a_folder_without_permission_is_named() {
     } else {
         Command::new(HOST)
     };
-    command.args(RUN).args(["--output-dir", runs.to_str().unwrap()]).current_dir(&home).env("HOME", &home);
+    command.args(into(&RUN, runs.to_str().unwrap())).current_dir(&home).env("HOME", &home);
     match command.output() {
         Ok(output) if matches!(output.status.code(), Some(126 | 127)) => println!("skipped: nobody cannot run {HOST}: {output:?}"),
         Ok(output) => ended(output).refused(1, &["runs", "permission is missing", "owner and mode"]),
@@ -193,8 +186,8 @@ fn a_folder_without_permission_is_named() {
 fn a_run_whose_folder_goes_away_stops_and_says_which() {
     let folder = tempfile::tempdir().unwrap();
     let host = CommandLine::new(HOST, folder.path());
-    let long: Vec<&str> = RUN.iter().map(|&a| if a == "9" { "100000000" } else { a }).collect();
-    let mut child = host.command(&long).spawn().unwrap();
+    let endless = tiny_run(ENCODER, "100000000", "2steps");
+    let mut child = host.command(&into(&endless, "runs")).spawn().unwrap();
     let run = wait_for_metrics(&folder.path().join("runs"), &mut child);
     let begin = Instant::now();
     // The run may be creating a file in the folder while it is emptied.

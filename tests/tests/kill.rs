@@ -1,7 +1,7 @@
 //! Runs that are killed again and again, at random instants and inside of chosen disk operations, end with the same bytes as runs that
 //! are left alone.
 //!
-//! `IBHOST_SOAK=1` kills every scenario forty times instead of four.
+//! `IBHOST_SOAK=1` kills every scenario 24 times instead of four.
 
 #![cfg(unix)]
 
@@ -188,7 +188,7 @@ fn objectives() -> Vec<String> {
 
 #[test]
 fn killed_runs_of_every_objective_end_like_uninterrupted_ones() {
-    let quota = if soaking() { 40 } else { 4 };
+    let quota = if soaking() { 24 } else { 4 };
     let mut scenarios: Vec<(String, Vec<String>)> = Vec::new();
     let mut add = |name: &str, more: &[&str]| scenarios.push((name.to_owned(), more.iter().map(|&m| m.to_owned()).collect()));
     let objectives = objectives();

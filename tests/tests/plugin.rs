@@ -81,7 +81,7 @@ fn plugins_that_cannot_be_are_refused() {
     for name in ["Big", "my-plugin", "9lives", "ü", "", "a b", "../up", &long] {
         host.run(&["new-plugin", name, "--ibhost", home]).refused(2, &["cannot name a plugin", "lower-case"]);
     }
-    for name in ["framework", "nets", "objective"] {
+    for name in ["framework", "nets", "kernels", "objective"] {
         host.run(&["new-plugin", name, "--ibhost", home]).refused(2, &[&format!("`{name}`"), "choose another name"]);
     }
     host.run(&["new-plugin", "vdb", "--ibhost", home]).refused(2, &["`vdb` exists already", "ibhost-vdb"]);

@@ -15,59 +15,62 @@ pub struct Detection {
     pub detection_error: f64,
 }
 
-/// Scores of both sides in ascending order.
+/// Scores of both sides, in any order.
 #[derive(Clone, Debug)]
 pub struct Scores {
     inside: Vec<f64>,
     outside: Vec<f64>,
 }
 
-/// Share of ascending `scores` that are at least the ascending thresholds, one threshold after the other.
-struct AtLeast<'a> {
-    scores: &'a [f64],
-    below: usize,
-}
-
-impl<'a> AtLeast<'a> {
-    fn new(scores: &'a [f64]) -> Self {
-        Self { scores, below: 0 }
-    }
-
-    fn share(&mut self, threshold: f64) -> f64 {
-        while self.scores.get(self.below).is_some_and(|s| *s < threshold) {
-            self.below += 1;
+/// For each threshold, how many scores pass it. Each score passes a first part of the `thresholds` and no other; `guess` says about how many.
+fn passing(scores: &[f64], thresholds: &[f64], guess: impl Fn(f64) -> f64, passes: impl Fn(f64, f64) -> bool) -> Vec<usize> {
+    let mut last = vec![0; thresholds.len() + 1];
+    for &score in scores {
+        let mut count = (guess(score) as usize).min(thresholds.len());
+        // The guess is off by rounding only, so that each of these loops runs about once.
+        while count < thresholds.len() && passes(score, thresholds[count]) {
+            count += 1;
         }
-        (self.scores.len() - self.below) as f64 / self.scores.len() as f64
+        while count > 0 && !passes(score, thresholds[count - 1]) {
+            count -= 1;
+        }
+        last[count] += 1;
     }
+    let mut left = scores.len();
+    last.pop();
+    for count in &mut last {
+        left -= *count;
+        *count = left;
+    }
+    last
 }
 
 impl Scores {
     /// Scores of samples inside and outside. `None` when a side is empty or a score is not a number.
-    pub fn new(mut inside: Vec<f64>, mut outside: Vec<f64>) -> Option<Self> {
-        if inside.is_empty() || outside.is_empty() || inside.iter().chain(&outside).any(|s| !s.is_finite()) {
-            return None;
-        }
-        inside.sort_unstable_by(f64::total_cmp);
-        outside.sort_unstable_by(f64::total_cmp);
-        Some(Self { inside, outside })
+    pub fn new(inside: Vec<f64>, outside: Vec<f64>) -> Option<Self> {
+        let bad = inside.is_empty() || outside.is_empty() || inside.iter().chain(&outside).any(|s| !s.is_finite());
+        (!bad).then_some(Self { inside, outside })
     }
 
     /// Mean false-positive rate at the inside scores of descending rank int(0.9495 n) to int(0.9505 n).
     pub fn fpr_at_tpr95(&self) -> f64 {
         let n = self.inside.len();
         let (from, to) = ((0.9495 * n as f64) as usize, (0.9505 * n as f64) as usize);
-        let ranks = if from < to { from..to } else { to..to + 1 };
-        // Descending ranks are ascending positions from the end.
-        let mut thresholds: Vec<f64> = ranks.map(|rank| self.inside[n - 1 - rank.min(n - 1)]).collect();
-        thresholds.reverse();
-        let mut outside = AtLeast::new(&self.outside);
-        let sum: f64 = thresholds.iter().map(|&t| outside.share(t)).sum();
-        sum / thresholds.len() as f64
+        let last = if from < to { to - 1 } else { to };
+        let (lowest, highest) = (n - 1 - last, n - 1 - from.min(last));
+        // Descending ranks are ascending positions from the end; the rest need not be in order.
+        let mut scores = self.inside.clone();
+        scores.select_nth_unstable_by(lowest, f64::total_cmp);
+        scores[lowest..].select_nth_unstable_by(highest - lowest, f64::total_cmp);
+        let thresholds = &mut scores[lowest..=highest];
+        thresholds.sort_unstable_by(f64::total_cmp);
+        let alarms = |t: &f64| self.outside.iter().filter(|s| *s >= t).count() as f64 / self.outside.len() as f64;
+        thresholds.iter().map(|t| alarms(t)).sum::<f64>() / thresholds.len() as f64
     }
 
     fn range(&self) -> (f64, f64) {
-        let last = |s: &[f64]| s[s.len() - 1];
-        (self.inside[0].min(self.outside[0]), last(&self.inside).max(last(&self.outside)))
+        let all = || self.inside.iter().chain(&self.outside).copied();
+        (all().fold(f64::INFINITY, f64::min), all().fold(f64::NEG_INFINITY, f64::max))
     }
 
     /// The paper's metrics: `steps` thresholds from the smallest to the largest score, areas by rectangles.
@@ -78,19 +81,24 @@ impl Scores {
         let (low, high) = self.range();
         let gap = (high - low) / steps as f64;
         let base = self.inside.len() as f64 / (self.inside.len() + self.outside.len()) as f64;
-        let fpr_at_tpr95 = self.fpr_at_tpr95();
         if gap <= 0.0 {
+            let fpr_at_tpr95 = self.fpr_at_tpr95();
             return Detection { fpr_at_tpr95, auroc: 0.5, aupr_in: base, aupr_out: 1.0 - base, detection_error: 0.5 };
         }
-        let (mut inside, mut outside) = (AtLeast::new(&self.inside), AtLeast::new(&self.outside));
+        let (up, (aupr_out, fpr_at_tpr95)) =
+            rayon::join(|| self.ascending(low, high, gap, steps), || (self.aupr_out(low, high, gap, steps), self.fpr_at_tpr95()));
+        Detection { fpr_at_tpr95, aupr_out, ..up }
+    }
+
+    /// What ascending thresholds give, with scores of at least the threshold counted as inside; the other two metrics are left at 0.
+    fn ascending(&self, low: f64, high: f64, gap: f64, steps: usize) -> Detection {
+        let thresholds: Vec<f64> = (0..=steps).map(|index| low + index as f64 * gap).take_while(|&t| t < high).collect();
+        let share = |scores: &[f64]| passing(scores, &thresholds, |s| (s - low) / gap, |s, t| s >= t);
+        let (inside, outside) = (share(&self.inside), share(&self.outside));
         let (mut auroc, mut aupr_in, mut detection_error) = (0.0, 0.0, 1f64);
         let (mut last_tpr, mut last_fpr) = (1.0, 1.0);
-        for index in 0..=steps {
-            let threshold = low + index as f64 * gap;
-            if threshold >= high {
-                break;
-            }
-            let (tpr, fpr) = (inside.share(threshold), outside.share(threshold));
+        for (&hits, &alarms) in inside.iter().zip(&outside) {
+            let (tpr, fpr) = (hits as f64 / self.inside.len() as f64, alarms as f64 / self.outside.len() as f64);
             auroc += (last_fpr - fpr) * tpr;
             if tpr + fpr > 0.0 {
                 aupr_in += (last_tpr - tpr) * tpr / (tpr + fpr);
@@ -98,21 +106,17 @@ impl Scores {
             detection_error = detection_error.min(f64::midpoint(1.0 - tpr, fpr));
             (last_tpr, last_fpr) = (tpr, fpr);
         }
-        Detection { fpr_at_tpr95, auroc, aupr_in, aupr_out: self.aupr_out_on_grid(low, high, gap, steps), detection_error }
+        Detection { fpr_at_tpr95: 0.0, auroc, aupr_in, aupr_out: 0.0, detection_error }
     }
 
     /// The mirror image: thresholds descend from the largest score, outside scores below them are hits.
-    fn aupr_out_on_grid(&self, low: f64, high: f64, gap: f64, steps: usize) -> f64 {
-        let mirrored = |scores: &[f64]| scores.iter().rev().map(|s| -s).collect::<Vec<f64>>();
-        let (inside, outside) = (mirrored(&self.inside), mirrored(&self.outside));
-        let (mut inside, mut outside) = (Above::new(&inside), Above::new(&outside));
+    fn aupr_out(&self, low: f64, high: f64, gap: f64, steps: usize) -> f64 {
+        let thresholds: Vec<f64> = (0..=steps).map(|index| high - index as f64 * gap).take_while(|&t| t > low).collect();
+        let share = |scores: &[f64]| passing(scores, &thresholds, |s| (high - s) / gap, |s, t| s < t);
+        let (inside, outside) = (share(&self.inside), share(&self.outside));
         let (mut area, mut last) = (0.0, 1.0);
-        for index in 0..=steps {
-            let threshold = high - index as f64 * gap;
-            if threshold <= low {
-                break;
-            }
-            let (hits, alarms) = (outside.share(-threshold), inside.share(-threshold));
+        for (&alarms, &hits) in inside.iter().zip(&outside) {
+            let (hits, alarms) = (hits as f64 / self.outside.len() as f64, alarms as f64 / self.inside.len() as f64);
             if hits + alarms > 0.0 {
                 area += (last - hits) * hits / (hits + alarms);
             }
@@ -124,18 +128,23 @@ impl Scores {
     /// Exact metrics: every distinct score is a threshold, the area under the ROC counts ties half (trapezoids), precision and recall are
     /// summed as average precision over counts.
     pub fn exact(&self) -> Detection {
-        let (n_in, n_out) = (self.inside.len(), self.outside.len());
+        let [all_inside, all_outside] = [&self.inside, &self.outside].map(|scores| {
+            let mut scores = scores.clone();
+            scores.sort_unstable_by(f64::total_cmp);
+            scores
+        });
+        let (n_in, n_out) = (all_inside.len(), all_outside.len());
         let (mut i, mut o) = (n_in, n_out);
         let (mut auroc, mut aupr_in, mut error) = (0.0, 0.0, 0.5f64);
         // Descending thresholds: everything from position i (o) on is at or above it.
         while i > 0 || o > 0 {
             let top = |s: &[f64], n: usize| if n > 0 { s[n - 1] } else { f64::NEG_INFINITY };
-            let threshold = top(&self.inside, i).max(top(&self.outside, o));
+            let threshold = top(&all_inside, i).max(top(&all_outside, o));
             let (before_i, before_o) = (i, o);
-            while i > 0 && self.inside[i - 1] >= threshold {
+            while i > 0 && all_inside[i - 1] >= threshold {
                 i -= 1;
             }
-            while o > 0 && self.outside[o - 1] >= threshold {
+            while o > 0 && all_outside[o - 1] >= threshold {
                 o -= 1;
             }
             let (hits, alarms) = ((n_in - i) as f64, (n_out - o) as f64);
@@ -146,12 +155,12 @@ impl Scores {
         }
         let (mut aupr_out, mut i, mut o) = (0.0, 0, 0);
         while o < n_out {
-            let threshold = self.outside[o];
+            let threshold = all_outside[o];
             let before = o;
-            while o < n_out && self.outside[o] <= threshold {
+            while o < n_out && all_outside[o] <= threshold {
                 o += 1;
             }
-            while i < n_in && self.inside[i] <= threshold {
+            while i < n_in && all_inside[i] <= threshold {
                 i += 1;
             }
             aupr_out += (o - before) as f64 * o as f64 / (o + i) as f64;
@@ -159,39 +168,21 @@ impl Scores {
         // Dividing once at the end keeps the sums of counts exact.
         let (inside, outside) = (n_in as f64, n_out as f64);
         Detection {
-            fpr_at_tpr95: self.exact_fpr_at_tpr95(),
+            fpr_at_tpr95: kept_alarms(&all_inside, &all_outside),
             auroc: auroc / (inside * outside),
             aupr_in: aupr_in / inside,
             aupr_out: aupr_out / outside,
             detection_error: error,
         }
     }
-
-    /// False-positive rate at the highest threshold that keeps at least 95 % of the inside.
-    fn exact_fpr_at_tpr95(&self) -> f64 {
-        let n = self.inside.len();
-        let kept = (0.95 * n as f64).ceil() as usize;
-        AtLeast::new(&self.outside).share(self.inside[n - kept.clamp(1, n)])
-    }
 }
 
-/// Share of ascending `scores` that are above the ascending thresholds.
-struct Above<'a> {
-    scores: &'a [f64],
-    passed: usize,
-}
-
-impl<'a> Above<'a> {
-    fn new(scores: &'a [f64]) -> Self {
-        Self { scores, passed: 0 }
-    }
-
-    fn share(&mut self, threshold: f64) -> f64 {
-        while self.scores.get(self.passed).is_some_and(|s| *s <= threshold) {
-            self.passed += 1;
-        }
-        (self.scores.len() - self.passed) as f64 / self.scores.len() as f64
-    }
+/// False-positive rate at the highest threshold that keeps at least 95 % of the inside; scores ascending.
+fn kept_alarms(inside: &[f64], outside: &[f64]) -> f64 {
+    let n = inside.len();
+    let kept = (0.95 * n as f64).ceil() as usize;
+    let threshold = inside[n - kept.clamp(1, n)];
+    (outside.len() - outside.partition_point(|score| *score < threshold)) as f64 / outside.len() as f64
 }
 
 #[cfg(test)]

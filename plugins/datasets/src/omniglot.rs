@@ -36,6 +36,9 @@ pub struct OmniglotConfig {
     pub view: View,
 }
 
+/// Most pixels along a side of a picture; the published ones have 105.
+const MOST_SIDE: u32 = 1024;
+
 /// Images of one archive: alphabet and pixels.
 type Drawings = Vec<(String, Vec<u8>)>;
 
@@ -118,6 +121,11 @@ fn ink(picture: &[u8]) -> Result<Vec<u8>, String> {
     let mut decoder = png::Decoder::new(std::io::Cursor::new(picture));
     decoder.set_transformations(png::Transformations::normalize_to_color8());
     let mut reader = decoder.read_info().map_err(|e| e.to_string())?;
+    // The sizes of a header may lie, and memory is taken for them before any pixel is read.
+    let (width, height) = (reader.info().width, reader.info().height);
+    if width.max(height) > MOST_SIDE {
+        return Err(format!("it is {width}x{height} and more than {MOST_SIDE} pixels wide or high"));
+    }
     let mut buffer = vec![0; reader.output_buffer_size().ok_or("it is too large")?];
     let info = reader.next_frame(&mut buffer).map_err(|e| e.to_string())?;
     let (width, height, samples) = (info.width as usize, info.height as usize, info.color_type.samples());
@@ -173,6 +181,11 @@ mod tests {
         let total: f64 = half.iter().map(|&v| f64::from(v) / 255.0).sum();
         assert!((total / 784.0 - 52.0 / 105.0).abs() < 0.01, "{total}");
         assert!(ink(b"no picture").is_err());
+        let mut lying = picture(4, |_, _| true);
+        // The header chunk begins with the width.
+        lying[16..20].copy_from_slice(&60_000u32.to_be_bytes());
+        assert!(ink(&lying).is_err());
+        assert!(ink(&picture(1025, |_, _| true)).unwrap_err().contains("1024"));
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use ibhost_framework::dataset::{DataError, DataInfo, DataRoot, Dataset, DatasetConfig, KnownDensity, Samples, Scaling, Split, Values};
 use ibhost_framework::noise::{Noise, Stream};
+use ibhost_framework::room::check;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -78,6 +79,9 @@ struct Toy {
 impl DatasetConfig for ToyConfig {
     fn load(&self, _root: &DataRoot) -> Result<Box<dyn Dataset>, DataError> {
         let mixture = self.mixture()?;
+        // Two splits of single-precision numbers.
+        let factors = [2, self.samples, mixture.dimensions, 1 + usize::from(self.pairs)];
+        check("data set `toy`", 4, &factors, "fewer `samples` or dimensions `d`")?;
         let stored = |split: &str| sample(&mixture, self.samples, self.pairs, &mut Noise::new(0).stream(split, 0));
         let (train, test) = (stored("toy train")?, stored("toy test")?);
         let name = match (&self.text, self.d) {
@@ -182,5 +186,16 @@ mod tests {
             let error = config.load(&DataRoot("/nowhere".into())).unwrap_err().to_string();
             assert!(error.contains(part), "{error}");
         }
+    }
+
+    #[test]
+    fn what_does_not_fit_into_memory_is_refused() {
+        if !std::path::Path::new("/proc/meminfo").exists() {
+            println!("skipped: this system does not tell how much memory is free");
+            return;
+        }
+        let config = ToyConfig { samples: usize::MAX, ..ToyConfig::default() };
+        let error = config.load(&DataRoot("/nowhere".into())).unwrap_err().to_string();
+        assert!(error.contains("data set `toy`") && error.contains("fewer `samples`"), "{error}");
     }
 }

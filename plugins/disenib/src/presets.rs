@@ -1,61 +1,15 @@
 //! Settings of the paper's commands as presets.
 
-use ibhost_framework::preset::Preset;
-
-inventory::submit! {
-    Preset { name: "disenib-vib", summary: "DisenIB paper's VIB baseline on MNIST, 100 epochs", yaml: include_str!("../presets/disenib-vib.yml") }
-}
-
-inventory::submit! {
-    Preset { name: "disenib-nib", summary: "DisenIB paper's NIB baseline on MNIST, 100 epochs", yaml: include_str!("../presets/disenib-nib.yml") }
-}
-
-inventory::submit! {
-    Preset {
-        name: "disenib-squared-vib",
-        summary: "DisenIB paper's squared-VIB baseline on MNIST, 100 epochs",
-        yaml: include_str!("../presets/disenib-squared-vib.yml"),
-    }
-}
-
-inventory::submit! {
-    Preset {
-        name: "disenib-squared-nib",
-        summary: "DisenIB paper's squared-NIB baseline on MNIST, 100 epochs",
-        yaml: include_str!("../presets/disenib-squared-nib.yml"),
-    }
-}
-
-inventory::submit! {
-    Preset {
-        name: "disenib-mnist",
-        summary: "DisenIB on MNIST, fully connected: 20,000 steps of 10 main and 3 estimator updates",
-        yaml: include_str!("../presets/disenib-mnist.yml"),
-    }
-}
-
-inventory::submit! {
-    Preset {
-        name: "disenib-conv-mnist",
-        summary: "DisenIB on MNIST, convolutional, with the image discriminator",
-        yaml: include_str!("../presets/disenib-conv-mnist.yml"),
-    }
-}
-
-inventory::submit! {
-    Preset { name: "disenib-shapes", summary: "DisenIB on Shapes, convolutional", yaml: include_str!("../presets/disenib-shapes.yml") }
-}
-
-inventory::submit! {
-    Preset { name: "disenib-sprites", summary: "DisenIB on Sprites, convolutional", yaml: include_str!("../presets/disenib-sprites.yml") }
-}
-
-inventory::submit! {
-    Preset {
-        name: "disenib-digits",
-        summary: "DisenIB on the embedded digits at small scale: 1,000 steps of 5 main and 3 estimator updates",
-        yaml: include_str!("../presets/disenib-digits.yml"),
-    }
+ibhost_framework::presets! {
+    "disenib-vib": "DisenIB paper's VIB baseline on MNIST, 100 epochs",
+    "disenib-nib": "DisenIB paper's NIB baseline on MNIST, 100 epochs",
+    "disenib-squared-vib": "DisenIB paper's squared-VIB baseline on MNIST, 100 epochs",
+    "disenib-squared-nib": "DisenIB paper's squared-NIB baseline on MNIST, 100 epochs",
+    "disenib-mnist": "DisenIB on MNIST, fully connected: 20,000 steps of 10 main and 3 estimator updates",
+    "disenib-conv-mnist": "DisenIB on MNIST, convolutional, with the image discriminator",
+    "disenib-shapes": "DisenIB on Shapes, convolutional",
+    "disenib-sprites": "DisenIB on Sprites, convolutional",
+    "disenib-digits": "DisenIB on the embedded digits at small scale: 1,000 steps of 5 main and 3 estimator updates",
 }
 
 #[cfg(test)]

@@ -1,93 +1,17 @@
 //! Settings of the paper's experiments as presets.
 
-use ibhost_framework::preset::Preset;
-
-inventory::submit! {
-    Preset {
-        name: "convhvae-2level",
-        summary: "Dynamic MNIST, two levels, convolutional decoder, VampPrior with 500 pseudo-inputs, VAE",
-        yaml: include_str!("../presets/convhvae-2level.yml"),
-    }
-}
-
-inventory::submit! {
-    Preset {
-        name: "convhvae-2level-amim",
-        summary: "Dynamic MNIST, two levels, convolutional decoder, VampPrior with 500 pseudo-inputs, A-MIM",
-        yaml: include_str!("../presets/convhvae-2level-amim.yml"),
-    }
-}
-
-inventory::submit! {
-    Preset {
-        name: "convhvae-2level-smim",
-        summary: "Dynamic MNIST, two levels, convolutional decoder, VampPrior with 500 pseudo-inputs, S-MIM",
-        yaml: include_str!("../presets/convhvae-2level-smim.yml"),
-    }
-}
-
-inventory::submit! {
-    Preset {
-        name: "mim-animation-ae",
-        summary: "toyAE, auto-encoder, 49 epochs: the animation",
-        yaml: include_str!("../presets/mim-animation-ae.yml"),
-    }
-}
-
-inventory::submit! {
-    Preset {
-        name: "mim-animation-mim",
-        summary: "toyMIM, MIM, 49 epochs: the animation",
-        yaml: include_str!("../presets/mim-animation-mim.yml"),
-    }
-}
-
-inventory::submit! {
-    Preset {
-        name: "mim-animation-vae",
-        summary: "toyVAE, VAE, 49 epochs: the animation",
-        yaml: include_str!("../presets/mim-animation-vae.yml"),
-    }
-}
-
-inventory::submit! {
-    Preset {
-        name: "mim-toy4",
-        summary: "toy4, MIM with sampled branch, 50 hidden units: the capacity experiment",
-        yaml: include_str!("../presets/mim-toy4.yml"),
-    }
-}
-
-inventory::submit! {
-    Preset {
-        name: "mim-toy4-vae",
-        summary: "toy4, VAE, 50 hidden units: the capacity experiment",
-        yaml: include_str!("../presets/mim-toy4-vae.yml"),
-    }
-}
-
-inventory::submit! {
-    Preset {
-        name: "pixelhvae-2level",
-        summary: "Dynamic MNIST, two levels, autoregressive decoder, VampPrior with 500 pseudo-inputs, VAE",
-        yaml: include_str!("../presets/pixelhvae-2level.yml"),
-    }
-}
-
-inventory::submit! {
-    Preset {
-        name: "pixelhvae-2level-amim",
-        summary: "Dynamic MNIST, two levels, autoregressive decoder, VampPrior with 500 pseudo-inputs, A-MIM",
-        yaml: include_str!("../presets/pixelhvae-2level-amim.yml"),
-    }
-}
-
-inventory::submit! {
-    Preset {
-        name: "pixelhvae-2level-smim",
-        summary: "Dynamic MNIST, two levels, autoregressive decoder, VampPrior with 500 pseudo-inputs, S-MIM",
-        yaml: include_str!("../presets/pixelhvae-2level-smim.yml"),
-    }
+ibhost_framework::presets! {
+    "convhvae-2level": "Dynamic MNIST, two levels, convolutional decoder, VampPrior with 500 pseudo-inputs, VAE",
+    "convhvae-2level-amim": "Dynamic MNIST, two levels, convolutional decoder, VampPrior with 500 pseudo-inputs, A-MIM",
+    "convhvae-2level-smim": "Dynamic MNIST, two levels, convolutional decoder, VampPrior with 500 pseudo-inputs, S-MIM",
+    "mim-animation-ae": "toyAE, auto-encoder, 49 epochs: the animation",
+    "mim-animation-mim": "toyMIM, MIM, 49 epochs: the animation",
+    "mim-animation-vae": "toyVAE, VAE, 49 epochs: the animation",
+    "mim-toy4": "toy4, MIM with sampled branch, 50 hidden units: the capacity experiment",
+    "mim-toy4-vae": "toy4, VAE, 50 hidden units: the capacity experiment",
+    "pixelhvae-2level": "Dynamic MNIST, two levels, autoregressive decoder, VampPrior with 500 pseudo-inputs, VAE",
+    "pixelhvae-2level-amim": "Dynamic MNIST, two levels, autoregressive decoder, VampPrior with 500 pseudo-inputs, A-MIM",
+    "pixelhvae-2level-smim": "Dynamic MNIST, two levels, autoregressive decoder, VampPrior with 500 pseudo-inputs, S-MIM",
 }
 
 #[cfg(test)]

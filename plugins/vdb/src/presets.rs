@@ -1,29 +1,9 @@
 //! Settings of the experiments as presets.
 
-use ibhost_framework::preset::Preset;
-
-inventory::submit! {
-    Preset {
-        name: "vdb-mnist",
-        summary: "MNIST, 1024-1024-256, beta 1e-3, 12 training codes, 200 epochs: the settings of the robustness experiments",
-        yaml: include_str!("../presets/vdb-mnist.yml"),
-    }
-}
-
-inventory::submit! {
-    Preset {
-        name: "vdb-mnist-small",
-        summary: "8,000 of the first 10,000 MNIST training images, 256-256-64, beta 1e-2, 12 training codes, 60 epochs: half a minute on one core",
-        yaml: include_str!("../presets/vdb-mnist-small.yml"),
-    }
-}
-
-inventory::submit! {
-    Preset {
-        name: "vdb-cifar10",
-        summary: "CIFAR-10, ResNet-20 with 20 latent dimensions, beta 1e-3, 12 training codes, 50 epochs: the robustness experiment",
-        yaml: include_str!("../presets/vdb-cifar10.yml"),
-    }
+ibhost_framework::presets! {
+    "vdb-mnist": "MNIST, 1024-1024-256, beta 1e-3, 12 training codes, 200 epochs: the settings of the robustness experiments",
+    "vdb-mnist-small": "8,000 of the first 10,000 MNIST training images, 256-256-64, beta 1e-2, 12 training codes, 60 epochs: half a minute on one core",
+    "vdb-cifar10": "CIFAR-10, ResNet-20 with 20 latent dimensions, beta 1e-3, 12 training codes, 50 epochs: the robustness experiment",
 }
 
 #[cfg(test)]

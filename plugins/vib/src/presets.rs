@@ -1,37 +1,10 @@
 //! Settings of the published notebooks as presets.
 
-use ibhost_framework::preset::Preset;
-
-inventory::submit! {
-    Preset {
-        name: "vib-2017",
-        summary: "VIB on MNIST as in the 2017 notebook: 256 dimensions, beta 1e-3, 200 epochs",
-        yaml: include_str!("../presets/vib-2017.yml"),
-    }
-}
-
-inventory::submit! {
-    Preset {
-        name: "vib-jax",
-        summary: "VIB on MNIST as in the 2021 JAX remake: 12 codes a sample, Monte-Carlo rate, 25 epochs",
-        yaml: include_str!("../presets/vib-jax.yml"),
-    }
-}
-
-inventory::submit! {
-    Preset {
-        name: "vib-2d",
-        summary: "VIB on MNIST as in the 2021 tutorial: two dimensions, full covariance, beta 0.5, 3000 steps",
-        yaml: include_str!("../presets/vib-2d.yml"),
-    }
-}
-
-inventory::submit! {
-    Preset {
-        name: "vib-2d-baseline",
-        summary: "Deterministic two-dimensional baseline of the 2021 tutorial, 6000 steps",
-        yaml: include_str!("../presets/vib-2d-baseline.yml"),
-    }
+ibhost_framework::presets! {
+    "vib-2017": "VIB on MNIST as in the 2017 notebook: 256 dimensions, beta 1e-3, 200 epochs",
+    "vib-jax": "VIB on MNIST as in the 2021 JAX remake: 12 codes a sample, Monte-Carlo rate, 25 epochs",
+    "vib-2d": "VIB on MNIST as in the 2021 tutorial: two dimensions, full covariance, beta 0.5, 3000 steps",
+    "vib-2d-baseline": "Deterministic two-dimensional baseline of the 2021 tutorial, 6000 steps",
 }
 
 #[cfg(test)]

@@ -16,8 +16,8 @@ const FILES: [(&str, &str); 4] = [
     ("README.md", include_str!("../../templates/README.md.template")),
 ];
 
-/// Names that would make the crate collide with one it depends on, or its config with the trait it implements.
-const RESERVED: [&str; 6] = ["analyses", "datasets", "framework", "nets", "objective", "tests"];
+/// The name that would make the config collide with the trait it implements.
+const RESERVED: &str = "objective";
 
 pub fn new_plugin(arguments: &NewPluginArgs) -> Result<u8, Failure> {
     let name = &arguments.name;
@@ -31,6 +31,9 @@ pub fn new_plugin(arguments: &NewPluginArgs) -> Result<u8, Failure> {
             Failure::usage("the plugin has to depend on an ibhost checkout, and the current folder is not inside one\n  hint: name it with --ibhost DIR")
         })?,
     };
+    if is_package(name, &home) {
+        return Err(taken(name));
+    }
     let target = arguments.path.clone().unwrap_or_else(|| PathBuf::from(format!("ibhost-{name}")));
     if target.exists() {
         return Err(Failure::usage(format!("`{}` exists already\n  hint: choose another folder with --path", show(&target))));
@@ -62,14 +65,26 @@ fn check_name(name: &str) -> Result<(), Failure> {
             name.chars().take(60).collect::<String>()
         )));
     }
-    if RESERVED.contains(&name) {
-        return Err(Failure::usage(format!("`{name}` is the name of a part of ibhost; choose another name for the plugin")));
+    if name == RESERVED {
+        return Err(taken(name));
     }
     let registry = Registry::global().map_err(Failure::failed)?;
     if let Some(item) = registry.get(Kind::Objective, name) {
         return Err(Failure::usage(format!("the objective `{name}` exists already, in crate `{}`; choose another name", item.crate_name)));
     }
     Ok(())
+}
+
+fn taken(name: &str) -> Failure {
+    Failure::usage(format!("`{name}` is the name of a part of ibhost; choose another name for the plugin"))
+}
+
+/// Whether the crate would collide with one that the checkout builds.
+fn is_package(name: &str, home: &Path) -> bool {
+    let locked = std::fs::read_to_string(home.join("Cargo.lock")).unwrap_or_default();
+    let line = format!("name = \"ibhost-{}\"", name.replace('_', "-"));
+    // Cargo takes `_` and `-` for the same.
+    locked.lines().any(|other| other.replace('_', "-") == line)
 }
 
 fn is_checkout(path: &Path) -> bool {
@@ -91,7 +106,13 @@ fn fill(template: &str, name: &str, home: &Path) -> String {
         .replace("{{name}}", name)
         .replace("{{Type}}", &type_name)
         .replace("{{crate}}", &format!("ibhost_{name}"))
-        .replace("{{home}}", &show(home).replace('\\', "/"))
+        .replace("{{home}}", &quotable(&show(home).replace('\\', "/")))
+}
+
+/// `text` as it stands between the quotes of a TOML string, whose escapes are those of JSON.
+fn quotable(text: &str) -> String {
+    let quoted = serde_json::Value::from(text).to_string();
+    quoted[1..quoted.len() - 1].to_owned()
 }
 
 #[cfg(test)]
@@ -104,6 +125,18 @@ mod tests {
             let text = fill(template, "my_bottleneck", Path::new("/some/where"));
             assert!(!text.contains("{{") && !text.contains("}}\""), "{path}: {text}");
         }
-        assert!(fill("{{Type}}", "my_bottleneck", Path::new("")).contains("MyBottleneck"));
+        for (name, expected) in [("my_bottleneck", "MyBottleneck"), ("a_", "A"), ("a__b2", "AB2"), ("x_1_y", "X1Y")] {
+            assert_eq!(fill("{{Type}}", name, Path::new("")), expected);
+        }
+        assert_eq!(fill("{{home}}", "x", Path::new("/a \"b\"/ü")), "/a \\\"b\\\"/ü");
+    }
+
+    #[test]
+    fn names_of_packages_of_the_checkout_are_taken() {
+        let home = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        for name in ["analyses", "framework", "kernels", "tests", "vdb"] {
+            assert!(is_package(name, &home), "{name}");
+        }
+        assert!(!is_package("outside", &home) && !is_package("kern", &home));
     }
 }
