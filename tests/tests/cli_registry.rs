@@ -13,8 +13,24 @@ const HOST: &str = env!("CARGO_BIN_EXE_ibhost-under-test");
 
 /// Every component by kind, both in the order of the catalogue.
 const COMPONENTS: [(&str, &[&str]); 8] = [
-    ("objectives", &["disenib", "hvae", "lagrangian", "mim", "vdb", "vib"]),
-    ("encoders", &["dense", "gated_conv", "gated_mlp", "instance_conv", "mlp", "residual_mlp", "resnet20", "resnet_keras", "vector_mlp"]),
+    ("objectives", &["classifier", "disenib", "hvae", "lagrangian", "mim", "vdb", "vib"]),
+    (
+        "encoders",
+        &[
+            "dense",
+            "densenet",
+            "gated_conv",
+            "gated_mlp",
+            "instance_conv",
+            "mlp",
+            "mnist_cnn",
+            "residual_mlp",
+            "resnet18",
+            "resnet20",
+            "resnet_keras",
+            "vector_mlp",
+        ],
+    ),
     ("decoders", &["dense_classifier", "gated_conv", "gated_mlp", "gelu_classifier", "linear", "pixel_conv", "vector_mlp"]),
     (
         "datasets",
@@ -41,9 +57,12 @@ const COMPONENTS: [(&str, &[&str]); 8] = [
             "curves",
             "disentanglement",
             "embedding",
+            "fid",
             "image_grids",
+            "inception_score",
             "knn_accuracy",
             "ksg",
+            "label_information",
             "latent_gallery",
             "latent_plot",
             "mim_portrait",
@@ -53,6 +72,10 @@ const COMPONENTS: [(&str, &[&str]); 8] = [
             "mutual_information",
             "nll",
             "ood",
+            "probes",
+            "psnr",
+            "rates",
+            "reconstruction_accuracy",
             "rmse",
             "salt_pepper",
             "swap_grid",
@@ -67,7 +90,8 @@ const COMPONENTS: [(&str, &[&str]); 8] = [
     ),
 ];
 
-const PRESETS: [&str; 27] = [
+const PRESETS: [&str; 30] = [
+    "cifar10-densenet121",
     "convhvae-2level",
     "convhvae-2level-amim",
     "convhvae-2level-smim",
@@ -85,9 +109,11 @@ const PRESETS: [&str; 27] = [
     "mim-animation-vae",
     "mim-toy4",
     "mim-toy4-vae",
+    "mnist-cnn",
     "pixelhvae-2level",
     "pixelhvae-2level-amim",
     "pixelhvae-2level-smim",
+    "svhn-resnet18",
     "vdb-cifar10",
     "vdb-mnist",
     "vdb-mnist-small",

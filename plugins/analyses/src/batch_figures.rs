@@ -56,7 +56,12 @@ pub fn against_setting(runs: &[RunRows], setting: &str, metrics: &[String], last
             members.filter_map(|run| Some((run.x, value_of(metric, |metric| last_epochs_mean(&run.rows, split, metric, last))?))).collect()
         };
         let series = colours.iter().flat_map(|&(name, colour)| {
-            SPLITS.map(|(split, split_name, stroke)| Series { label: format!("{name} {split_name}"), colour, stroke, points: of(name, split) })
+            SPLITS.map(|(split, split_name, stroke)| Series {
+                label: format!("{name} {split_name}"),
+                colour,
+                stroke,
+                points: of(name, split),
+            })
         });
         means_against(metric, setting, metric, &series.collect::<Vec<_>>())
     };

@@ -1,4 +1,4 @@
-//! Analysis `fid`: Fréchet distance of generated and test inputs in the features of a trained classifier.
+//! Analysis `fid`: Fréchet distance of generated and test inputs in the features of a trained classifier or of Inception-v3.
 
 use burn::tensor::Tensor;
 use ibhost_framework::analysis::{AnalysisConfig, AnalysisContext, AnalysisError, AnalysisReport};
@@ -9,6 +9,7 @@ use serde_json::json;
 
 use crate::frechet::{FeatureMoments, frechet_distance};
 use crate::generated::generated;
+use crate::inception::Inception;
 use crate::model::not_empty;
 use crate::reference_classifier::ReferenceClassifier;
 
@@ -28,17 +29,21 @@ pub fn rgb_levels(image: &[f64], channels: usize) -> Vec<u8> {
 }
 
 /// Fréchet distance of `samples` generated inputs and all test inputs in the features of a trained classifier (its code, before the last
-/// layer).
+/// layer) or of Inception-v3.
 ///
 /// |m1 - m2|^2 + tr(S1 + S2 - 2 (S1 S2)^(1/2)), covariances with n - 1. Codes come from the prior, inputs are the means of p(x|z);
 /// `quantise` puts both sets on 256 levels between 0 and 1 first, clamped and truncated, as published scores do. Distances in different
 /// features do not compare. `classifier` is the folder name of a finished run of a classifier, beside the analysed run or beside a folder
-/// that holds it.
+/// that holds it. `inception` takes its place: a safetensors file in the folder `inception` of the data folder, with the tensors of
+/// PyTorch's `inception_v3` as published for this distance (`safetensors.torch.save_file(model.state_dict(), ...)`); inputs are put on 256
+/// levels, resized to 299 x 299 and grey is repeated.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Fid {
     /// Run of the classifier.
     pub classifier: String,
+    /// File with weights of Inception-v3, e.g. inception.safetensors.
+    pub inception: Option<String>,
     /// Inputs generated.
     #[schemars(range(min = 2, max = 10_000_000))]
     pub samples: usize,
@@ -48,13 +53,51 @@ pub struct Fid {
 
 impl Default for Fid {
     fn default() -> Self {
-        Self { classifier: "classifier".to_owned(), samples: 10_000, quantise: true }
+        Self { classifier: "classifier".to_owned(), inception: None, samples: 10_000, quantise: true }
+    }
+}
+
+/// What turns inputs into features.
+enum Extractor {
+    Classifier(ReferenceClassifier),
+    Inception(Box<Inception>),
+}
+
+impl Extractor {
+    /// Features of inputs, `[batch, features]`; nothing where the model has none.
+    fn features(&self, images: Tensor<4>) -> Option<Tensor<2>> {
+        match self {
+            Self::Classifier(classifier) => classifier.features(images),
+            // Levels divided by 255 may have come out a little below a whole number.
+            Self::Inception(network) => Some(network.features(images.mul_scalar(255.0).round())),
+        }
+    }
+
+    fn name(&self) -> String {
+        match self {
+            Self::Classifier(classifier) => format!("code of {}", classifier.name()),
+            Self::Inception(_) => "Inception-v3".to_owned(),
+        }
     }
 }
 
 impl Fid {
+    fn extractor(&self, context: &AnalysisContext<'_>) -> Result<Extractor, AnalysisError> {
+        let Some(file) = &self.inception else {
+            return Ok(Extractor::Classifier(ReferenceClassifier::open(NAME, &self.classifier, context)?));
+        };
+        let network = Inception::open(&context.root.join("inception").join(file), context.device)
+            .map_err(|error| AnalysisError::Request(format!("`{NAME}/inception:{file}`: {error}")))?;
+        Ok(Extractor::Inception(Box::new(network)))
+    }
+
     fn prepared(&self, images: Tensor<4>) -> Tensor<4> {
-        if self.quantise { images.clamp(0.0, 1.0).mul_scalar(255.0).floor().div_scalar(255.0) } else { images }
+        if self.quantise || self.inception.is_some() {
+            // A stored byte keeps its level although 1/255 is rounded in single precision.
+            images.clamp(0.0, 1.0).mul_scalar(255.0).add_scalar(1e-3).floor().div_scalar(255.0)
+        } else {
+            images
+        }
     }
 }
 
@@ -65,15 +108,16 @@ impl AnalysisConfig for Fid {
         not_empty(test, NAME)?;
         let scaling = test.scaling();
         // Stored bytes times 1/255, or values that are levels already, stay where they are.
-        if self.quantise && scaling.offset.iter().any(|&offset| offset != 0.0) {
+        if (self.quantise || self.inception.is_some()) && scaling.offset.iter().any(|&offset| offset != 0.0) {
             return Err(AnalysisError::Request(format!(
-                "`{NAME}` puts inputs on 256 levels between 0 and 1, but this run's data set has another range; use {NAME}/quantise:false"
+                "`{NAME}` puts inputs on 256 levels between 0 and 1, but this run's data set has another range; use {NAME}/quantise:false with a \
+                 classifier"
             )));
         }
-        let classifier = ReferenceClassifier::open(NAME, &self.classifier, context)?;
+        let extractor = self.extractor(context)?;
         let features = |images: Tensor<4>, moments: &mut Option<FeatureMoments>| {
-            let rows = classifier.features(self.prepared(images)).ok_or_else(|| {
-                AnalysisError::Request(format!("`{NAME}`: the classifier `{}` has no code to take features from", classifier.name()))
+            let rows = extractor.features(self.prepared(images)).ok_or_else(|| {
+                AnalysisError::Request(format!("`{NAME}`: there is no code to take features from in the {}", extractor.name()))
             })?;
             let dim = rows.dims()[1];
             let values: Vec<f64> = rows.into_data().iter::<f64>().collect();
@@ -88,10 +132,10 @@ impl AnalysisConfig for Fid {
         generated(NAME, context, self.samples, |images, _| features(images, &mut made))?;
         let distance = real.zip(made).map_or(f64::NAN, |(real, made)| frechet_distance(&real, &made));
         let result = json!({
-            "fid": distance, "samples": self.samples, "test_samples": test.len(), "features": format!("code of {}", classifier.name()),
+            "fid": distance, "samples": self.samples, "test_samples": test.len(), "features": extractor.name(),
         });
         let header = ["Frechet distance", "generated", "test", "features of"].map(str::to_owned).to_vec();
-        let cells = vec![format!("{distance:.4}"), self.samples.to_string(), test.len().to_string(), classifier.name().to_owned()];
+        let cells = vec![format!("{distance:.4}"), self.samples.to_string(), test.len().to_string(), extractor.name()];
         Ok(AnalysisReport { result, table: vec![header, cells], files: Vec::new() })
     }
 }

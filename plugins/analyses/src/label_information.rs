@@ -106,7 +106,7 @@ pub fn discrete_information(counts: &[f64], labels: usize) -> f64 {
 /// One code z_j from each posterior: mean_j of LSE_{i: l_i = l_j} ln q(z_j|x_i) - LSE_i ln q(z_j|x_i) - ln(N_{l_j}/N), work N^2 times the
 /// dimensions; levels below the top given the means of those above. `leave_one_out` leaves each code's own posterior out. `ksg` adds
 /// the nearest-neighbour estimate of Gao et al. 2017 with k = 5 on the sampled codes. The bound is f^-1 of the information with the test
-/// labels' own entropy; probes on sampled codes stay below it, up to sampling error. z1 is the bottom level.
+/// labels' own entropy; one-hot codes are counted instead. Probes on sampled codes stay below it, up to sampling error. z1 is the bottom level.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct LabelInformation {
@@ -125,10 +125,23 @@ impl Default for LabelInformation {
     }
 }
 
+/// Rows of `classes` numbers with a 1 at the label.
+fn one_hot(labels: &[u8], classes: usize) -> Vec<f64> {
+    labels.iter().flat_map(|&label| (0..classes).map(move |class| f64::from(u8::from(class == usize::from(label))))).collect()
+}
+
 impl LevelCodes {
-    /// The estimate of I_q(z;l) in nats; nothing where the posterior has no density with independent dimensions.
+    /// The estimate of I_q(z;l) in nats: by Monte Carlo where the posterior's dimensions are independent, from counts where the sampled codes
+    /// are one-hot; nothing for other codes.
     pub(crate) fn label_information(&self, labels: &[u8], leave_one_out: bool) -> Option<f64> {
-        let scale = self.scale.as_ref()?;
+        let Some(scale) = &self.scale else {
+            let is_one_hot = |row: &[f64]| row.iter().all(|&x| x == 0.0 || x == 1.0) && row.iter().sum::<f64>() == 1.0;
+            let classes = usize::from(labels.iter().copied().max()?) + 1;
+            return self.code.chunks_exact(self.dim.max(1)).all(is_one_hot).then(|| {
+                let counts = count_pairs(&self.code, &one_hot(labels, classes), [self.dim, classes]);
+                discrete_information(&counts, classes)
+            });
+        };
         let codes = DrawnCodes { mean: &self.mean, scale, code: &self.code, dim: self.dim };
         let terms = label_information_terms(codes, labels, leave_one_out);
         Some(terms.iter().sum::<f64>() / terms.len() as f64)
@@ -144,14 +157,14 @@ impl AnalysisConfig for LabelInformation {
         let mut found = Vec::new();
         for level in &levels {
             let information = level.label_information(&labels, self.leave_one_out).ok_or_else(|| {
-                AnalysisError::Request(format!("`{NAME}` needs codes with one standard deviation per dimension; train with `cov:diag`"))
+                AnalysisError::Request(format!(
+                    "`{NAME}` needs codes with one standard deviation per dimension (`cov:diag`) or one-hot ones"
+                ))
             })?;
             let accuracy = bound.accuracy(information);
             let neighbours = if self.ksg {
                 let classes = context.data.info().classes.len().max(1);
-                let onehot: Vec<f64> =
-                    labels.iter().flat_map(|&label| (0..classes).map(move |c| if c == usize::from(label) { 1.0 } else { 0.0 })).collect();
-                let estimate = mixed_ksg(Rows::new(&level.code, level.dim), Rows::new(&onehot, classes), 5);
+                let estimate = mixed_ksg(Rows::new(&level.code, level.dim), Rows::new(&one_hot(&labels, classes), classes), 5);
                 Some(estimate.map_err(|error| AnalysisError::Request(format!("`{NAME}`: {error}")))?)
             } else {
                 None
@@ -199,6 +212,15 @@ mod tests {
         let counts = count_pairs(&onehot, &onehot, [4, 4]);
         assert!((discrete_information(&counts, 4) - 4f64.ln()).abs() < 1e-4);
         assert!(discrete_information(&[3.0; 8], 4).abs() < 1e-12);
+    }
+
+    #[test]
+    fn one_hot_codes_are_counted() {
+        let labels: Vec<u8> = (0..30).map(|i| i % 3).collect();
+        let level = LevelCodes { dim: 3, code: one_hot(&labels, 3), ..LevelCodes::default() };
+        assert!((level.label_information(&labels, false).unwrap() - 3f64.ln()).abs() < 1e-4);
+        let soft = LevelCodes { dim: 3, code: vec![1.0 / 3.0; 90], ..LevelCodes::default() };
+        assert!(soft.label_information(&labels, false).is_none());
     }
 
     #[test]

@@ -14,6 +14,7 @@ pub mod embedding;
 pub mod fid;
 pub mod frechet;
 pub mod image_grids;
+pub mod inception;
 pub mod inception_score;
 pub mod information;
 pub mod kd_tree;

@@ -43,7 +43,7 @@ pub fn evaluate(arguments: &EvaluateArgs) -> Result<u8, Failure> {
         tracing::info!("{number} of {} runs evaluated: {}", runs.len(), show(&run.path));
         result
     };
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(arguments.jobs.unwrap_or(0)).build();
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(arguments.jobs.unwrap_or_else(rayon::current_num_threads)).build();
     let pool = pool.map_err(|e| Failure::failed(format!("cannot start threads: {e}")))?;
     let results: Vec<Result<Map<String, Value>, Failure>> = pool.install(|| runs.par_iter().with_max_len(1).map(work).collect());
 

@@ -69,12 +69,8 @@ mod tests {
 
     #[test]
     fn places_over_decades_are_logarithmic_and_values_at_one_place_are_averaged() {
-        let series = |points: &[(f64, f64)]| Series {
-            label: "M=1".to_owned(),
-            colour: [0; 3],
-            stroke: Stroke::Dashed,
-            points: points.to_vec(),
-        };
+        let series =
+            |points: &[(f64, f64)]| Series { label: "M=1".to_owned(), colour: [0; 3], stroke: Stroke::Dashed, points: points.to_vec() };
         let figure = means_against("rate", "beta", "bits", &[series(&[(0.1, 2.0), (1e-3, 1.0), (0.1, 4.0)]), series(&[])]);
         assert_eq!((figure.x_label.as_str(), figure.legend.len()), ("log10 beta", 1));
         let Some(Layer::Curve { points, stroke, .. }) = figure.layers.last() else { panic!("the curve comes last") };
