@@ -24,7 +24,7 @@ fn tensor<const D: usize>(shape: [usize; D], device: &Device) -> Tensor<D> {
 }
 
 /// Layers as [batch, inputs, outputs].
-const LAYERS: [[usize; 3]; 4] = [[100, 784, 1024], [100, 1024, 1024], [100, 1024, 512], [100, 256, 10]];
+const LAYERS: [[usize; 3]; 5] = [[100, 784, 1024], [100, 1024, 1024], [100, 1024, 512], [100, 256, 10], [640, 1024, 1024]];
 
 #[divan::bench(args = LAYERS)]
 fn product_forward(bencher: Bencher<'_, '_>, [batch, inputs, outputs]: [usize; 3]) {

@@ -40,11 +40,14 @@ pub mod noise;
 mod norm;
 mod normal_network;
 mod operation;
+mod pairwise;
 mod pointwise;
 mod real;
 mod rows;
 #[cfg(target_arch = "x86_64")]
 mod sgemm;
+mod spectral;
+mod squared_error;
 mod subsample;
 #[cfg(test)]
 mod testing;
@@ -65,7 +68,10 @@ pub use memory::filled;
 pub use mixture::normal_mixture_log_density;
 pub use normal_network::{Affine, normal_network};
 pub use operation::{Operation, apply};
+pub use pairwise::mean_pairwise_kl;
 pub use pointwise::{bernoulli_log_likelihood, relu, softplus, tanh};
 pub use real::{Real, vectorised};
+pub use spectral::{divided_by_singular_value, power_iteration};
+pub use squared_error::mean_squared_error;
 pub use subsample::subsample;
 pub use weighted_sum::weighted_sum;

@@ -1,22 +1,26 @@
 //! Dense layers: matrix product, bias and activation in one operation.
 
 use burn::tensor::Tensor;
-use burn::tensor::activation::{relu, softplus};
+use burn::tensor::activation::{leaky_relu, relu, softplus};
+
+use rayon::prelude::*;
 
 use crate::array::Array;
-use crate::matmul::{Layout, product};
+use crate::matmul::{Layout, product, product_then};
 use crate::operation::{Operation, apply};
 use crate::real::{Real, vectorised};
-use crate::rows::combine;
+use crate::rows::{PARALLEL_FROM, combine};
 
 /// Element-wise function after a dense layer.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub enum Activation {
     /// y = x.
     #[default]
     Identity,
     /// y = max(x, 0).
     Relu,
+    /// y = x for x >= 0 and slope x below, with a positive slope.
+    LeakyRelu(f64),
     /// y = tanh x.
     Tanh,
     /// y = ln(1 + e^x).
@@ -29,6 +33,7 @@ impl Activation {
         match self {
             Self::Identity => x,
             Self::Relu => relu(x),
+            Self::LeakyRelu(slope) => leaky_relu(x, slope),
             Self::Tanh => x.tanh(),
             Self::Softplus => softplus(x, 1.0),
         }
@@ -79,13 +84,12 @@ impl<const N: usize> Operation<N> for Linear {
         let [x, weight] = [&inputs[0], &inputs[1]];
         let ([batch, fan_in], [rows, fan_out]) = (sizes(x), sizes(weight));
         assert_eq!(fan_in, rows, "inputs of a dense layer with weight {:?}", weight.shape());
-        let mut out = product(x.as_slice(), Layout::Rows, weight.as_slice(), Layout::Rows, [batch, fan_in, fan_out]);
-        if let Some(bias) = inputs.get(2) {
-            assert_eq!(bias.len(), fan_out, "bias of a dense layer with {fan_out} outputs");
-            finish(&mut out, bias.as_slice(), self.activation);
-        } else if self.activation != Activation::Identity {
-            finish(&mut out, &vec![T::zero(); fan_out], self.activation);
-        }
+        let none = vec![T::zero(); if inputs.get(2).is_some() { 0 } else { fan_out }];
+        let bias = inputs.get(2).map_or(&none[..], Array::as_slice);
+        assert_eq!(bias.len(), fan_out, "bias of a dense layer with {fan_out} outputs");
+        let out = product_then(x.as_slice(), Layout::Rows, weight.as_slice(), Layout::Rows, [batch, fan_in, fan_out], |column, row| {
+            finish(row, &bias[column..], self.activation);
+        });
         let out = Array::new(out, &[batch, fan_out]);
         if tracked == [false; N] {
             return (out, Vec::new());
@@ -102,6 +106,11 @@ impl<const N: usize> Operation<N> for Linear {
             Activation::Identity => {}
             // By the output, which is a NaN where the input was.
             Activation::Relu => combine(gradient.make_mut(), out.as_slice(), |g, y| if y == T::zero() { T::zero() } else { g }),
+            // A positive slope keeps the sign.
+            Activation::LeakyRelu(slope) => {
+                let slope = T::of(slope);
+                combine(gradient.make_mut(), out.as_slice(), |g, y| if y < T::zero() { slope * g } else { g });
+            }
             Activation::Tanh => combine(gradient.make_mut(), out.as_slice(), |g, y| g * (one - y * y)),
             // The output tells the sigmoid of the input: 1 - e^-y, without loss where y is small.
             Activation::Softplus => combine(gradient.make_mut(), out.as_slice(), |g, y| g * one_minus_exp(y)),
@@ -130,22 +139,36 @@ fn sizes<T: Real>(matrix: &Array<T>) -> [usize; 2] {
     [matrix.shape()[0], matrix.shape()[1]]
 }
 
-/// Adds the bias to every row and applies the activation.
-fn finish<T: Real>(out: &mut [T], bias: &[T], activation: Activation) {
-    vectorised(|| {
-        for row in out.chunks_exact_mut(bias.len().max(1)) {
-            match activation {
-                Activation::Identity => row.iter_mut().zip(bias).for_each(|(y, &b)| *y += b),
-                Activation::Tanh => row.iter_mut().zip(bias).for_each(|(y, &b)| *y = (*y + b).hyperbolic_tangent()),
-                Activation::Softplus => row.iter_mut().zip(bias).for_each(|(y, &b)| *y = (*y + b).softplus()),
-                // A comparison, not `max`, so that a NaN stays one.
-                Activation::Relu => row.iter_mut().zip(bias).for_each(|(y, &b)| {
-                    let x = *y + b;
-                    *y = if x < T::zero() { T::zero() } else { x };
-                }),
-            }
+/// Adds the bias to a piece of a row and applies the activation.
+#[inline(always)]
+fn finish<T: Real>(row: &mut [T], bias: &[T], activation: Activation) {
+    let zero = T::zero();
+    match activation {
+        Activation::Identity => each_pair(row, bias, |x| x),
+        // A comparison, not `max`, so that a NaN stays one.
+        Activation::Relu => each_pair(row, bias, |x| if x < zero { zero } else { x }),
+        Activation::LeakyRelu(slope) => {
+            let slope = T::of(slope);
+            each_pair(row, bias, |x| if x < zero { slope * x } else { x });
         }
-    });
+        Activation::Tanh => each_pair(row, bias, Real::hyperbolic_tangent),
+        Activation::Softplus => each_pair(row, bias, Real::softplus),
+    }
+}
+
+/// Replaces y by f(y + bias).
+#[inline(always)]
+fn each_pair<T: Real>(row: &mut [T], bias: &[T], f: impl Fn(T) -> T) {
+    // Pieces are short: a length the compiler knows keeps them in vectors.
+    const PIECE: usize = 16;
+    let bias = &bias[..row.len()];
+    let ((rows, rest), (biases, others)) = (row.as_chunks_mut::<PIECE>(), bias.as_chunks::<PIECE>());
+    for (y, b) in rows.iter_mut().zip(biases) {
+        for lane in 0..PIECE {
+            y[lane] = f(y[lane] + b[lane]);
+        }
+    }
+    rest.iter_mut().zip(others).for_each(|(y, &b)| *y = f(*y + b));
 }
 
 /// 1 - e^-y for y >= 0, exact to rounding also near 0.
@@ -156,15 +179,23 @@ pub(crate) fn one_minus_exp<T: Real>(y: T) -> T {
     if y < T::of(0.1) { y * series } else { T::one() - (-y).exponential() }
 }
 
+/// Sum of each column; a column is summed by one thread, row after row.
 fn column_sums<T: Real>(rows: &[T], columns: usize) -> Vec<T> {
+    const PART: usize = 256;
     let mut sums = vec![T::zero(); columns];
-    vectorised(|| {
-        for row in rows.chunks_exact(columns.max(1)) {
-            for (sum, &x) in sums.iter_mut().zip(row) {
-                *sum += x;
+    let sum = |(part, sums): (usize, &mut [T])| {
+        vectorised(|| {
+            for row in rows.chunks_exact(columns) {
+                let row = &row[part * PART..][..sums.len()];
+                sums.iter_mut().zip(row).for_each(|(sum, &x)| *sum += x);
             }
-        }
-    });
+        });
+    };
+    if rows.len() < PARALLEL_FROM {
+        sums.chunks_mut(PART).enumerate().for_each(sum);
+    } else {
+        sums.par_chunks_mut(PART).enumerate().for_each(sum);
+    }
     sums
 }
 
@@ -178,7 +209,7 @@ mod tests {
         for [batch, inputs, outputs] in [[1, 1, 1], [1, 7, 5], [3, 17, 33], [100, 129, 65], [5, 300, 1]] {
             // Saturated units would compare rounding errors.
             let spread = 2.0 / (inputs as f64).sqrt();
-            for activation in [Activation::Identity, Activation::Relu, Activation::Tanh, Activation::Softplus] {
+            for activation in [Activation::Identity, Activation::Relu, Activation::LeakyRelu(0.2), Activation::Tanh, Activation::Softplus] {
                 let shapes = [vec![batch, inputs], vec![inputs, outputs], vec![outputs]];
                 check::<2>(
                     &Case::new(&shapes).range(1, -spread, spread),

@@ -3,6 +3,7 @@
 use rayon::prelude::*;
 
 use crate::real::Real;
+use crate::rows::each_row;
 
 /// How a matrix lies in its slice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,13 +42,29 @@ impl<T> Destination<T> {
 ///
 /// # Panics
 /// When a slice does not have the length its sizes ask for.
-#[allow(unsafe_code)] // Zeroing a product first would send it through memory once more.
 pub fn product<T: Real>(a: &[T], a_layout: Layout, b: &[T], b_layout: Layout, sizes: [usize; 3]) -> Vec<T> {
+    product_then(a, a_layout, b, b_layout, sizes, |_, _| {})
+}
+
+/// As [`product`], with `finish(column, numbers)` called once for each piece of a row that is done, which begins at `column`, while it is
+/// in cache.
+///
+/// # Panics
+/// When a slice does not have the length its sizes ask for.
+#[allow(unsafe_code)] // Zeroing a product first would send it through memory once more.
+pub(crate) fn product_then<T: Real>(
+    a: &[T],
+    a_layout: Layout,
+    b: &[T],
+    b_layout: Layout,
+    sizes: [usize; 3],
+    finish: impl Fn(usize, &mut [T]) + Sync + Send,
+) -> Vec<T> {
     let [m, _, n] = sizes;
     let mut out = Vec::with_capacity(m * n);
     // SAFETY: the capacity is m n numbers, and `write` writes all of them.
     unsafe {
-        write(Destination(out.as_mut_ptr()), a, a_layout, b, b_layout, sizes);
+        write(Destination(out.as_mut_ptr()), a, a_layout, b, b_layout, sizes, finish);
         out.set_len(m * n);
     }
     out
@@ -61,19 +78,32 @@ pub fn product<T: Real>(a: &[T], a_layout: Layout, b: &[T], b_layout: Layout, si
 pub fn matmul<T: Real>(out: &mut [T], a: &[T], a_layout: Layout, b: &[T], b_layout: Layout, sizes: [usize; 3]) {
     assert_eq!(out.len(), sizes[0] * sizes[2], "result of the product {sizes:?}");
     // SAFETY: `out` holds m n numbers and is borrowed for writing.
-    unsafe { write(Destination(out.as_mut_ptr()), a, a_layout, b, b_layout, sizes) }
+    unsafe { write(Destination(out.as_mut_ptr()), a, a_layout, b, b_layout, sizes, |_, _| {}) }
 }
 
-/// Writes all m n numbers of the product to `out`.
+/// Writes all m n numbers of the product to `out`, and finishes them.
 ///
 /// # Safety
 /// `out` must be valid for writing m n numbers that nobody else uses meanwhile.
 #[allow(unsafe_code)]
-unsafe fn write<T: Real>(out: Destination<T>, a: &[T], a_layout: Layout, b: &[T], b_layout: Layout, [m, k, n]: [usize; 3]) {
+unsafe fn write<T: Real>(
+    out: Destination<T>,
+    a: &[T],
+    a_layout: Layout,
+    b: &[T],
+    b_layout: Layout,
+    [m, k, n]: [usize; 3],
+    finish: impl Fn(usize, &mut [T]) + Sync + Send,
+) {
     assert!(a.len() == m * k && b.len() == k * n, "matrices for the product [{m}, {k}] x [{k}, {n}]");
+    let finish_all = || {
+        // SAFETY: the caller vouches for m n numbers, and they have been written.
+        each_row(unsafe { std::slice::from_raw_parts_mut(out.0, m * n) }, n, m * n, |_, row| finish(0, row));
+    };
     if k == 0 {
         // SAFETY: the caller vouches for m n numbers.
         (0..m * n).for_each(|i| unsafe { out.at(i).write(T::zero()) });
+        finish_all();
         return;
     }
     #[cfg(target_arch = "x86_64")]
@@ -81,7 +111,11 @@ unsafe fn write<T: Real>(out: Destination<T>, a: &[T], a_layout: Layout, b: &[T]
         && let (Some(a), Some(b)) = (T::singles(a), T::singles(b))
     {
         // SAFETY: the caller vouches for the memory, and `T` is `f32`.
-        unsafe { crate::sgemm::write(Destination(out.0.cast()), a, a_layout, b, b_layout, [m, k, n]) };
+        unsafe {
+            crate::sgemm::write(Destination(out.0.cast()), a, a_layout, b, b_layout, [m, k, n], |column, numbers| {
+                finish(column, bytemuck::cast_slice_mut(numbers));
+            });
+        }
         return;
     }
     let strides = |layout, rows: usize, columns: usize| match layout {
@@ -118,6 +152,7 @@ unsafe fn write<T: Real>(out: Destination<T>, a: &[T], a_layout: Layout, b: &[T]
     };
     if m * k * n < PARALLEL_FROM {
         part([0, m], [0, n]);
+        finish_all();
         return;
     }
     // The parts do not depend on the number of threads, so neither does the result.
@@ -125,6 +160,7 @@ unsafe fn write<T: Real>(out: Destination<T>, a: &[T], a_layout: Layout, b: &[T]
     (0..PARTS)
         .into_par_iter()
         .for_each(|i| if m > n { part([cut(m, i), cut(m, i + 1)], [0, n]) } else { part([0, m], [cut(n, i), cut(n, i + 1)]) });
+    finish_all();
 }
 
 #[cfg(test)]
@@ -170,9 +206,33 @@ mod tests {
             [15, 500, 31],
             [100, 129, 17],
             [600, 17, 70],
+            [41, 330, 129],
         ] {
             check_product::<f32>(sizes, 2e-5);
             check_product::<f64>(sizes, 1e-13);
+        }
+    }
+
+    /// Sizes whose packed factors do not fit into one block, so that sums are taken up again where an earlier cut left them.
+    #[test]
+    fn products_larger_than_a_block_equal_the_sum_they_stand_for_and_are_finished_once() {
+        for [m, k, n] in [[610, 450, 640], [900, 330, 801]] {
+            let (a, b) = (numbers::<f32>(m * k, 0.3), numbers::<f32>(k * n, 7.1));
+            for [a_rows, b_rows] in [[true, true], [true, false], [false, true]] {
+                let at = |i: usize, p: usize| f64::from(if a_rows { a[i * k + p] } else { a[p * m + i] });
+                let bt = |p: usize, j: usize| f64::from(if b_rows { b[p * n + j] } else { b[j * k + p] });
+                let [a_layout, b_layout] = [a_rows, b_rows].map(|rows| if rows { Layout::Rows } else { Layout::Transposed });
+                let found = product_then(&a, a_layout, &b, b_layout, [m, k, n], |column, row| {
+                    row.iter_mut().enumerate().for_each(|(j, x)| *x += (column + j) as f32);
+                });
+                for i in (0..m).step_by(37).chain([m - 1]) {
+                    for j in (0..n).step_by(41).chain([n - 1]) {
+                        let exact = (0..k).map(|p| at(i, p) * bt(p, j)).sum::<f64>() + j as f64;
+                        let error = (f64::from(found[i * n + j]) - exact).abs();
+                        assert!(error < 1e-4, "[{m}, {k}, {n}] {a_layout:?} {b_layout:?}: entry {i} {j} is off by {error:e}");
+                    }
+                }
+            }
         }
     }
 

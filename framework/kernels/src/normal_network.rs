@@ -278,6 +278,10 @@ fn activate<T: Real>(values: &mut [T], activation: Activation) {
         Activation::Identity => {}
         // A comparison, not `max`, so that a NaN stays one.
         Activation::Relu => values.iter_mut().for_each(|y| *y = if *y < T::zero() { T::zero() } else { *y }),
+        Activation::LeakyRelu(slope) => {
+            let slope = T::of(slope);
+            values.iter_mut().for_each(|y| *y = if *y < T::zero() { slope * *y } else { *y });
+        }
         Activation::Tanh => values.iter_mut().for_each(|y| *y = y.hyperbolic_tangent()),
         Activation::Softplus => values.iter_mut().for_each(|y| *y = y.softplus()),
     });
@@ -290,6 +294,10 @@ fn deactivate<T: Real>(gradient: &mut [T], y: &[T], activation: Activation) {
         match activation {
             Activation::Identity => {}
             Activation::Relu => pairs.for_each(|(g, &y)| *g = if y == T::zero() { T::zero() } else { *g }),
+            Activation::LeakyRelu(slope) => {
+                let slope = T::of(slope);
+                pairs.for_each(|(g, &y)| *g = if y < T::zero() { slope * *g } else { *g });
+            }
             Activation::Tanh => pairs.for_each(|(g, &y)| *g *= T::one() - y * y),
             Activation::Softplus => pairs.for_each(|(g, &y)| *g *= one_minus_exp(y)),
         }
@@ -309,7 +317,7 @@ mod tests {
     #[test]
     fn values_and_gradients_are_those_of_the_layers_one_by_one() {
         for [batch, inputs, width, outputs] in [[1, 1, 1, 1], [1, 3, 5, 2], [17, 2, 50, 2], [33, 20, 7, 10], [128, 2, 50, 1]] {
-            for activation in [Activation::Identity, Activation::Relu, Activation::Tanh, Activation::Softplus] {
+            for activation in [Activation::Identity, Activation::Relu, Activation::LeakyRelu(0.2), Activation::Tanh, Activation::Softplus] {
                 let spread = 1.0 / (inputs as f64).sqrt();
                 let shapes = [
                     vec![batch, inputs],

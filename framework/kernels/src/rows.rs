@@ -7,7 +7,7 @@ use crate::real::{Real, vectorised};
 /// Partial sums kept side by side. Their number is fixed, so that every machine adds in the same order.
 const LANES: usize = 32;
 /// Scalars below which other threads are not worth waking.
-const PARALLEL_FROM: usize = 1 << 15;
+pub(crate) const PARALLEL_FROM: usize = 1 << 15;
 
 /// Sum of `term` over the places of `N` equally long rows.
 #[inline(always)]

@@ -129,6 +129,22 @@ impl Rule {
     #[allow(clippy::inline_always)] // Only what is inlined is compiled for wide vectors.
     #[inline(always)]
     fn update_chunk<T: Float>(&self, p: &mut [T], g: &[T], m: &mut [T], s: &mut [T], average: Option<(&mut [T], f64)>) -> bool {
+        /// Elements after which the average follows, while they are in the first-level cache.
+        const BLOCK: usize = 2048;
+        let Some((a, decay)) = average else { return self.update_block(p, g, m, s) };
+        let mut finite = true;
+        for start in (0..p.len()).step_by(BLOCK) {
+            let block = start..p.len().min(start + BLOCK);
+            let second = if self.has_second_moment() { block.clone() } else { 0..0 };
+            finite &= self.update_block(&mut p[block.clone()], &g[block.clone()], &mut m[block.clone()], &mut s[second]);
+            average_chunk(&mut a[block.clone()], &p[block], decay);
+        }
+        finite
+    }
+
+    #[allow(clippy::inline_always)] // As above.
+    #[inline(always)]
+    fn update_block<T: Float>(&self, p: &mut [T], g: &[T], m: &mut [T], s: &mut [T]) -> bool {
         let real = |x: f64| T::from(x).unwrap_or_else(T::zero);
         let mut finite = true;
         match *self {
@@ -162,9 +178,6 @@ impl Rule {
                     *p = *p - rate * *m;
                 }
             }
-        }
-        if let Some((a, decay)) = average {
-            average_chunk(a, p, decay);
         }
         finite
     }

@@ -3,6 +3,7 @@
 use burn::tensor::Tensor;
 use ibhost_framework::math::log_mean_exp;
 use ibhost_framework::posterior::Posterior;
+use ibhost_kernels::mean_pairwise_kl;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -63,21 +64,6 @@ impl Compression {
 fn centred(mean: Tensor<2>) -> Tensor<2> {
     let shift = mean.clone().detach().mean_dim(0);
     mean - shift
-}
-
-/// Mean over all pairs of KL(N(mean_i, scale_i^2) || N(mean_j, scale_j^2)) for `[batch, latent]`, in nats.
-///
-/// The sum over pairs of sum_k [ln s_j - ln s_i + ((m_i - m_j)^2 + s_i^2) / (2 s_j^2) - 1/2] splits into means over one index: the
-/// logarithms cancel, and the quadratic term is a product of means of each index.
-pub fn mean_pairwise_kl(mean: Tensor<2>, scale: Tensor<2>) -> Tensor<1> {
-    let latent = mean.dims()[1] as f64;
-    let mean = centred(mean);
-    let precision = scale.clone().powi_scalar(2).recip();
-    let square = mean.clone().powi_scalar(2);
-    let first = (square.clone() + scale.powi_scalar(2)).mean_dim(0) * precision.clone().mean_dim(0);
-    let cross = mean.clone().mean_dim(0) * (mean * precision.clone()).mean_dim(0);
-    let last = (square * precision).mean_dim(0);
-    ((first + last).mul_scalar(0.5) - cross).sum().sub_scalar(latent / 2.0)
 }
 
 /// KL(N(mean_i, scale_i^2) || N(mean_j, scale_j^2)) of all pairs, `[batch, batch]` with i along the rows, in nats.

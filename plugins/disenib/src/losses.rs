@@ -2,6 +2,7 @@
 
 use burn::tensor::Tensor;
 use burn::tensor::activation::{log_softmax, relu};
+use ibhost_kernels::mean_squared_error;
 
 /// Box penalty: mean over all entries of both codes of max(|e| - radius, 0)^2, `[1]`.
 ///
@@ -17,9 +18,8 @@ pub fn wall(style: Tensor<2>, class: Tensor<2>, radius: f64) -> Tensor<1> {
 /// source follow each other.
 pub fn reconstruction(images: Tensor<4>, sources: Tensor<4>) -> Tensor<1> {
     let [batch, channels, height, width] = sources.dims();
-    let values = channels * height * width;
-    let draws = images.dims()[0] / batch.max(1);
-    (images.reshape([batch, draws, values]) - sources.reshape([batch, 1, values])).powi_scalar(2).mean()
+    let (draws, values) = (images.dims()[0], channels * height * width);
+    mean_squared_error(images.reshape([draws, values]), sources.reshape([batch, values]))
 }
 
 /// Least-squares losses of the estimator's scores `[codes, 1]`.

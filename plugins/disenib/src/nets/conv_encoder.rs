@@ -6,6 +6,7 @@ use burn::tensor::Tensor;
 use ibhost_framework::build::{BuildContext, BuildError};
 use ibhost_framework::encoder::{Encoder, EncoderConfig};
 use ibhost_framework::posterior::Posterior;
+use ibhost_kernels::{Activation, dense};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -54,7 +55,7 @@ pub const KNOWN_SHAPES: &str = "1x28x28 (mnist, fashion_mnist), 1x64x64 (shapes)
 
 impl Encoder for InstanceConv {
     fn encode(&self, inputs: Tensor<4>) -> Posterior {
-        Posterior::Point { mean: self.head.forward(self.conv.forward(inputs)) }
+        Posterior::Point { mean: dense(&self.head, self.conv.forward(inputs), Activation::Identity) }
     }
 }
 

@@ -4,6 +4,7 @@ use burn::module::Module;
 use burn::nn::Linear;
 use burn::tensor::Tensor;
 use ibhost_framework::build::{BuildContext, BuildError};
+use ibhost_kernels::{Activation, dense};
 
 use super::conv::ConvStack;
 use super::stack::DenseInit;
@@ -32,7 +33,7 @@ impl Discriminator {
 
     /// Logits `[batch, 2]`.
     pub fn forward(&self, images: Tensor<4>) -> Tensor<2> {
-        self.head.forward(self.conv.forward(images))
+        dense(&self.head, self.conv.forward(images), Activation::Identity)
     }
 }
 

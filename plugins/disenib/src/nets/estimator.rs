@@ -2,8 +2,8 @@
 
 use burn::module::Module;
 use burn::tensor::Tensor;
-use burn::tensor::activation::leaky_relu;
 use ibhost_framework::build::{BuildContext, Initial};
+use ibhost_kernels::Activation;
 
 use super::spectral::SpectralLinear;
 use super::stack::SLOPE;
@@ -35,14 +35,10 @@ impl Estimator {
 
     /// Scores `[codes, 1]` of pairs of style codes `[codes, style]` and class codes `[codes, class]`.
     pub fn forward(&self, style: Tensor<2>, class: Tensor<2>) -> Tensor<2> {
-        let mut x = Tensor::cat(vec![self.in_style.forward(style), self.in_class.forward(class)], 1);
-        for (index, layer) in self.trunk.iter().enumerate() {
-            x = layer.forward(x);
-            if index + 1 < self.trunk.len() {
-                x = leaky_relu(x, SLOPE);
-            }
-        }
-        x
+        let x = Tensor::cat(vec![self.in_style.forward(style), self.in_class.forward(class)], 1);
+        let last = self.trunk.len().saturating_sub(1);
+        let activation = |index| if index < last { Activation::LeakyRelu(SLOPE) } else { Activation::Identity };
+        self.trunk.iter().enumerate().fold(x, |x, (index, layer)| layer.activated(x, activation(index)))
     }
 }
 

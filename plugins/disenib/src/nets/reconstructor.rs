@@ -2,9 +2,10 @@
 
 use burn::module::{Module, Param};
 use burn::nn::Linear;
-use burn::tensor::activation::{leaky_relu, sigmoid};
+use burn::tensor::activation::sigmoid;
 use burn::tensor::{Int, Tensor};
 use ibhost_framework::build::{BuildContext, BuildError, Initial};
+use ibhost_kernels::{Activation, dense};
 
 use super::conv::TransposedStack;
 use super::conv_encoder::KNOWN_SHAPES;
@@ -84,8 +85,8 @@ impl Reconstructor {
         match &self.body {
             Body::Dense(stack) => stack.forward(Tensor::cat(vec![style, rows], 1)).reshape([codes, c, h, w]),
             Body::Conv(body) => {
-                let style = leaky_relu(body.in_style.forward(style), SLOPE);
-                let class = leaky_relu(body.in_class.forward(rows), SLOPE);
+                let style = dense(&body.in_style, style, Activation::LeakyRelu(SLOPE));
+                let class = dense(&body.in_class, rows, Activation::LeakyRelu(SLOPE));
                 let start = Tensor::cat(vec![style, class], 1).reshape([codes, STEM / 2, 2, 2]);
                 sigmoid(body.deconv.forward(start))
             }

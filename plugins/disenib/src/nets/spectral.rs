@@ -3,6 +3,7 @@
 use burn::module::{Module, Param, RunningState};
 use burn::tensor::Tensor;
 use ibhost_framework::build::{BuildContext, Initial};
+use ibhost_kernels::{Activation, divided_by_singular_value, linear, power_iteration};
 
 /// y = x W / sigma + b with W `[inputs, outputs]`, or y = x W + b when the layer keeps no vector.
 ///
@@ -32,29 +33,22 @@ impl SpectralLinear {
     fn effective_weight(&self) -> Tensor<2> {
         let weight = self.weight.val();
         let Some(state) = &self.u else { return weight };
-        let [inputs, outputs] = weight.dims();
-        let fixed = weight.clone().detach().set_require_grad(false);
-        let v = unit(fixed.clone().matmul(state.value_sync().detach().reshape([outputs, 1])));
-        let u = unit(fixed.transpose().matmul(v.clone()));
-        state.update(u.clone().reshape([outputs]));
+        let [v, u] = power_iteration(weight.clone(), state.value_sync());
+        state.update(u.clone());
         // A pending update would be missing from what visitors see, and with it from checkpoints.
         state.value_sync();
-        let sigma = (weight.clone() * v.matmul(u.transpose())).sum().reshape([1, 1]);
-        weight / sigma.expand([inputs, outputs])
+        divided_by_singular_value(weight, v, u)
     }
 
     /// `[rows, inputs]` to `[rows, outputs]`.
     pub fn forward(&self, inputs: Tensor<2>) -> Tensor<2> {
-        let outputs = self.bias.dims()[0];
-        inputs.matmul(self.effective_weight()) + self.bias.val().reshape([1, outputs])
+        self.activated(inputs, Activation::Identity)
     }
-}
 
-/// Column `a` / (|a| + 1e-10).
-fn unit(a: Tensor<2>) -> Tensor<2> {
-    let length = a.clone().powi_scalar(2).sum().sqrt().add_scalar(1e-10).reshape([1, 1]);
-    let dims = a.dims();
-    a / length.expand(dims)
+    /// As [`SpectralLinear::forward`], then the activation.
+    pub fn activated(&self, inputs: Tensor<2>, activation: Activation) -> Tensor<2> {
+        linear(inputs, self.effective_weight(), Some(self.bias.val()), activation)
+    }
 }
 
 #[cfg(test)]
@@ -77,7 +71,8 @@ mod tests {
         let gram = gram.clone().transpose().matmul(gram);
         let mut x = Tensor::<2>::ones([4, 1], &device);
         for _ in 0..200 {
-            x = unit(gram.clone().matmul(x));
+            x = gram.clone().matmul(x);
+            x = x.clone() / x.powi_scalar(2).sum().sqrt().reshape([1, 1]);
         }
         let largest: f32 = x.clone().transpose().matmul(gram.matmul(x)).into_scalar();
         assert!((largest - 1.0).abs() < 1e-3, "{largest}");

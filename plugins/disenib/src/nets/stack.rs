@@ -3,8 +3,8 @@
 use burn::module::Module;
 use burn::nn::Linear;
 use burn::tensor::Tensor;
-use burn::tensor::activation::{leaky_relu, relu};
 use ibhost_framework::build::{BuildContext, Initial};
+use ibhost_kernels::{Activation, dense};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -54,14 +54,10 @@ impl DenseStack {
 
     /// `[rows, inputs]` to `[rows, outputs]`.
     pub fn forward(&self, inputs: Tensor<2>) -> Tensor<2> {
-        let mut x = inputs;
-        for (index, layer) in self.layers.iter().enumerate() {
-            x = layer.forward(x);
-            if index + 1 < self.layers.len() {
-                x = if self.leaky { leaky_relu(x, SLOPE) } else { relu(x) };
-            }
-        }
-        x
+        let hidden = if self.leaky { Activation::LeakyRelu(SLOPE) } else { Activation::Relu };
+        let last = self.layers.len().saturating_sub(1);
+        let activation = |index| if index < last { hidden } else { Activation::Identity };
+        self.layers.iter().enumerate().fold(inputs, |x, (index, layer)| dense(layer, x, activation(index)))
     }
 }
 
