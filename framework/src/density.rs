@@ -3,6 +3,8 @@
 use burn::tensor::Tensor;
 pub use ibhost_kernels::{centred_log_density, normal_sample};
 
+use crate::logistic_mixture::LogisticMixture;
+
 /// A batch of distributions over `features` values.
 #[derive(Clone, Debug)]
 pub enum Density {
@@ -18,6 +20,15 @@ pub enum Density {
         /// P(x = 1), `[batch, features]`, away from 0 and 1 by what the caller chose.
         probabilities: Tensor<2>,
     },
+    /// Independent Bernoulli variables whose probabilities may be exactly 0 and 1.
+    GuardedBernoulli {
+        /// P(x = 1), `[batch, features]`.
+        probabilities: Tensor<2>,
+        /// Added to the probabilities of both values below the logarithm.
+        guard: f64,
+    },
+    /// Mixtures of discretised logistic distributions over the colours of each pixel of images in `[0, 1]`.
+    LogisticMixture(LogisticMixture),
     /// Independent logistic variables rounded down to 256 levels in `[0, 1)` (Kingma et al. 2016).
     Logistic256 {
         /// `[batch, features]`.
@@ -38,6 +49,11 @@ impl Density {
                 // One product fewer than x ln p + (1 - x) ln(1 - p).
                 (x * (probabilities.clone().log() - off.clone()) + off).sum_dim(1).reshape([batch])
             }
+            Self::GuardedBernoulli { probabilities, guard } => {
+                let off = probabilities.clone().neg().add_scalar(1.0 + guard).log();
+                (x * (probabilities.clone().add_scalar(*guard).log() - off.clone()) + off).sum_dim(1).reshape([batch])
+            }
+            Self::LogisticMixture(mixture) => mixture.log_prob(x),
             Self::Logistic256 { .. } => self.logistic_terms(x).sum_dim(1).reshape([batch]),
         }
     }
@@ -57,27 +73,31 @@ impl Density {
     pub fn mean(&self) -> Tensor<2> {
         match self {
             Self::Normal { mean, .. } | Self::Logistic256 { mean, .. } => mean.clone(),
-            Self::Bernoulli { probabilities } => probabilities.clone(),
+            Self::Bernoulli { probabilities } | Self::GuardedBernoulli { probabilities, .. } => probabilities.clone(),
+            Self::LogisticMixture(mixture) => mixture.mean(),
         }
     }
 
     /// Number of distributions and of features.
     pub fn dims(&self) -> [usize; 2] {
-        self.mean().dims()
+        match self {
+            Self::LogisticMixture(mixture) => mixture.dims(),
+            _ => self.mean().dims(),
+        }
     }
 
     /// Samples that gradients flow through: mean + scale noise for normals; the probabilities themselves for Bernoulli variables and the
-    /// means for logistic ones, which have no such samples. Noise `[batch, features]` is standard normal.
+    /// means for logistic ones and mixtures of them, which have no such samples. Noise `[batch, features]` is standard normal.
     pub fn reparameterised(&self, noise: Tensor<2>) -> Tensor<2> {
         match self {
             Self::Normal { mean, scale } => normal_sample(mean.clone(), scale.clone(), noise),
-            Self::Bernoulli { .. } | Self::Logistic256 { .. } => self.mean(),
+            Self::Bernoulli { .. } | Self::GuardedBernoulli { .. } | Self::LogisticMixture(_) | Self::Logistic256 { .. } => self.mean(),
         }
     }
 
     /// Whether samples are discrete, so that gradients cannot flow through them.
     pub fn is_discrete(&self) -> bool {
-        matches!(self, Self::Bernoulli { .. })
+        matches!(self, Self::Bernoulli { .. } | Self::GuardedBernoulli { .. })
     }
 }
 
@@ -106,6 +126,8 @@ mod tests {
         assert!((value(normal.log_prob(t([0.5, 3.0]))) - expected).abs() < 1e-6);
         let bernoulli = Density::Bernoulli { probabilities: t([0.25, 0.5]) };
         assert!((value(bernoulli.log_prob(t([1.0, 0.0]))) - (0.125f64).ln()).abs() < 1e-6);
+        let certain = Density::GuardedBernoulli { probabilities: t([1.0, 0.25]), guard: 1e-3 };
+        assert!((value(certain.log_prob(t([0.0, 1.0]))) - (1e-3f64.ln() + 0.251f64.ln())).abs() < 1e-3);
         assert!((value(bernoulli.log_prob(t([0.5, 1.0]))) - (0.5 * (0.25f64 * 0.75).ln() + 0.5f64.ln())).abs() < 1e-6);
     }
 

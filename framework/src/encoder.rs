@@ -42,6 +42,12 @@ pub trait Hierarchy {
     /// q(z_level | x, the levels above), from this level's features; `above` holds the next level first and the top last.
     fn level(&self, level: usize, features: Tensor<2>, above: &[Tensor<2>]) -> Posterior;
 
+    /// Whether [`Hierarchy::level`] gives bottom-up estimates that the posterior combines with the prior of their level (see
+    /// [`Posterior::combined`]) wherever there is one.
+    fn is_ladder(&self) -> bool {
+        false
+    }
+
     /// q(z_top|x) alone.
     fn top(&self, inputs: Tensor<4>) -> Posterior {
         let features = self.features(inputs);
@@ -70,5 +76,11 @@ pub trait EncoderConfig: Configured + Send + Sync {
     /// Sizes of the levels of the code, bottom first.
     fn latents(&self) -> Vec<usize> {
         vec![self.latent()]
+    }
+
+    /// Sizes of the levels of the code of inputs of `shape` = `[channels, height, width]`, bottom first, for encoders whose code grows with
+    /// the input.
+    fn latents_for(&self, _shape: [usize; 3]) -> Vec<usize> {
+        self.latents()
     }
 }

@@ -30,7 +30,11 @@ impl LatentClassifier {
     /// [`BuildError`] when one of them cannot be built.
     pub fn new(parts: &Parts<'_>) -> Result<Self, BuildError> {
         let encoder = Erased::new(parts.encoder.build(parts.data.shape, parts.context)?);
-        let decoder = Erased::new(parts.decoder.build(parts.encoder.latent(), parts.data.classes.len(), parts.context)?);
+        let decoder = Erased::new(parts.decoder.build(
+            parts.encoder.latents_for(parts.data.shape).iter().sum(),
+            parts.data.classes.len(),
+            parts.context,
+        )?);
         Ok(Self { encoder, decoder })
     }
 

@@ -2,6 +2,7 @@
 
 pub mod analysis;
 pub mod build;
+pub mod categorical;
 pub mod component;
 pub mod dataset;
 pub mod decoder;
@@ -12,7 +13,9 @@ pub mod engine;
 pub mod ensemble;
 pub mod event_reader;
 pub mod generator;
+pub mod hierarchy;
 pub mod latent_classifier;
+pub mod logistic_mixture;
 pub mod math;
 pub mod module;
 pub mod noise;

@@ -114,6 +114,22 @@ pub struct Progress {
     pub epoch: u64,
     /// Steps done before this one.
     pub step: u64,
+    /// Steps in an epoch.
+    pub steps_per_epoch: u64,
+    /// Epochs the run is to have.
+    pub epochs: u64,
+}
+
+impl Progress {
+    /// Step `step` of a run whose epochs last one step each, in epoch `epoch`.
+    pub fn at(epoch: u64, step: u64) -> Self {
+        Self { epoch, step, steps_per_epoch: 1, epochs: epoch }
+    }
+
+    /// Epoch, from 1, of the step before this one; 0 for the first step.
+    pub fn epoch_before(&self) -> u64 {
+        if self.step == 0 { 0 } else { (self.step - 1) / self.steps_per_epoch.max(1) + 1 }
+    }
 }
 
 /// A trainable model together with its losses. Implement it for a type that derives burn's `Module`.
@@ -144,6 +160,12 @@ pub trait Objective: ErasedModule<ObjectiveKind> {
 
     /// Batch means of every quantity on held-out data; called on the evaluation copy, without autodiff.
     fn evaluate(&self, batch: &Batch, draws: &mut Draws) -> Vec<Measure>;
+
+    /// Name that the parameter at `path` has in files of the original implementation, whose dense weights are `[out, in]`; nothing for
+    /// parameters the original does not have.
+    fn published_name(&self, _path: &str) -> Option<String> {
+        None
+    }
 
     /// Class predictions, when the model has them.
     fn as_classifier(&self) -> Option<&dyn Classifier> {

@@ -20,13 +20,14 @@ pub const COMPONENT_KEYS: [(&str, Kind); 7] = [
 ];
 
 /// Keys that hold anything else, in the order of [`Training`]'s fields.
-pub const TRAINING_KEYS: [&str; 15] = [
+pub const TRAINING_KEYS: [&str; 16] = [
     "lr",
     "epochs",
     "steps",
     "batch_size",
     "average",
     "seed",
+    "initial_weights",
     "device",
     "limit_train",
     "drop_last",
@@ -147,6 +148,10 @@ pub struct Training {
     /// Seed of every random draw.
     #[serde(default)]
     pub seed: u64,
+    /// File of weights a new run starts from instead of fresh ones, in the safetensors format: those of a checkpoint, or converted from the
+    /// original implementation's.
+    #[serde(default)]
+    pub initial_weights: Option<String>,
     /// Device, see `ibhost devices`.
     #[serde(default = "default_device")]
     pub device: String,

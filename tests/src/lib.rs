@@ -9,6 +9,7 @@ pub mod evaluations;
 pub mod fault_plan;
 pub mod fuzz;
 pub mod golden;
+pub mod hit;
 pub mod mim;
 pub mod outcome;
 pub mod run;

@@ -13,15 +13,18 @@ const HOST: &str = env!("CARGO_BIN_EXE_ibhost-under-test");
 
 /// Every component by kind, both in the order of the catalogue.
 const COMPONENTS: [(&str, &[&str]); 8] = [
-    ("objectives", &["classifier", "disenib", "hvae", "lagrangian", "mim", "vdb", "vib"]),
+    ("objectives", &["classifier", "disenib", "hit", "hvae", "lagrangian", "mim", "vdb", "vib"]),
     (
         "encoders",
         &[
+            "bvae",
             "dense",
             "densenet",
             "gated_conv",
             "gated_mlp",
+            "hvae",
             "instance_conv",
+            "lvae",
             "mlp",
             "mnist_cnn",
             "residual_mlp",
@@ -31,7 +34,7 @@ const COMPONENTS: [(&str, &[&str]); 8] = [
             "vector_mlp",
         ],
     ),
-    ("decoders", &["dense_classifier", "gated_conv", "gated_mlp", "gelu_classifier", "linear", "pixel_conv", "vector_mlp"]),
+    ("decoders", &["dense_classifier", "gated_conv", "gated_mlp", "gelu_classifier", "hvae", "linear", "lvae", "pixel_conv", "vector_mlp"]),
     (
         "datasets",
         &[
@@ -83,14 +86,15 @@ const COMPONENTS: [(&str, &[&str]); 8] = [
         ],
     ),
     ("strategies", &["algo1", "algo2", "oneshot"]),
-    ("optimisers", &["adabelief", "adam", "adam_norm_grad", "sgd"]),
+    ("optimisers", &["adabelief", "adadelta", "adam", "adam_norm_grad", "sgd"]),
     (
         "schedules",
         &["constant", "cosine", "exponential", "geometric", "keras_resnet20_cifar10", "noam", "pytorch_resnet20_cifar10", "step"],
     ),
 ];
 
-const PRESETS: [&str; 30] = [
+const PRESETS: [&str; 38] = [
+    "bvae-binary-mnist",
     "cifar10-densenet121",
     "convhvae-2level",
     "convhvae-2level-amim",
@@ -104,6 +108,13 @@ const PRESETS: [&str; 30] = [
     "disenib-squared-nib",
     "disenib-squared-vib",
     "disenib-vib",
+    "hvae-binary-mnist",
+    "hvae-cifar10",
+    "hvae-cifar10-mol",
+    "hvae-svhn",
+    "lvae-binary-mnist",
+    "lvae-cifar10",
+    "lvae-svhn",
     "mim-animation-ae",
     "mim-animation-mim",
     "mim-animation-vae",

@@ -5,11 +5,14 @@ use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use super::error::EngineError;
+use super::initial::with_initial_weights;
 use super::observer::Observer;
 use super::session::{Session, State};
 use super::snapshot::{restore_last, restore_weights_of};
 use super::train::{Outcome, Standing, train};
 use crate::dataset::DataRoot;
+use crate::optimiser::WeightAverage;
+use crate::parameters;
 use crate::run::RunConfig;
 use crate::storage::run_dir::local_time;
 use crate::storage::{Best, FinalMetrics, Label, RunDir, RunStatus, StorageError, Summary, Versions};
@@ -43,8 +46,13 @@ impl Job {
     /// # Errors
     /// [`EngineError`]; nothing is left on disk then, as far as the disk allows.
     pub fn create(config: RunConfig, root: &DataRoot, output_dir: &Path, command: Vec<String>) -> Result<Self, EngineError> {
-        let (session, state) = Session::open(config, root)?;
+        let (session, mut state) = Session::open(config, root)?;
         let config = &session.config;
+        if let Some(path) = &config.training.initial_weights {
+            state.model = with_initial_weights(state.model, Path::new(path))?;
+            state.average =
+                config.training.average.map(|decay| WeightAverage { decay, weights: parameters::average_buffers(&state.model) });
+        }
         let run = RunDir::create(output_dir, &config.stem(), config.training.name.as_deref())?;
         let summary = Summary {
             status: RunStatus::Running,

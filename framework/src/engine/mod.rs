@@ -3,6 +3,7 @@
 mod accumulate;
 mod error;
 mod evaluate;
+mod initial;
 mod job;
 mod observer;
 mod session;
@@ -15,6 +16,7 @@ mod watch;
 pub use accumulate::Accumulator;
 pub use error::EngineError;
 pub use evaluate::evaluate;
+pub use initial::with_initial_weights;
 pub use job::{Job, open_finished, versions};
 pub use observer::{EpochReport, Observer, Quiet, StepReport};
 pub use session::{BATCH, Session, State};

@@ -59,7 +59,7 @@ pub fn training_step(
                 });
                 state.moving.clone_from(&moving);
             }
-            let progress = Progress { epoch, step };
+            let progress = Progress { epoch, step, steps_per_epoch: session.batches_per_epoch(), epochs: session.config.training.epochs };
             let loss = tracing::trace_span!(FORWARD).in_scope(|| model.loss_at(&phase.name, progress, batch, &mut draws));
             let held = phase.hold_at.is_some_and(|(name, limit)| reached(&loss.measures, name, limit));
             let rules = if held { vec![None; moving.len()] } else { due_rules(session, state, &phase.updates, epoch, step) };

@@ -1,6 +1,7 @@
 //! Optimisers: update rules, their state, and the pass that applies them to a model's parameters.
 
 mod adabelief;
+mod adadelta;
 mod adam;
 mod adam_norm_grad;
 mod apply;
@@ -10,6 +11,7 @@ mod state;
 use crate::component::Configured;
 
 pub use adabelief::AdaBelief;
+pub use adadelta::Adadelta;
 pub use adam::{Adam, AdamForm};
 pub use adam_norm_grad::AdamNormGrad;
 pub use apply::{ParameterUpdate, WeightAverage, is_host};
@@ -60,12 +62,23 @@ pub enum Rule {
         /// Bias correction of s.
         scale: f64,
     },
-    /// m = momentum m + g; p -= rate m.
+    /// m = momentum m + g + weight_decay p; p -= rate m.
     Sgd {
         /// Learning rate.
         rate: f64,
         /// Decay of m.
         momentum: f64,
+        /// Share of the parameter added to the gradient.
+        weight_decay: f64,
+    },
+    /// s = decay s + (1-decay) g^2; d = g sqrt(m + epsilon) / sqrt(s + epsilon); m = decay m + (1-decay) d^2; p -= rate d.
+    Adadelta {
+        /// Learning rate.
+        rate: f64,
+        /// Decay of both means.
+        decay: f64,
+        /// Added to both means below the roots.
+        epsilon: f64,
     },
 }
 

@@ -170,12 +170,22 @@ impl Rule {
                     *p = *p - rate * *m / ((*s * scale + root_epsilon).sqrt() + epsilon);
                 }
             }
-            Self::Sgd { rate, momentum } => {
-                let (rate, momentum) = (real(rate), real(momentum));
+            Self::Sgd { rate, momentum, weight_decay } => {
+                let (rate, momentum, weight_decay) = (real(rate), real(momentum), real(weight_decay));
                 for ((p, &g), m) in p.iter_mut().zip(g).zip(m.iter_mut()) {
                     finite &= g.is_finite();
-                    *m = momentum * *m + g;
+                    *m = momentum * *m + (g + weight_decay * *p);
                     *p = *p - rate * *m;
+                }
+            }
+            Self::Adadelta { rate, decay, epsilon } => {
+                let (rate, rho, rest, epsilon) = (real(rate), real(decay), real(1.0 - decay), real(epsilon));
+                for ((p, &g), (m, s)) in p.iter_mut().zip(g).zip(m.iter_mut().zip(s.iter_mut())) {
+                    finite &= g.is_finite();
+                    *s = rho * *s + rest * g * g;
+                    let step = g * (*m + epsilon).sqrt() / (*s + epsilon).sqrt();
+                    *m = rho * *m + rest * step * step;
+                    *p = *p - rate * step;
                 }
             }
         }
@@ -203,9 +213,15 @@ impl Rule {
                 let s = s.mul_scalar(beta2) + surprise.powi_scalar(2).mul_scalar(1.0 - beta2);
                 (p - m.clone().mul_scalar(rate) / ((s.clone().mul_scalar(scale) + root_epsilon).sqrt() + epsilon), m, s)
             }
-            Self::Sgd { rate, momentum } => {
-                let m = m.mul_scalar(momentum) + g;
+            Self::Sgd { rate, momentum, weight_decay } => {
+                let m = m.mul_scalar(momentum) + g + p.clone().mul_scalar(weight_decay);
                 (p - m.clone().mul_scalar(rate), m, s)
+            }
+            Self::Adadelta { rate, decay, epsilon } => {
+                let s = s.mul_scalar(decay) + g.clone().powi_scalar(2).mul_scalar(1.0 - decay);
+                let step = g * m.clone().add_scalar(epsilon).sqrt() / s.clone().add_scalar(epsilon).sqrt();
+                let m = m.mul_scalar(decay) + step.clone().powi_scalar(2).mul_scalar(1.0 - decay);
+                (p - step.mul_scalar(rate), m, s)
             }
         }
     }
@@ -247,18 +263,19 @@ fn average_chunk<T: Float>(a: &mut [T], p: &[T], decay: f64) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::optimiser::{AdaBelief, Adam, AdamForm, AdamNormGrad, OptimiserConfig, Sgd};
+    use crate::optimiser::{AdaBelief, Adadelta, Adam, AdamForm, AdamNormGrad, OptimiserConfig, Sgd};
     use burn::tensor::Device;
 
     #[test]
     fn the_one_pass_update_equals_the_tensor_formula() {
         let device = Device::flex();
-        let rules: [Box<dyn OptimiserConfig>; 5] = [
+        let rules: [Box<dyn OptimiserConfig>; 6] = [
             Box::new(AdamNormGrad { weight_decay: 0.1, ..AdamNormGrad::default() }),
             Box::new(Adam::default()),
             Box::new(Adam { form: AdamForm::Tensorflow, beta1: 0.5, ..Adam::default() }),
             Box::new(AdaBelief { epsilon: 1e-8, ..AdaBelief::default() }),
-            Box::new(Sgd { momentum: 0.9 }),
+            Box::new(Sgd { momentum: 0.9, weight_decay: 0.01 }),
+            Box::new(Adadelta::default()),
         ];
         for (odd, rule) in rules.iter().enumerate() {
             for n in [1, 7, PARALLEL_FROM + 13 + odd] {

@@ -6,7 +6,6 @@ use ibhost_framework::dataset::Samples;
 use ibhost_framework::generator::GenerativeModel;
 use ibhost_framework::noise::Draws;
 use ibhost_framework::objective::{Classifier, PosteriorModel};
-use ibhost_framework::posterior::Posterior;
 use ibhost_framework::registry::Capability;
 
 /// Samples classified at once.
@@ -136,14 +135,10 @@ pub(crate) fn encode(model: &dyn PosteriorModel, samples: &Samples, indices: &[u
     let mut codes = Codes::default();
     for chunk in indices.chunks(ENCODE_BATCH) {
         let posterior = model.posterior(samples.batch(chunk, context.device).inputs);
-        let [batch, latent] = posterior.dims();
+        let [_, latent] = posterior.dims();
         codes.latent = latent;
-        codes.means.extend(posterior.mean().into_data().iter::<f64>());
-        let deviations = match &posterior {
-            Posterior::Point { mean } => Tensor::zeros([batch, latent], &mean.device()),
-            Posterior::Diagonal { scale, .. } => scale.clone(),
-            Posterior::Full { cholesky, .. } => cholesky.clone().powi_scalar(2).sum_dim(2).reshape([batch, latent]).sqrt(),
-        };
+        let (means, deviations) = posterior.normal();
+        codes.means.extend(means.into_data().iter::<f64>());
         codes.deviations.extend(deviations.into_data().iter::<f64>());
         if latent == 2 {
             let flat: Vec<f64> = posterior.covariance().into_data().iter::<f64>().collect();

@@ -17,7 +17,9 @@ use crate::view::View;
 static PACKED: &[u8] = include_bytes!("../assets/digits.bin.gz");
 
 const SAMPLES: usize = 1797;
-const PIXELS: usize = 64;
+/// Edge of an image.
+pub(crate) const SIDE: usize = 8;
+const PIXELS: usize = SIDE * SIDE;
 const TEST_SAMPLES: usize = 360;
 
 /// Digits: 1,797 handwritten digits, 8x8 grey, ten classes, part of the program.
@@ -56,7 +58,7 @@ impl DatasetConfig for DigitsConfig {
 ibhost_framework::register! { Dataset: DigitsConfig as DatasetConfig, aliases: [], paper: "Alpaydin and Kaynak 1998", example: "digits/scale:unit" }
 
 /// Pixels and labels in the published order.
-fn unpack() -> Result<(Vec<u8>, Vec<u8>), DataError> {
+pub(crate) fn unpack() -> Result<(Vec<u8>, Vec<u8>), DataError> {
     let mut pixels = Vec::with_capacity(SAMPLES * (PIXELS + 1));
     let read = GzDecoder::new(PACKED).read_to_end(&mut pixels);
     if read.is_err() || pixels.len() != SAMPLES * (PIXELS + 1) {

@@ -2,6 +2,7 @@
 
 pub mod augmentation;
 pub mod binarised;
+pub mod binary_digits;
 pub mod binary_mnist;
 pub mod cifar;
 pub mod cifar10;

@@ -151,7 +151,8 @@ impl DisenIbConfig {
     /// # Errors
     /// [`BuildError`] when a network does not fit the data, or the encoder's code is noisy.
     pub fn objective(&self, parts: &Parts<'_>) -> Result<DisenIb, BuildError> {
-        let (shape, classes, latent, context) = (parts.data.shape, parts.data.classes.len(), parts.encoder.latent(), parts.context);
+        let (shape, classes, latent, context): (_, _, usize, _) =
+            (parts.data.shape, parts.data.classes.len(), parts.encoder.latents_for(parts.data.shape).iter().sum(), parts.context);
         let encoder = || parts.encoder.build(shape, context).map(Erased::new);
         let (encoder_style, encoder_class) = (encoder()?, encoder()?);
         let [channels, height, width] = shape;

@@ -115,10 +115,16 @@ impl HierarchicalConfig {
             return Err(BuildError::new("hvae", "q_x:vampprior has no place in loss:vae; use loss:amim or loss:smim, or leave it out"));
         }
         let (context, shape) = (parts.context, parts.data.shape);
-        let latents = parts.encoder.latents();
+        let latents = parts.encoder.latents_for(shape);
         let encoder: BoxedEncoder = Erased::new(parts.encoder.build(shape, context)?);
         if encoder.as_hierarchy().is_none() {
             return Err(BuildError::new("hvae", "the encoder has no levels to draw codes from; use gated_mlp or gated_conv"));
+        }
+        if encoder.as_hierarchy().is_some_and(Hierarchy::is_ladder) {
+            return Err(BuildError::new(
+                "hvae",
+                "the encoder is a ladder, which this objective cannot combine with the prior; use objective `hit`",
+            ));
         }
         let decoder: BoxedGenerator = Erased::new(parts.decoder.build_generator(&latents, shape, context)?);
         let device = context.device.clone().without_autodiff();
@@ -256,7 +262,7 @@ fn moments(posterior: &Posterior) -> (Tensor<2>, Tensor<2>) {
     let mean = posterior.mean();
     match posterior {
         Posterior::Diagonal { scale, .. } => (mean, scale.clone()),
-        Posterior::Point { .. } | Posterior::Full { .. } => (mean.clone(), mean.ones_like()),
+        Posterior::Point { .. } | Posterior::Full { .. } | Posterior::Categorical { .. } => (mean.clone(), mean.ones_like()),
     }
 }
 
@@ -472,7 +478,7 @@ impl Objective for HierarchicalObjective {
     }
 
     fn loss(&self, phase: &str, batch: &Batch, draws: &mut Draws) -> Loss {
-        self.loss_at(phase, Progress { epoch: self.config.warmup.max(1), step: 0 }, batch, draws)
+        self.loss_at(phase, Progress::at(self.config.warmup.max(1), 0), batch, draws)
     }
 
     fn loss_at(&self, _phase: &str, progress: Progress, batch: &Batch, draws: &mut Draws) -> Loss {
@@ -537,6 +543,23 @@ impl GenerativeModel for HierarchicalObjective {
             sum + normal_part(codes[level].clone(), &posterior)
         };
         (0..codes.len()).fold(zero, each).sub_scalar(self.all_latents() * HALF_LN_2PI)
+    }
+
+    fn level_sizes(&self, _latent: usize) -> Vec<usize> {
+        self.latents.clone()
+    }
+
+    fn level_rates(&self, inputs: Tensor<4>, draws: &mut Draws) -> Vec<Tensor<1>> {
+        let components = self.components();
+        let Pass { codes, posteriors, .. } = self.pass(inputs, components.as_ref(), draws);
+        let rate = |level: usize| {
+            let posterior = normal_part(codes[level].clone(), &posteriors[level]);
+            match self.decoder.prior(level, &codes[level + 1..]) {
+                Some(prior) => posterior - normal_part(codes[level].clone(), &prior),
+                None => posterior - Self::top_prior(codes[level].clone(), components.as_ref()),
+            }
+        };
+        (0..codes.len()).map(rate).collect()
     }
 
     fn reconstruct(&self, codes: Tensor<2>, draws: &mut Draws) -> Tensor<2> {

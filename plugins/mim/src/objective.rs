@@ -180,7 +180,7 @@ impl MimConfig {
                 return Err(BuildError::new("mim", problem));
             }
         };
-        let latent = parts.encoder.latent();
+        let latent: usize = parts.encoder.latents_for(parts.data.shape).iter().sum();
         let features = shape.iter().product();
         let encoder: BoxedEncoder = Erased::new(parts.encoder.build(shape, context)?);
         let decoder: BoxedGenerator = Erased::new(parts.decoder.build_generator(&[latent], shape, context)?);
@@ -462,7 +462,7 @@ impl Objective for MimObjective {
     }
 
     fn loss(&self, phase: &str, batch: &Batch, draws: &mut Draws) -> Loss {
-        self.loss_at(phase, Progress { epoch: self.config.warmup.max(1), step: 0 }, batch, draws)
+        self.loss_at(phase, Progress::at(self.config.warmup.max(1), 0), batch, draws)
     }
 
     fn loss_at(&self, _phase: &str, progress: Progress, batch: &Batch, draws: &mut Draws) -> Loss {

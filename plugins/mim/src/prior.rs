@@ -5,6 +5,7 @@ use burn::tensor::activation::{log_softmax, sigmoid};
 use burn::tensor::{Int, Tensor};
 use ibhost_framework::build::BuildContext;
 use ibhost_framework::density::{Density, normal_log_prob};
+use ibhost_framework::logistic_mixture::LogisticMixture;
 use ibhost_framework::noise::Draws;
 use ibhost_nets::pseudo_inputs::{PseudoInputs, normal_mixture_log_prob};
 
@@ -196,14 +197,27 @@ impl Marginal {
     }
 }
 
+/// All rows `[rows, dim]`, `times` over: `[times * rows, dim]`.
+fn repeat_rows(t: Tensor<2>, times: usize) -> Tensor<2> {
+    let [rows, dim] = t.dims();
+    t.reshape([1, rows, dim]).expand([times, rows, dim]).reshape([times * rows, dim])
+}
+
 /// ln of the equal mixture of the rows of `density` at `x` `[batch, dim]`, `[batch]`.
 fn equal_mixture(x: Tensor<2>, density: &Density) -> Tensor<1> {
     let ([batch, dim], [components, _]) = (x.dims(), density.dims());
-    let repeat =
-        |t: &Tensor<2>| t.clone().reshape([1, components, dim]).expand([batch, components, dim]).reshape([batch * components, dim]);
+    let repeat = |t: &Tensor<2>| repeat_rows(t.clone(), batch);
     let each = match density {
         Density::Normal { mean, scale } => Density::Normal { mean: repeat(mean), scale: repeat(scale) },
         Density::Bernoulli { probabilities } => Density::Bernoulli { probabilities: repeat(probabilities) },
+        Density::GuardedBernoulli { probabilities, guard } => {
+            Density::GuardedBernoulli { probabilities: repeat(probabilities), guard: *guard }
+        }
+        Density::LogisticMixture(mixture) => {
+            let [_, height, width, channels] = mixture.parameters.dims();
+            let rows = repeat_rows(mixture.parameters.clone().reshape([components, height * width * channels]), batch);
+            Density::LogisticMixture(LogisticMixture { parameters: rows.reshape([batch * components, height, width, channels]) })
+        }
         Density::Logistic256 { mean, log_scale } => Density::Logistic256 { mean: repeat(mean), log_scale: repeat(log_scale) },
     };
     let x = x.reshape([batch, 1, dim]).expand([batch, components, dim]).reshape([batch * components, dim]);

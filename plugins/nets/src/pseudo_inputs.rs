@@ -70,7 +70,7 @@ pub fn mixture_of_posteriors(z: Tensor<2>, components: &Posterior) -> Tensor<1> 
     let mean = components.mean();
     let scale = match components {
         Posterior::Diagonal { scale, .. } => scale.clone(),
-        Posterior::Point { .. } | Posterior::Full { .. } => mean.ones_like(),
+        Posterior::Point { .. } | Posterior::Full { .. } | Posterior::Categorical { .. } => mean.ones_like(),
     };
     normal_mixture_log_prob(z, mean, scale, None)
 }

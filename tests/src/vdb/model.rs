@@ -178,7 +178,7 @@ fn intermediate(case: &Value, cov: &str, model: &BoxedObjective, batch: &Batch, 
     let flat = |q: &Posterior| match q {
         Posterior::Diagonal { scale, .. } => crate::golden::values(scale.clone()),
         Posterior::Full { cholesky, .. } => crate::golden::values(cholesky.clone()),
-        Posterior::Point { .. } => Vec::new(),
+        Posterior::Point { .. } | Posterior::Categorical { .. } => Vec::new(),
     };
     close("scale", &flat(&q), &flat(&recorded), tolerance.0, tolerance.1)?;
     let logits: Tensor<3> = float(at(outputs, &["logits"])?, &device)?;

@@ -1,0 +1,145 @@
+//! Codes of several levels drawn from the top down: posteriors, priors and the rate of every level.
+
+use burn::tensor::Tensor;
+
+use crate::encoder::{Encoder, Hierarchy};
+use crate::posterior::Posterior;
+
+/// One level of a code, with what it was drawn from and what it is charged against.
+#[derive(Clone, Debug)]
+pub struct Level {
+    /// `[batch, latent]`.
+    pub code: Tensor<2>,
+    /// q(z_level | x, the levels above).
+    pub posterior: Posterior,
+    /// p(z_level | the levels above); nothing at the top, whose prior is the objective's.
+    pub prior: Option<Posterior>,
+}
+
+impl Level {
+    /// Rate R(z_level | the levels above) = KL(posterior || prior) in nats, `[batch]`, exact given the codes above; a level without a prior
+    /// is charged against N(0, I), a categorical one against the uniform distribution.
+    pub fn rate(&self) -> Tensor<1> {
+        match &self.prior {
+            Some(prior) => self.posterior.divergence(prior),
+            None => self.posterior.rate(),
+        }
+    }
+}
+
+/// p(z_level | the levels above), the next level first.
+pub type LevelPrior<'a> = &'a dyn Fn(usize, &[Tensor<2>]) -> Option<Posterior>;
+
+/// Levels of the codes of inputs with `features`, bottom first; `code(level, posterior)` draws or chooses each code, top first. The
+/// bottom-up estimates of a ladder are combined with the prior of their level.
+pub fn descend(
+    hierarchy: &dyn Hierarchy,
+    features: &[Tensor<2>],
+    prior: LevelPrior<'_>,
+    mut code: impl FnMut(usize, &Posterior) -> Tensor<2>,
+) -> Vec<Level> {
+    let mut levels: Vec<Level> = Vec::with_capacity(features.len());
+    for level in (0..features.len()).rev() {
+        let above: Vec<Tensor<2>> = levels.iter().rev().map(|level| level.code.clone()).collect();
+        let prior = prior(level, &above);
+        let mut posterior = hierarchy.level(level, features[level].clone(), &above);
+        if let (true, Some(prior)) = (hierarchy.is_ladder(), &prior) {
+            posterior = posterior.combined(prior);
+        }
+        levels.push(Level { code: code(level, &posterior), posterior, prior });
+    }
+    levels.reverse();
+    levels
+}
+
+/// A code drawn with standard normal `noise` `[batch, latent]`.
+pub fn reparameterised(posterior: &Posterior, noise: Tensor<2>) -> Tensor<2> {
+    let [batch, latent] = posterior.dims();
+    posterior.sample(noise.reshape([1, batch, latent])).reshape([batch, latent])
+}
+
+/// The distribution of all levels side by side, bottom first, when the levels above each are at their means.
+pub fn side_by_side(levels: &[Level]) -> Posterior {
+    let (means, scales) = levels.iter().map(|level| level.posterior.normal()).unzip();
+    Posterior::Diagonal { mean: Tensor::cat(means, 1), scale: Tensor::cat(scales, 1) }
+}
+
+/// Codes `[batch, latent]` of all levels side by side, split into levels of the given `sizes`.
+pub fn split(codes: Tensor<2>, sizes: &[usize]) -> Vec<Tensor<2>> {
+    let mut from = 0;
+    let mut next = |&size: &usize| {
+        from += size;
+        codes.clone().narrow(1, from - size, size)
+    };
+    sizes.iter().map(&mut next).collect()
+}
+
+/// A plain encoder as a hierarchy of one level.
+#[derive(Debug)]
+pub struct OneLevel<'a> {
+    /// The encoder.
+    pub encoder: &'a dyn Encoder,
+    /// Shape of its inputs, `[channels, height, width]`.
+    pub shape: [usize; 3],
+}
+
+impl Hierarchy for OneLevel<'_> {
+    fn features(&self, inputs: Tensor<4>) -> Vec<Tensor<2>> {
+        let batch = inputs.dims()[0];
+        vec![inputs.reshape([batch, self.shape.iter().product()])]
+    }
+
+    fn level(&self, _level: usize, features: Tensor<2>, _above: &[Tensor<2>]) -> Posterior {
+        let [channels, height, width] = self.shape;
+        let batch = features.dims()[0];
+        self.encoder.encode(features.reshape([batch, channels, height, width]))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::tensor::Device;
+
+    /// Two levels whose bottom mean is the code above.
+    #[derive(Debug)]
+    struct Chain {
+        ladder: bool,
+    }
+
+    impl Hierarchy for Chain {
+        fn features(&self, inputs: Tensor<4>) -> Vec<Tensor<2>> {
+            let x = inputs.reshape([1, 1]);
+            vec![x.clone(), x]
+        }
+        fn level(&self, level: usize, features: Tensor<2>, above: &[Tensor<2>]) -> Posterior {
+            let mean = if level == 1 { features } else { above[0].clone() };
+            Posterior::Diagonal { scale: mean.ones_like(), mean }
+        }
+        fn is_ladder(&self) -> bool {
+            self.ladder
+        }
+    }
+
+    fn value<const D: usize>(x: Tensor<D>) -> f64 {
+        x.into_data().iter::<f64>().next().unwrap()
+    }
+
+    #[test]
+    fn levels_see_the_codes_above_and_are_charged_against_their_priors() {
+        let prior = |level: usize, above: &[Tensor<2>]| {
+            (level == 0).then(|| Posterior::Diagonal { mean: above[0].clone().mul_scalar(2.0), scale: above[0].ones_like() })
+        };
+        for (ladder, mean, rate) in [(false, 3.0, 4.5), (true, 4.5, 0.5 * (0.5 + 2.25 - 1.0 - 0.5f64.ln()))] {
+            let chain = Chain { ladder };
+            let features = chain.features(Tensor::full([1, 1, 1, 1], 2.0, &Device::flex()));
+            let levels =
+                descend(&chain, &features, &prior, |level, q| reparameterised(q, Tensor::full([1, 1], level as f64, &Device::flex())));
+            assert_eq!(value(levels[1].code.clone()), 3.0);
+            assert!((value(levels[0].posterior.mean()) - mean).abs() < 1e-6);
+            assert!((value(levels[0].rate()) - rate).abs() < 1e-5, "{} {rate}", value(levels[0].rate()));
+            assert!((value(levels[1].rate()) - 2.0).abs() < 1e-6);
+            assert_eq!(split(side_by_side(&levels).mean(), &[1, 1]).len(), 2);
+        }
+    }
+}

@@ -1,0 +1,329 @@
+//! The hierarchical model of objective `hit`: loss, rates of every level, sampling and reconstruction.
+
+use burn::module::Module;
+use burn::tensor::{Device, Int, Tensor};
+use ibhost_framework::categorical::Relaxation;
+use ibhost_framework::dataset::Batch;
+use ibhost_framework::density::Density;
+use ibhost_framework::encoder::{BoxedEncoder, Hierarchy};
+use ibhost_framework::generator::{BoxedGenerator, GenerativeModel};
+use ibhost_framework::hierarchy::{Level, OneLevel, descend, reparameterised, side_by_side, split};
+use ibhost_framework::math::log_mean_exp;
+use ibhost_framework::noise::Draws;
+use ibhost_framework::objective::{Loss, Measure, Objective, PosteriorModel, Progress};
+use ibhost_framework::posterior::{Posterior, standard_normal_log_prob};
+
+use crate::config::HitConfig;
+use crate::heads::EVALUATION;
+use crate::names::published;
+use crate::schedules::{ladder_warm_up, temperature, warm_up};
+
+/// Uniform draws for mixtures of logistics stay this far from 0 and 1.
+const UNIFORM_MARGIN: f64 = 1e-5;
+
+/// The model of [`HitConfig`].
+#[derive(Module, Debug)]
+pub struct Hit {
+    /// q of every level.
+    pub encoder: BoxedEncoder,
+    /// p(x|y) and the priors below the top.
+    pub decoder: BoxedGenerator,
+    #[module(skip)]
+    config: HitConfig,
+    #[module(skip)]
+    betas: Vec<f64>,
+    #[module(skip)]
+    latents: Vec<usize>,
+    #[module(skip)]
+    shape: [usize; 3],
+    #[module(skip)]
+    ladder: bool,
+    #[module(skip)]
+    categorical: bool,
+}
+
+/// What changes during training.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Setting {
+    /// Weight of the rates.
+    pub rate_weight: f64,
+    /// How Gumbel-softmax codes are drawn.
+    pub relaxation: Relaxation,
+}
+
+impl Setting {
+    /// Full rates and one-hot codes.
+    pub const EVALUATION: Self = Self { rate_weight: 1.0, relaxation: EVALUATION };
+}
+
+/// One pass over a batch.
+#[derive(Clone, Debug)]
+pub struct Pass {
+    /// Levels, bottom first.
+    pub levels: Vec<Level>,
+    /// Rate of every level in nats, `[batch]` each, bottom first.
+    pub rates: Vec<Tensor<1>>,
+    /// ln p(x|y) in nats, `[batch]`.
+    pub likelihood: Tensor<1>,
+    /// Mean loss, `[1]`.
+    pub total: Tensor<1>,
+}
+
+fn flat(images: Tensor<4>) -> Tensor<2> {
+    let [batch, channels, height, width] = images.dims();
+    images.reshape([batch, channels * height * width])
+}
+
+fn total_of(terms: impl Iterator<Item = Tensor<1>>, like: &Tensor<1>) -> Tensor<1> {
+    terms.fold(like.zeros_like(), |sum, term| sum + term)
+}
+
+impl Hit {
+    #[allow(clippy::too_many_arguments)] // Called once, by the configuration that has worked all of them out.
+    pub(crate) fn new(
+        encoder: BoxedEncoder,
+        decoder: BoxedGenerator,
+        config: HitConfig,
+        betas: Vec<f64>,
+        latents: Vec<usize>,
+        shape: [usize; 3],
+        ladder: bool,
+        categorical: bool,
+    ) -> Self {
+        Self { encoder, decoder, config, betas, latents, shape, ladder, categorical }
+    }
+
+    /// What a step at `progress` trains with.
+    pub fn setting(&self, progress: Progress) -> Setting {
+        let rate_weight = match (self.config.warmup, self.ladder) {
+            (Some(epochs), _) => warm_up(progress, epochs),
+            (None, true) => warm_up(progress, ladder_warm_up(progress)),
+            (None, false) => 1.0,
+        };
+        Setting { rate_weight, relaxation: Relaxation { temperature: temperature(progress), hard: false } }
+    }
+
+    fn with_hierarchy<R>(&self, run: impl FnOnce(&dyn Hierarchy) -> R) -> R {
+        match self.encoder.as_hierarchy() {
+            Some(hierarchy) => run(hierarchy),
+            None => run(&OneLevel { encoder: &*self.encoder, shape: self.shape }),
+        }
+    }
+
+    /// Features of inputs, once per input however many codes are drawn.
+    fn features(&self, inputs: Tensor<4>) -> Vec<Tensor<2>> {
+        self.with_hierarchy(|hierarchy| hierarchy.features(inputs))
+    }
+
+    /// Levels of inputs with `features`, bottom first, every code as `code(level, posterior)` says.
+    pub fn levels(&self, features: &[Tensor<2>], code: impl FnMut(usize, &Posterior) -> Tensor<2>) -> Vec<Level> {
+        self.with_hierarchy(|hierarchy| descend(hierarchy, features, &|level, above| self.decoder.prior(level, above), code))
+    }
+
+    /// Levels with one sample each, drawn for `purpose`.
+    fn sampled(&self, features: &[Tensor<2>], relaxation: Relaxation, purpose: &str, draws: &mut Draws) -> Vec<Level> {
+        self.levels(features, |level, posterior| {
+            let noise = draws.normal(&format!("{purpose} z{}", level + 1), posterior.dims(), &features[level].device());
+            match posterior {
+                Posterior::Categorical { logits, .. } => {
+                    reparameterised(&Posterior::Categorical { logits: logits.clone(), relaxation }, noise)
+                }
+                _ => reparameterised(posterior, noise),
+            }
+        })
+    }
+
+    /// Levels with every code at its mean (a categorical one at its most probable class).
+    pub fn at_means(&self, inputs: Tensor<4>) -> Vec<Level> {
+        self.levels(&self.features(inputs), |_, posterior| posterior.mean())
+    }
+
+    /// Encodes, samples and decodes inputs `[batch, channels, height, width]`.
+    pub fn pass(&self, inputs: Tensor<4>, setting: Setting, draws: &mut Draws) -> Pass {
+        let levels = self.sampled(&self.features(inputs.clone()), setting.relaxation, "posterior", draws);
+        let rates: Vec<Tensor<1>> = levels.iter().map(Level::rate).collect();
+        let likelihood = self.decoder.generate(&codes(&levels), Some(inputs.clone())).log_prob(flat(inputs));
+        let weighted = rates.iter().zip(&self.betas).map(|(rate, &beta)| rate.clone().mul_scalar(setting.rate_weight * beta));
+        let total = (total_of(weighted, &likelihood) - likelihood.clone()).mean();
+        Pass { levels, rates, likelihood, total }
+    }
+
+    fn measures(&self, pass: &Pass, total: &Tensor<1>, rate_weight: f64) -> Vec<Measure> {
+        let distortion = pass.likelihood.clone().mean().neg();
+        let rate = total_of(pass.rates.iter().cloned(), &pass.likelihood).mean();
+        let mut measures = vec![
+            Measure::new("loss", total.clone()),
+            Measure::new("negative_evidence_bound", distortion.clone() + rate.clone()),
+            Measure::new("distortion", distortion),
+            Measure::new("rate", rate),
+            Measure::new("rate_weight", total.full_like(rate_weight)),
+        ];
+        let names = self.config.rate_names();
+        measures.extend(names.into_iter().zip(&pass.rates).map(|(name, rate)| Measure::new(name, rate.clone().mean())));
+        if pass.rates.len() == 1 {
+            measures.push(Measure::new("rate_z", total.zeros_like()));
+        }
+        measures
+    }
+
+    /// Codes of the levels below `top` drawn from their priors, all levels side by side.
+    pub fn generated_codes(&self, top: Tensor<2>, draws: &mut Draws) -> Tensor<2> {
+        let device = top.device();
+        let mut downwards = vec![top];
+        for level in (0..self.latents.len() - 1).rev() {
+            let above: Vec<Tensor<2>> = downwards.iter().rev().cloned().collect();
+            let Some(prior) = self.decoder.prior(level, &above) else { break };
+            let noise = draws.normal(&format!("prior z{}", level + 1), prior.dims(), &device);
+            downwards.push(reparameterised(&prior, noise));
+        }
+        downwards.reverse();
+        Tensor::cat(downwards, 1)
+    }
+
+    /// ln p of the top code, `[batch]`.
+    fn top_log_prob(&self, code: Tensor<2>) -> Tensor<1> {
+        let [batch, latent] = code.dims();
+        if self.categorical {
+            return code.sum_dim(1).reshape([batch]).mul_scalar(-(latent as f64).ln());
+        }
+        standard_normal_log_prob(code.reshape([1, batch, latent])).reshape([batch])
+    }
+
+    /// ln p of all levels, `[batch]`.
+    fn codes_log_prob(&self, levels: &[Level]) -> Tensor<1> {
+        let top = self.top_log_prob(levels[levels.len() - 1].code.clone());
+        let below = levels.iter().filter_map(|level| Some(level.prior.as_ref()?.log_prob(level.code.clone())));
+        below.fold(top, |sum, term| sum + term)
+    }
+
+    fn device(&self) -> Device {
+        self.collect_devices(Vec::new()).into_iter().next().unwrap_or_default()
+    }
+}
+
+/// Codes of levels.
+fn codes(levels: &[Level]) -> Vec<Tensor<2>> {
+    levels.iter().map(|level| level.code.clone()).collect()
+}
+
+/// ln q(z|x) of all levels at their codes, `[batch]`.
+fn posterior_log_prob(levels: &[Level]) -> Tensor<1> {
+    let first = levels[0].posterior.log_prob(levels[0].code.clone());
+    levels[1..].iter().fold(first, |sum, level| sum + level.posterior.log_prob(level.code.clone()))
+}
+
+impl Objective for Hit {
+    fn loss(&self, phase: &str, batch: &Batch, draws: &mut Draws) -> Loss {
+        // Late enough for every warm-up to be over.
+        self.loss_at(phase, Progress::at(u64::MAX, u64::MAX), batch, draws)
+    }
+
+    fn loss_at(&self, _phase: &str, progress: Progress, batch: &Batch, draws: &mut Draws) -> Loss {
+        let setting = self.setting(progress);
+        let pass = self.pass(batch.inputs.clone(), setting, draws);
+        let total = match self.encoder.penalty() {
+            Some(penalty) => pass.total.clone() + penalty,
+            None => pass.total.clone(),
+        };
+        Loss { measures: self.measures(&pass, &total, setting.rate_weight), total }
+    }
+
+    fn evaluate(&self, batch: &Batch, draws: &mut Draws) -> Vec<Measure> {
+        let pass = self.pass(batch.inputs.clone(), Setting::EVALUATION, draws);
+        self.measures(&pass, &pass.total, Setting::EVALUATION.rate_weight)
+    }
+
+    fn published_name(&self, path: &str) -> Option<String> {
+        published(path, self.ladder)
+    }
+
+    fn as_posterior(&self) -> Option<&dyn PosteriorModel> {
+        Some(self)
+    }
+
+    fn as_generative(&self) -> Option<&dyn GenerativeModel> {
+        Some(self)
+    }
+}
+
+impl PosteriorModel for Hit {
+    /// All levels side by side, bottom first, those above each at their means.
+    fn posterior(&self, inputs: Tensor<4>) -> Posterior {
+        match self.latents.len() {
+            1 => self.encoder.encode(inputs),
+            _ => side_by_side(&self.at_means(inputs)),
+        }
+    }
+}
+
+impl GenerativeModel for Hit {
+    fn sample_codes(&self, inputs: Tensor<4>, draws: &mut Draws) -> Tensor<2> {
+        Tensor::cat(codes(&self.sampled(&self.features(inputs), EVALUATION, "posterior", draws)), 1)
+    }
+
+    fn likelihood(&self, codes: Tensor<2>, teacher: Option<Tensor<4>>) -> Density {
+        self.decoder.generate(&split(codes, &self.latents), teacher)
+    }
+
+    fn prior_log_prob(&self, codes: Tensor<2>) -> Tensor<1> {
+        let codes = split(codes, &self.latents);
+        let top = self.top_log_prob(codes[codes.len() - 1].clone());
+        (0..codes.len() - 1).fold(top, |sum, level| match self.decoder.prior(level, &codes[level + 1..]) {
+            Some(prior) => sum + prior.log_prob(codes[level].clone()),
+            None => sum,
+        })
+    }
+
+    /// Top codes from N(0, I); of a Gumbel-softmax code every class as often as `count` allows, one class after the other.
+    fn sample_prior(&self, count: usize, draws: &mut Draws) -> Tensor<2> {
+        let (device, latent) = (self.device(), self.latents[self.latents.len() - 1]);
+        let top = if self.categorical {
+            let classes: Vec<i64> = (0..count).map(|i| (i * latent / count) as i64).collect();
+            Tensor::<1, Int>::from_data(classes.as_slice(), &device).one_hot::<2>(latent).float()
+        } else {
+            draws.normal(&format!("prior z{}", self.latents.len()), [count, latent], &device)
+        };
+        self.generated_codes(top, draws)
+    }
+
+    fn posterior_log_prob(&self, inputs: Tensor<4>, codes: Tensor<2>) -> Tensor<1> {
+        let codes = split(codes, &self.latents);
+        posterior_log_prob(&self.levels(&self.features(inputs), |level, _| codes[level].clone()))
+    }
+
+    /// Means of the pixels; samples where pixels are mixtures of logistics.
+    fn reconstruct(&self, codes: Tensor<2>, draws: &mut Draws) -> Tensor<2> {
+        let density = self.likelihood(codes, None);
+        let Density::LogisticMixture(mixture) = &density else { return density.mean() };
+        let [batch, features] = mixture.dims();
+        let device = mixture.parameters.device();
+        let mut inside = |purpose: &str, last: usize| {
+            let uniform = draws.uniform(purpose, [batch, features / 3, last], &device);
+            uniform.mul_scalar(1.0 - 2.0 * UNIFORM_MARGIN).add_scalar(UNIFORM_MARGIN)
+        };
+        let component = inside("pixel component", mixture.components());
+        mixture.sample(component, inside("pixel value", 3))
+    }
+
+    fn level_sizes(&self, _latent: usize) -> Vec<usize> {
+        self.latents.clone()
+    }
+
+    fn level_rates(&self, inputs: Tensor<4>, draws: &mut Draws) -> Vec<Tensor<1>> {
+        self.sampled(&self.features(inputs), EVALUATION, "posterior", draws).iter().map(Level::rate).collect()
+    }
+
+    fn log_evidence(&self, inputs: Tensor<4>, samples: usize, draws: &mut Draws) -> Tensor<1> {
+        let (batch, x, features) = (inputs.dims()[0], flat(inputs.clone()), self.features(inputs.clone()));
+        let mut weights = Vec::with_capacity(samples);
+        for _ in 0..samples.max(1) {
+            let levels = self.sampled(&features, EVALUATION, "importance", draws);
+            let likelihood = self.decoder.generate(&codes(&levels), Some(inputs.clone())).log_prob(x.clone());
+            weights.push((likelihood + self.codes_log_prob(&levels) - posterior_log_prob(&levels)).reshape([batch, 1]));
+        }
+        log_mean_exp(Tensor::cat(weights, 1), 1).reshape([batch])
+    }
+}
+
+#[cfg(test)]
+mod tests;
