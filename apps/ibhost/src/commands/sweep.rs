@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 
 use super::analyze::check_fit;
 use super::list_runs::shown;
+use super::report::sweep_template;
 use super::run::assignments;
 use crate::cli::{Format, Launcher, SweepArgs};
 use crate::exit::{FAILED, Failure, INTERRUPTED};
@@ -38,6 +39,7 @@ pub fn sweep(arguments: &SweepArgs, threads: Option<usize>, quiet: bool) -> Resu
     let options = definition.slurm.with(&arguments.slurm)?;
     let plan = Plan::new(definition)?;
     check_analyses(&plan)?;
+    plan.definition.report.as_ref().map(sweep_template).transpose()?;
     if arguments.run.dry_run {
         plan.check_trials()?;
         return print_trials(&plan, &path, format).map(|()| 0);
