@@ -195,7 +195,11 @@ impl SweepFolder {
                 text += &value.map_or_else(|| ",".to_owned(), |(_, value)| format!(",{value}"));
             }
             let run = state.run_dir.as_ref().map(|path| path.strip_prefix(&self.path).unwrap_or(path).display().to_string());
-            text += &format!(",{},{}\n", quote(&run.unwrap_or_default()), quote(state.reason.as_deref().unwrap_or_default()));
+            text += &format!(
+                ",{},{}\n",
+                quote(&run.unwrap_or_default()),
+                quote(state.reason.as_deref().and_then(|reason| reason.lines().next()).unwrap_or_default())
+            );
         }
         let path = self.path.join("trials.csv");
         write_atomic(&path, text.as_bytes())?;
