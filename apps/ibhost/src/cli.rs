@@ -41,8 +41,13 @@ pub enum Command {
     Resume(ResumeArgs),
     /// List components and presets
     List(ListArgs),
-    /// List the runs in a folder with their status
-    ListRuns(ListRunsArgs),
+    /// Run a grid of settings, here or through Slurm, and continue it after anything that stopped it
+    Sweep(Box<SweepArgs>),
+    /// Run one trial of a sweep, as its launchers do
+    Trial(TrialArgs),
+    /// List the runs in a folder and below: status, settings, measurements; filtered and sorted
+    #[command(visible_alias = "list-runs")]
+    Runs(RunsArgs),
     /// Explain one component: formula, parameters, paper, example
     Describe(DescribeArgs),
     /// Run analyses on finished runs
@@ -206,12 +211,94 @@ pub struct ListArgs {
     pub format: Format,
 }
 
-/// Flags of `list-runs`.
+/// What a sweep is launched with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Launcher {
+    /// Child processes on this machine
+    #[default]
+    Local,
+    /// Job arrays of a Slurm cluster
+    Slurm,
+}
+
+/// Flags of `sweep`.
 #[derive(Debug, Args)]
-pub struct ListRunsArgs {
-    /// Folder that holds the folders of runs
-    #[arg(default_value = "runs")]
+#[command(mut_arg("name", |name| name.help("Name of the sweep; its folder is <output-dir>/sweeps/<name>")))]
+#[command(mut_arg("dry_run", |dry_run| dry_run.help("Print the numbered trials with their commands and stop")))]
+#[command(mut_arg("format", |format| format.help("Output format of the tables of trials")))]
+pub struct SweepArgs {
+    /// File of the sweep, or folder of one that was begun; none when the flags say it all
+    #[arg(value_name = "FILE")]
+    pub target: Option<PathBuf>,
+    /// Axis: values or a range of one setting, e.g. objective.beta=0.001,0.01 or seed=0..9; may be repeated
+    #[arg(long = "sweep", value_name = "KEY=VALUES")]
+    pub axes: Vec<String>,
+    /// Where trials run
+    #[arg(long, value_enum, default_value_t)]
+    pub launcher: Launcher,
+    /// Trials at once; locally one a processor without it, on a cluster its throttle
+    #[arg(long, value_name = "N")]
+    pub jobs: Option<usize>,
+    /// Go on when a trial fails (the default)
+    #[arg(long, conflicts_with = "fail_fast")]
+    pub keep_going: bool,
+    /// Stop the other trials, which save, when one fails
+    #[arg(long)]
+    pub fail_fast: bool,
+    /// Run what is not completed of a sweep that was begun
+    #[arg(long)]
+    pub resume: bool,
+    /// Most memory a trial may address, e.g. 4GiB
+    #[arg(long, value_name = "BYTES")]
+    pub memory: Option<String>,
+    /// Option of the cluster such as partition=gpu, time=4:00:00 or extra=--constraint=a100; may be repeated
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub slurm: Vec<String>,
+    /// Show how far the trials got and stop
+    #[arg(long, group = "instead")]
+    pub status: bool,
+    /// Write trials.csv and the index of runs, and stop
+    #[arg(long, group = "instead")]
+    pub collect: bool,
+    /// Cancel the jobs of the cluster; trials that run save first
+    #[arg(long, group = "instead")]
+    pub cancel: bool,
+    /// The base run.
+    #[command(flatten)]
+    pub run: RunArgs,
+}
+
+/// Flags of `trial`.
+#[derive(Debug, Args)]
+pub struct TrialArgs {
+    /// Folder of the trial, <sweep>/trials/<number>
     pub folder: PathBuf,
+    /// End when the process with this number ends
+    #[arg(long, value_name = "PID")]
+    pub parent: Option<u32>,
+    /// Most memory to address, e.g. 4GiB
+    #[arg(long, value_name = "BYTES")]
+    pub memory: Option<String>,
+    /// Where data sets are.
+    #[command(flatten)]
+    pub data: DataDir,
+}
+
+/// Flags of `runs`.
+#[derive(Debug, Args)]
+pub struct RunsArgs {
+    /// Folders (`runs` without one), and filters such as objective=vdb, objective.beta<0.01, test.accuracy>=0.9 or dataset~mnist
+    #[arg(value_name = "FOLDER|FILTER")]
+    pub wanted: Vec<String>,
+    /// Field to sort by, e.g. test.accuracy; falling with a `-` before it
+    #[arg(long, value_name = "FIELD", allow_hyphen_values = true)]
+    pub sort: Option<String>,
+    /// Fields shown as further columns; `all` lists the fields there are
+    #[arg(long, value_name = "FIELDS", value_delimiter = ',')]
+    pub columns: Vec<String>,
+    /// Show at most N runs
+    #[arg(long, value_name = "N")]
+    pub limit: Option<usize>,
     /// Output format
     #[arg(long, value_enum, default_value_t)]
     pub format: Format,

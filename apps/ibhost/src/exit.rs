@@ -5,6 +5,7 @@ use std::fmt;
 use ibhost_framework::component::ComponentError;
 use ibhost_framework::engine::EngineError;
 use ibhost_framework::run::ConfigError;
+use ibhost_sweep::SweepError;
 use miette::{GraphicalReportHandler, GraphicalTheme, LabeledSpan, MietteDiagnostic, NamedSource, Report};
 
 /// The command was understood, but what it asked for failed.
@@ -105,6 +106,26 @@ impl From<EngineError> for Failure {
             EngineError::Config(source) => source.into(),
             EngineError::Build(_) | EngineError::Data(_) | EngineError::Device(_) | EngineError::Request(_) => Self::usage(error),
             EngineError::Storage(_) | EngineError::NonFinite { .. } | EngineError::Inconsistent { .. } => Self::failed(error),
+        }
+    }
+}
+
+impl From<SweepError> for Failure {
+    fn from(error: SweepError) -> Self {
+        match error {
+            SweepError::Trial { trial, source: ConfigError::Component { key, source } } => {
+                Self::component(&format!("{key} of trial {trial}"), &source)
+            }
+            SweepError::Trial { .. }
+            | SweepError::Definition { .. }
+            | SweepError::Request(_)
+            | SweepError::Exists(_)
+            | SweepError::Changed { .. } => Self::usage(error),
+            SweepError::Locked { .. }
+            | SweepError::Storage(_)
+            | SweepError::System { .. }
+            | SweepError::Slurm { .. }
+            | SweepError::Index { .. } => Self::failed(error),
         }
     }
 }

@@ -8,6 +8,7 @@ mod panics;
 mod paths;
 mod progress;
 mod report;
+mod sweep_progress;
 mod table;
 
 use std::process::ExitCode;

@@ -15,7 +15,9 @@ mod resume;
 mod run;
 pub mod runs;
 mod seeds;
+mod sweep;
 mod tabulate;
+mod trial;
 mod verify;
 
 use std::path::Path;
@@ -45,7 +47,9 @@ pub fn dispatch(cli: Cli) -> Result<u8, Failure> {
         Command::Run(arguments) => run::run(&arguments, cli.quiet, &log),
         Command::Resume(arguments) => resume::resume(&arguments, cli.quiet, &log),
         Command::List(arguments) => list::list(&arguments),
-        Command::ListRuns(arguments) => list_runs::list_runs(&arguments),
+        Command::Sweep(arguments) => sweep::sweep(&arguments, cli.threads, cli.quiet),
+        Command::Trial(arguments) => trial::trial(&arguments, cli.quiet, &log),
+        Command::Runs(arguments) => list_runs::list_runs(&arguments),
         Command::Describe(arguments) => describe::describe(&arguments),
         Command::Analyze(arguments) => analyze::analyze(&arguments),
         Command::Evaluate(arguments) => evaluate::evaluate(&arguments),

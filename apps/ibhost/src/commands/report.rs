@@ -4,6 +4,8 @@ use std::path::Path;
 
 use ibhost_framework::storage::run_dir::read_yaml;
 use ibhost_framework::storage::write_atomic;
+use ibhost_sweep::SweepFolder;
+use serde_json::Value;
 
 use crate::cli::ReportArgs;
 use crate::exit::Failure;
@@ -20,7 +22,10 @@ pub fn report_command(arguments: &ReportArgs) -> Result<u8, Failure> {
     }
     let mut template = match &arguments.template {
         Some(path) => read_template(path)?,
-        None => default_template(&trials),
+        None => match &arguments.runs[..] {
+            [sweep] => template_of(sweep)?.unwrap_or_else(|| default_template(&trials)),
+            _ => default_template(&trials),
+        },
     };
     if let Some(title) = &arguments.title {
         template.title = Some(title.clone());
@@ -38,6 +43,19 @@ pub fn report_command(arguments: &ReportArgs) -> Result<u8, Failure> {
         table::print(&format!("wrote {}", show(&path)))?;
     }
     Ok(0)
+}
+
+/// The template that comes with the sweep in `path`; none when that is no sweep or has none.
+fn template_of(path: &Path) -> Result<Option<Template>, Failure> {
+    let Ok(definition) = SweepFolder::definition(path) else { return Ok(None) };
+    definition.report.as_ref().map(sweep_template).transpose()
+}
+
+/// The key `report` of a sweep's file.
+pub fn sweep_template(value: &Value) -> Result<Template, Failure> {
+    let template: Template = serde_json::from_value(value.clone()).map_err(|e| Failure::usage(format!("report: {e}")))?;
+    template.check().map_err(|problem| Failure::usage(format!("report: {problem}")))?;
+    Ok(template)
 }
 
 /// A template from a file of its own.

@@ -12,6 +12,7 @@ use ibhost_framework::preset;
 use ibhost_framework::run::{ConfigError, RunConfig, Settings};
 use ibhost_framework::storage::run_dir::{read_yaml, yaml_from_str};
 use ibhost_framework::storage::{Label, Summary};
+use ibhost_sweep::values::scalar;
 use serde_json::{Map, Value, json};
 
 use super::{analyze, seeds};
@@ -53,6 +54,14 @@ pub fn configure(arguments: &RunArgs, seed: Option<u64>) -> Result<RunConfig, Fa
             ConfigError::Component { key, source } => Failure::component(&format!("{key} in {}", show(path)), &source),
         })?;
     }
+    for (path, value) in assignments(arguments, seed)? {
+        settings.set(&path, value)?;
+    }
+    Ok(settings.resolve()?)
+}
+
+/// What the flags set, `seed` among them, in the order in which it counts.
+pub fn assignments(arguments: &RunArgs, seed: Option<u64>) -> Result<Vec<(String, Value)>, Failure> {
     let components = [
         ("objective", &arguments.objective),
         ("encoder", &arguments.encoder),
@@ -62,11 +71,6 @@ pub fn configure(arguments: &RunArgs, seed: Option<u64>) -> Result<RunConfig, Fa
         ("optimiser", &arguments.optimiser),
         ("schedule", &arguments.schedule),
     ];
-    for (key, text) in components {
-        if let Some(text) = text {
-            settings.set(key, Value::String(text.clone()))?;
-        }
-    }
     let values = [
         ("epochs", arguments.epochs.map(Value::from)),
         ("steps", arguments.steps.map(Value::from)),
@@ -82,18 +86,15 @@ pub fn configure(arguments: &RunArgs, seed: Option<u64>) -> Result<RunConfig, Fa
         ("name", arguments.name.clone().map(Value::from)),
         ("average", arguments.average.as_deref().map(average).transpose()?),
     ];
-    for (key, value) in values {
-        if let Some(value) = value {
-            settings.set(key, value)?;
-        }
-    }
+    let named = components.into_iter().map(|(key, text)| (key, text.clone().map(Value::from))).chain(values);
+    let mut found: Vec<(String, Value)> = named.filter_map(|(key, value)| Some((key.to_owned(), value?))).collect();
     for assignment in &arguments.set {
         let (path, text) = assignment.split_once('=').ok_or_else(|| {
             Failure::usage(format!("--set {assignment}: there is no `=`\n  hint: write --set key=value, e.g. --set objective.beta=0.01"))
         })?;
-        settings.set(path, scalar(text))?;
+        found.push((path.to_owned(), scalar(text)));
     }
-    Ok(settings.resolve()?)
+    Ok(found)
 }
 
 fn average(text: &str) -> Result<Value, Failure> {
@@ -103,20 +104,16 @@ fn average(text: &str) -> Result<Value, Failure> {
     text.parse::<f64>().map(Value::from).map_err(|_| Failure::usage(format!("--average takes a number or `none`, got `{text}`")))
 }
 
-/// A value as written on the command line: JSON where it is one, a word otherwise.
-fn scalar(text: &str) -> Value {
-    if text == "none" {
-        return Value::Null;
-    }
-    serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.to_owned()))
-}
-
 /// Trains `job` to its end, runs the plots that cost nothing, prints the result.
 pub fn drive(job: &mut Job, root: &DataRoot, format: Format, quiet: bool, log: &RunLog) -> Result<u8, Failure> {
+    drive_until(job, root, format, quiet, log, &stop_on_signal())
+}
+
+/// The same until `stop` is set by whatever the caller listens to.
+pub fn drive_until(job: &mut Job, root: &DataRoot, format: Format, quiet: bool, log: &RunLog, stop: &AtomicBool) -> Result<u8, Failure> {
     log.open(log_file(job)?);
-    let stop = stop_on_signal();
     let mut progress = Progress::new(job.session.total_steps(), job.steps_done(), quiet);
-    let (outcome, summary) = conduct(job, root, &mut progress, &stop)?;
+    let (outcome, summary) = conduct(job, root, &mut progress, stop)?;
     report(job.run.path(), &job.session.quantities, &summary, format)?;
     if outcome == Outcome::EarlyStopped && !quiet {
         eprintln!("{}", early_end(&summary));

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use ibhost_analyses::batch_figures::value_of;
 use ibhost_framework::storage::{MetricsSplit, Row, RunDir, RunStatus, Summary};
+use ibhost_sweep::store::find_runs;
 use serde_json::Value;
 
 use super::template::{Section, is_value};
@@ -100,38 +101,19 @@ impl Trial {
     }
 }
 
-/// Folders of the runs in `path`: itself, or those below it, two levels deep, in the order of their names.
+/// Folders of the runs in `path`: itself, or those below it, in the order of their names.
 pub fn run_folders(path: &Path) -> Result<Vec<PathBuf>, Failure> {
     if RunDir::open_read_only(path).is_ok() {
         return Ok(vec![path.to_path_buf()]);
     }
-    let mut found = Vec::new();
-    below(path, 2, &mut found)?;
+    let found = find_runs(path).map_err(|e| Failure::usage(format!("cannot list `{}`: {e}", show(path))))?;
     if found.is_empty() {
         return Err(Failure::usage(format!(
             "there is no run in `{}`\n  hint: name the folder of a run, of a sweep, or the one given to `ibhost run --output-dir`",
             show(path)
         )));
     }
-    found.sort();
     Ok(found)
-}
-
-fn below(path: &Path, levels: usize, found: &mut Vec<PathBuf>) -> Result<(), Failure> {
-    let cannot = |e: std::io::Error| Failure::usage(format!("cannot list `{}`: {e}", show(path)));
-    for entry in std::fs::read_dir(path).map_err(cannot)? {
-        let entry = entry.map_err(cannot)?;
-        if !entry.file_type().map_err(cannot)?.is_dir() {
-            continue;
-        }
-        let path = entry.path();
-        if RunDir::open_read_only(&path).is_ok() {
-            found.push(path);
-        } else if levels > 1 {
-            below(&path, levels - 1, found)?;
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -1,0 +1,128 @@
+//! `ibhost trial`: one trial of a sweep in a process of its own. It begins, or goes on from the last checkpoint, then runs the analyses,
+//! and says in its state how it ended.
+
+use std::fs;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use ibhost_framework::dataset::DataRoot;
+use ibhost_framework::engine::Job;
+use ibhost_framework::storage::{Label, RunDir};
+use ibhost_sweep::{SweepFolder, TrialFolder, TrialStatus, plan, process, values};
+
+use super::analyze;
+use super::run::drive_until;
+use crate::cli::{Format, TrialArgs};
+use crate::exit::{Failure, INTERRUPTED};
+use crate::logging::RunLog;
+use crate::panics;
+use crate::paths::{absolute, data_root, show};
+
+pub fn trial(arguments: &TrialArgs, quiet: bool, log: &RunLog) -> Result<u8, Failure> {
+    let stop = stop_on_signal();
+    if let Some(text) = &arguments.memory {
+        process::limit_memory(values::bytes(text).map_err(|problem| Failure::usage(format!("--memory: {problem}")))?)?;
+    }
+    let (sweep, number) = SweepFolder::of_trial(&absolute(&arguments.folder))?;
+    let root = data_root(&arguments.data)?;
+    let folder = sweep.trial(number);
+    folder.create()?;
+    let _lock = folder.lock()?;
+    if arguments.parent.is_some_and(|parent| !process::end_with(parent)) {
+        return Err(Failure::failed("the sweep that started this trial is gone"));
+    }
+    if folder.record().is_some_and(|record| record.status == TrialStatus::Completed) {
+        eprintln!("trial {number} is complete; nothing to do");
+        return Ok(0);
+    }
+    let job =
+        std::env::var("SLURM_ARRAY_JOB_ID").ok().zip(std::env::var("SLURM_ARRAY_TASK_ID").ok()).map(|(job, task)| format!("{job}_{task}"));
+    let mut record = folder.begin(job)?;
+    let begun = Instant::now();
+    let result = catch_unwind(AssertUnwindSafe(|| work(&sweep, number, &folder, &root, quiet, log, &stop)));
+    (record.status, record.reason) = match &result {
+        Ok(Ok(INTERRUPTED)) => (TrialStatus::Interrupted, Some("interrupted on request".to_owned())),
+        Ok(Ok(_)) => (TrialStatus::Completed, None),
+        Ok(Err(failure)) => (TrialStatus::Failed, Some(failure.reason().to_owned())),
+        Err(_) => (TrialStatus::Failed, Some(format!("a bug in ibhost: {}", panics::last().unwrap_or_default()))),
+    };
+    record.seconds = begun.elapsed().as_secs_f64();
+    folder.write(&record)?;
+    result.unwrap_or_else(|panic| resume_unwind(panic))
+}
+
+/// Trains to the end or to a signal, then analyses.
+fn work(
+    sweep: &SweepFolder,
+    number: usize,
+    folder: &TrialFolder,
+    root: &DataRoot,
+    quiet: bool,
+    log: &RunLog,
+    stop: &AtomicBool,
+) -> Result<u8, Failure> {
+    let plan = &sweep.plan;
+    let trial = plan.trial(number).ok_or_else(|| Failure::usage(format!("there is no trial {number}")))?;
+    eprintln!("trial {}", trial.title());
+    remove_stillborn(folder)?;
+    let job = match folder.run_dir() {
+        None => {
+            let config = plan.resolve(trial)?;
+            let command = [vec!["ibhost".to_owned()], plan::command(&config)].concat();
+            Some(Job::create(config, root, folder.path(), command)?)
+        }
+        // Whatever sound checkpoint is taken, the end is the same.
+        Some(path) => Job::resume(&path, root, true)?,
+    };
+    if let Some(mut job) = job {
+        let code = drive_until(&mut job, root, Format::Table, quiet, log, stop)?;
+        if code != 0 {
+            return Ok(code);
+        }
+    }
+    let run = folder.run_dir().ok_or_else(|| Failure::failed(format!("the run in `{}` is gone", show(folder.path()))))?;
+    for request in &plan.definition.analyses {
+        if stop.load(Ordering::Relaxed) {
+            return Ok(INTERRUPTED);
+        }
+        let label: Label = request.checkpoint.parse().map_err(|e: String| Failure::usage(format!("analyses: {e}")))?;
+        analyze::recorded(&run, || analyze::one(&run, root, &request.analysis, label, request.average, None))?;
+        eprintln!("analysed with {}", request.analysis);
+    }
+    Ok(0)
+}
+
+/// Removes what earlier attempts left that died before they computed anything: nothing of it could be continued.
+fn remove_stillborn(folder: &TrialFolder) -> Result<(), Failure> {
+    let cannot = |path: &Path, e: std::io::Error| Failure::failed(format!("cannot clean up `{}`: {e}", show(path)));
+    for entry in fs::read_dir(folder.path()).map_err(|e| cannot(folder.path(), e))? {
+        let path = entry.map_err(|e| cannot(folder.path(), e))?.path();
+        if !path.is_dir() {
+            continue;
+        }
+        let born = RunDir::open_read_only(&path)
+            .is_ok_and(|run| run.summary_path().exists() || run.checkpoints().list().is_ok_and(|list| !list.is_empty()));
+        if !born {
+            fs::remove_dir_all(&path).map_err(|e| cannot(&path, e))?;
+        }
+    }
+    Ok(())
+}
+
+/// A flag that a signal sets. Launchers may send several for one request, so that further ones change nothing; only SIGKILL is faster.
+fn stop_on_signal() -> Arc<AtomicBool> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let flag = Arc::clone(&stop);
+    let handler = ctrlc::set_handler(move || {
+        if !flag.swap(true, Ordering::Relaxed) {
+            eprintln!("finishing the step and saving");
+        }
+    });
+    if let Err(error) = handler {
+        tracing::warn!("a signal will stop this trial at once, without saving: {error}");
+    }
+    stop
+}

@@ -1,0 +1,19 @@
+//! Sweeps: a grid of runs defined in one file, launched on this machine or through Slurm, with states that survive any crash, and an index
+//! of all runs.
+
+pub mod definition;
+pub mod error;
+pub mod folder;
+pub mod local;
+pub mod plan;
+pub mod process;
+pub mod slurm;
+pub mod state;
+pub mod store;
+pub mod values;
+
+pub use definition::{AnalysisRequest, Definition};
+pub use error::SweepError;
+pub use folder::SweepFolder;
+pub use plan::{Plan, Trial};
+pub use state::{TrialFolder, TrialRecord, TrialState, TrialStatus};

@@ -1,0 +1,185 @@
+//! Trials as child processes on this machine, so many at once, each with its share of the threads and a log of its own.
+
+use std::collections::VecDeque;
+use std::fs::OpenOptions;
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::error::SweepError;
+use crate::folder::SweepFolder;
+use crate::process::{describe, terminate};
+use crate::state::{TrialFolder, TrialRecord, TrialStatus};
+
+/// Exit code of a trial that was stopped on request after saving.
+const INTERRUPTED: i32 = 130;
+/// Shortest and longest wait between two looks at the children; waits grow while nothing happens.
+const WAIT: [Duration; 2] = [Duration::from_millis(1), Duration::from_millis(40)];
+/// Time between reports of progress.
+const REPORT: Duration = Duration::from_millis(500);
+
+/// How to launch.
+#[derive(Clone, Debug)]
+pub struct Launch {
+    /// The program that runs a trial.
+    pub program: PathBuf,
+    /// Its arguments before the trial's folder.
+    pub before: Vec<String>,
+    /// Its arguments after the trial's folder.
+    pub after: Vec<String>,
+    /// Trials at once.
+    pub jobs: usize,
+    /// Whether the first failure stops the others.
+    pub fail_fast: bool,
+}
+
+/// Sees how a launch goes.
+pub trait Watcher {
+    /// A trial began.
+    fn started(&mut self, number: usize);
+    /// A trial ended as its record says; so many are `left` to be started.
+    fn ended(&mut self, number: usize, record: &TrialRecord, left: usize);
+    /// Time passes while the trials in `running` work.
+    fn tick(&mut self, running: &[(usize, TrialFolder)]);
+}
+
+struct Running {
+    number: usize,
+    folder: TrialFolder,
+    child: Child,
+    begun: Instant,
+    /// The attempt before this one.
+    before: u32,
+}
+
+/// Runs the trials called `numbers`. `stop` counts requests to stop: at the first, trials save and end; at the second, they are killed.
+///
+/// # Errors
+/// When no child can be started or the disk refuses; children that run are stopped in order first.
+pub fn launch(
+    sweep: &SweepFolder,
+    numbers: &[usize],
+    launch: &Launch,
+    watcher: &mut dyn Watcher,
+    stop: &AtomicUsize,
+) -> Result<(), SweepError> {
+    let mut queue: VecDeque<usize> = numbers.iter().copied().collect();
+    let mut running: Vec<Running> = Vec::new();
+    let (mut failed, mut stopped_at, mut trouble) = (false, 0, None);
+    let (mut wait, mut reported) = (WAIT[0], Instant::now());
+    loop {
+        let mut changed = false;
+        let mut place = 0;
+        while place < running.len() {
+            match running[place].child.try_wait() {
+                Ok(None) => place += 1,
+                Ok(Some(status)) => {
+                    let ended = running.swap_remove(place);
+                    match conclude(&ended, status) {
+                        Ok(record) => {
+                            failed |= record.status == TrialStatus::Failed;
+                            watcher.ended(ended.number, &record, queue.len());
+                        }
+                        Err(error) => trouble = trouble.or(Some(error)),
+                    }
+                    changed = true;
+                }
+                Err(error) => return Err(SweepError::system("wait for a trial", error)),
+            }
+        }
+        let requests = stop.load(Ordering::Relaxed).max(usize::from(trouble.is_some() || (failed && launch.fail_fast)));
+        if requests > stopped_at {
+            stopped_at = requests;
+            for trial in &mut running {
+                if requests == 1 {
+                    terminate(&mut trial.child);
+                } else if let Err(error) = trial.child.kill() {
+                    tracing::warn!("trial {} cannot be killed: {error}", trial.number);
+                }
+            }
+        }
+        // A trial that a process of an earlier launch still works on waits at the end of the queue.
+        let mut looked_at = 0;
+        while stopped_at == 0 && running.len() < launch.jobs && looked_at < queue.len() {
+            let Some(number) = queue.pop_front() else { break };
+            let folder = sweep.trial(number);
+            if folder.is_held() {
+                queue.push_back(number);
+                looked_at += 1;
+                continue;
+            }
+            let before = folder.record();
+            if before.as_ref().is_some_and(|record| record.status == TrialStatus::Completed) {
+                continue;
+            }
+            match start(&folder, launch) {
+                Ok(child) => {
+                    watcher.started(number);
+                    running.push(Running {
+                        number,
+                        folder,
+                        child,
+                        begun: Instant::now(),
+                        before: before.map_or(0, |record| record.attempt),
+                    });
+                }
+                Err(error) => {
+                    trouble = Some(error);
+                    break;
+                }
+            }
+            changed = true;
+        }
+        if running.is_empty() && (queue.is_empty() || stopped_at > 0) {
+            return trouble.map_or(Ok(()), Err);
+        }
+        if reported.elapsed() >= REPORT {
+            watcher.tick(&running.iter().map(|trial| (trial.number, trial.folder.clone())).collect::<Vec<_>>());
+            reported = Instant::now();
+        }
+        wait = if changed { WAIT[0] } else { (wait * 2).min(WAIT[1]) };
+        std::thread::sleep(wait);
+    }
+}
+
+fn start(folder: &TrialFolder, launch: &Launch) -> Result<Child, SweepError> {
+    folder.create()?;
+    let path = folder.log_path();
+    let cannot = |source| SweepError::system(format!("write `{}`", path.display()), source);
+    let log = OpenOptions::new().create(true).append(true).open(&path).map_err(cannot)?;
+    let errors = log.try_clone().map_err(cannot)?;
+    let mut command = Command::new(&launch.program);
+    command.args(&launch.before).arg(folder.path()).args(&launch.after).stdin(Stdio::null()).stdout(log).stderr(errors);
+    // A group of its own, so that Ctrl-C reaches the trials through this process alone, once.
+    #[cfg(unix)]
+    std::os::unix::process::CommandExt::process_group(&mut command, 0);
+    command.spawn().map_err(|source| SweepError::system(format!("start `{}`", launch.program.display()), source))
+}
+
+/// The record of a trial whose process has ended; what the process could not write itself is written here.
+fn conclude(trial: &Running, status: ExitStatus) -> Result<TrialRecord, SweepError> {
+    let written = trial.folder.record().filter(|record| record.attempt > trial.before);
+    if let Some(record) = &written
+        && record.status != TrialStatus::Running
+    {
+        return Ok(record.clone());
+    }
+    let mut record = match written {
+        Some(record) => record,
+        None => trial.folder.begin(None)?,
+    };
+    let (end, outside) = describe(status);
+    (record.status, record.reason) = match status.code() {
+        Some(0) => (TrialStatus::Completed, None),
+        Some(INTERRUPTED) => (TrialStatus::Interrupted, Some("interrupted on request".to_owned())),
+        _ if outside => (TrialStatus::Interrupted, Some(end)),
+        _ => {
+            let words = trial.folder.last_words().map_or(end.clone(), |words| format!("{end}; {words}"));
+            (TrialStatus::Failed, Some(words))
+        }
+    };
+    record.seconds = trial.begun.elapsed().as_secs_f64();
+    trial.folder.write(&record)?;
+    Ok(record)
+}

@@ -1,0 +1,221 @@
+//! Sweeps through a real Slurm of one node, which `scripts/test-slurm` starts; skipped without `IBHOST_SLURM=1`.
+
+#![cfg(unix)]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use ibhost_tests::cli::CommandLine;
+use ibhost_tests::outcome::assert_same_end;
+use serde_json::{Value, json};
+
+const HOST: &str = env!("CARGO_BIN_EXE_ibhost-under-test");
+/// Longest time until a trial does what is waited for; a requeued job alone waits some seconds.
+const PATIENCE: Duration = Duration::from_mins(4);
+
+/// Twelve trials of some seconds that succeed, and two that diverge in their first steps.
+const GRID: &str = "
+name: grid
+run: {objective: vib, encoder: 'mlp/e1:64|e2:64|z:4', batch_size: 20, epochs: 40, checkpoint_every: 50steps}
+axes:
+  lr: [0.001, 0.002, 0.003, 0.004, 0.005, 0.006, 1.0e+30]
+  seed: 0..1
+slurm: {partition: main, time: '0:30:00', throttle: 2}
+";
+
+fn is_there() -> bool {
+    let there = std::env::var_os("IBHOST_SLURM").is_some_and(|value| value == "1");
+    if !there {
+        println!("skipped: no Slurm; `scripts/test-slurm` starts one");
+    }
+    there
+}
+
+fn slurm(program: &str, arguments: &[&str]) -> String {
+    let output = Command::new(program).args(arguments).output().unwrap_or_else(|e| panic!("{program}: {e}"));
+    assert!(output.status.success(), "{program} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// A sweep in a folder that the jobs can reach.
+struct Cluster {
+    folder: tempfile::TempDir,
+    host: CommandLine,
+}
+
+impl Cluster {
+    fn new(grid: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("sweep.yml"), grid).unwrap();
+        let host = CommandLine::new(HOST, folder.path());
+        Self { folder, host }
+    }
+
+    fn submit(&self, more: &[&str]) -> Value {
+        let arguments = ["sweep", "sweep.yml", "--launcher", "slurm", "--format", "json"];
+        self.host.run(&[&arguments, more].concat()).expect(0).last_line()
+    }
+
+    fn table(&self) -> Value {
+        self.host.run(&["sweep", "runs/sweeps/grid", "--status", "--format", "json"]).expect(0).last_line()
+    }
+
+    /// Waits until the table of states fulfils `done`, and returns it.
+    fn wait(&self, what: &str, mut done: impl FnMut(&Value) -> bool) -> Value {
+        let begin = Instant::now();
+        loop {
+            let table = self.table();
+            if done(&table) {
+                return table;
+            }
+            assert!(begin.elapsed() < PATIENCE, "{what} did not happen: {table:#}\n{}", slurm("squeue", &["--array", "--states=all"]));
+            std::thread::sleep(Duration::from_millis(300));
+        }
+    }
+
+    /// Waits until no job of the sweep waits or runs.
+    fn settle(&self) -> Value {
+        let begin = Instant::now();
+        while !slurm("squeue", &["--noheader", "--name=ibhost-grid,ibhost-grid-collect"]).trim().is_empty() {
+            assert!(begin.elapsed() < PATIENCE, "{}", slurm("squeue", &["--array"]));
+            std::thread::sleep(Duration::from_millis(300));
+        }
+        self.table()
+    }
+
+    fn run_dir(&self, table: &Value, trial: usize) -> PathBuf {
+        self.folder.path().join(state(table, trial)["run_dir"].as_str().unwrap_or_else(|| panic!("trial {trial} has no run: {table}")))
+    }
+}
+
+fn state(table: &Value, trial: usize) -> &Value {
+    table["trials"].as_array().unwrap().iter().find(|state| state["trial"] == trial).unwrap()
+}
+
+/// A trial that runs and has measured something, with its task.
+fn under_way(table: &Value, folder: &Path, besides: Option<usize>) -> Option<(usize, String)> {
+    table["trials"].as_array().unwrap().iter().find_map(|state| {
+        let trial = state["trial"].as_u64()? as usize;
+        let measured = fs::metadata(folder.join(state["run_dir"].as_str()?).join("metrics.jsonl")).is_ok_and(|file| file.len() > 0);
+        let wanted = state["status"] == "running" && measured && Some(trial) != besides;
+        wanted.then(|| Some((trial, state["job"].as_str()?.to_owned())))?
+    })
+}
+
+#[test]
+fn a_sweep_on_a_cluster_survives_kills_limits_and_failures_and_equals_the_local_one() {
+    if !is_there() {
+        return;
+    }
+    let cluster = Cluster::new(GRID);
+    let folder = cluster.folder.path();
+    let submission = cluster.submit(&[]);
+    // MaxArraySize is 8 there, so that 14 trials take two arrays.
+    let sizes: Vec<u64> = submission["arrays"].as_array().unwrap().iter().map(|array| array["trials"].as_u64().unwrap()).collect();
+    assert_eq!(sizes, [8, 6]);
+    let again = cluster.submit(&["--resume"]);
+    assert_eq!((again["arrays"].as_array().unwrap().len(), again["queued"].as_u64()), (0, Some(14)), "what waits is not submitted twice");
+
+    // Killed as the kernel kills when memory runs out: the job goes back into the queue.
+    let mut found = None;
+    cluster.wait("training", |table| {
+        found = under_way(table, folder, None);
+        found.is_some()
+    });
+    let (killed, _) = found.unwrap();
+    let record: Value =
+        serde_json::from_slice(&fs::read(folder.join(format!("runs/sweeps/grid/trials/{killed:06}/state.json"))).unwrap()).unwrap();
+    let status = Command::new("sh").args(["-c", &format!("kill -KILL {}", record["pid"])]).status().unwrap();
+    assert!(status.success());
+
+    // What Slurm sends ahead of the time limit: the trial saves and the job goes back into the queue.
+    let mut found = None;
+    cluster.wait("training of another trial", |table| {
+        found = under_way(table, folder, Some(killed));
+        found.is_some()
+    });
+    let (limited, job) = found.unwrap();
+    slurm("scancel", &["--batch", "--signal=USR1", &job]);
+
+    // What preemption does.
+    let mut found = None;
+    cluster.wait("training of a third trial", |table| {
+        found = under_way(table, folder, Some(limited)).filter(|(trial, _)| *trial != killed);
+        found.is_some()
+    });
+    let (preempted, job) = found.unwrap();
+    slurm("scontrol", &["requeue", &job]);
+
+    let table = cluster.settle();
+    assert_eq!(table["counts"], json!({"pending": 0, "running": 0, "completed": 12, "failed": 2, "interrupted": 0}), "{table:#}");
+    for trial in [killed, limited, preempted] {
+        assert!(state(&table, trial)["attempts"].as_u64().unwrap() >= 2, "trial {trial}: {table:#}");
+    }
+    for trial in [12, 13] {
+        assert!(state(&table, trial)["reason"].as_str().unwrap().contains("not finite"));
+    }
+    let csv = fs::read_to_string(folder.join("runs/sweeps/grid/trials.csv")).expect("the aggregating job has run");
+    assert_eq!(csv.lines().count(), 15);
+
+    let local = tempfile::tempdir().unwrap();
+    fs::write(local.path().join("sweep.yml"), GRID).unwrap();
+    let undisturbed =
+        CommandLine::new(HOST, local.path()).run(&["sweep", "sweep.yml", "--jobs", "2", "--format", "json"]).expect(1).last_line();
+    for trial in 0..12 {
+        let run = local.path().join(state(&undisturbed, trial)["run_dir"].as_str().unwrap());
+        assert_same_end(&run, &cluster.run_dir(&table, trial));
+    }
+
+    // A resume submits what failed and nothing else.
+    let resumed = cluster.submit(&["--resume", "--slurm", "extra=--nice=1"]);
+    assert_eq!(resumed["arrays"].as_array().unwrap().iter().map(|array| array["trials"].as_u64().unwrap()).sum::<u64>(), 2);
+    let table = cluster.settle();
+    assert_eq!((table["counts"]["failed"].as_u64(), state(&table, 12)["attempts"].as_u64()), (Some(2), Some(2)));
+}
+
+#[test]
+fn cancelled_trials_save_and_go_on_later() {
+    if !is_there() {
+        return;
+    }
+    let cluster =
+        Cluster::new(&GRID.replace("epochs: 40", "epochs: 400").replace("[0.001, 0.002, 0.003, 0.004, 0.005, 0.006, 1.0e+30]", "[0.001]"));
+    cluster.submit(&[]);
+    let folder = cluster.folder.path();
+    cluster.wait("training", |table| under_way(table, folder, None).is_some());
+    cluster.host.run(&["sweep", "runs/sweeps/grid", "--cancel"]).expect(0);
+    let table = cluster.settle();
+    assert_eq!((table["counts"]["completed"].as_u64(), table["counts"]["failed"].as_u64()), (Some(0), Some(0)), "{table:#}");
+    let saved = table["trials"].as_array().unwrap().iter().find(|state| state["run_dir"].is_string()).unwrap();
+    assert_eq!(saved["status"], "interrupted");
+    assert!(saved["reason"].as_str().unwrap().contains("interrupted on request"), "it saved before it ended: {saved}");
+    let finished = cluster.host.run(&["sweep", "runs/sweeps/grid", "--resume", "--jobs", "2", "--format", "json"]).expect(0).last_line();
+    assert_eq!(finished["counts"]["completed"], 2);
+}
+
+#[test]
+fn the_first_failure_cancels_a_sweep_that_is_to_fail_fast() {
+    if !is_there() {
+        return;
+    }
+    let cluster = Cluster::new(
+        &GRID
+            .replace("[0.001, 0.002, 0.003,", "[1.0e+30, 0.002, 0.003,")
+            .replace("0.006, 1.0e+30]", "0.006]")
+            .replace("epochs: 40", "epochs: 400"),
+    );
+    cluster.submit(&["--fail-fast"]);
+    let table = cluster.settle();
+    assert!(table["counts"]["failed"].as_u64().unwrap() >= 1 && table["counts"]["completed"] == 0, "{table:#}");
+}
+
+#[test]
+fn an_option_that_slurm_refuses_is_an_error_with_its_words() {
+    if !is_there() {
+        return;
+    }
+    let cluster = Cluster::new(GRID);
+    cluster.host.run(&["sweep", "sweep.yml", "--launcher", "slurm", "--slurm", "partition=absent"]).refused(1, &["sbatch", "partition"]);
+}
