@@ -6,7 +6,7 @@ use burn::module::Param;
 use burn::nn::Linear;
 use burn::tensor::{Device, Tensor, TensorData};
 
-use crate::dataset::Samples;
+use crate::dataset::{KnownDensity, Samples};
 use crate::noise::{Noise, Stream};
 
 /// How fresh weights are drawn.
@@ -34,6 +34,7 @@ pub struct BuildContext {
     noise: Noise,
     drawn: Cell<u64>,
     examples: Option<Samples>,
+    density: Option<[Vec<f64>; 2]>,
 }
 
 /// Standard deviation of a standard normal truncated at ±2.
@@ -42,7 +43,7 @@ const TRUNCATED_STD: f64 = 0.879_625_661_034_239_8;
 impl BuildContext {
     /// Context of a run with `seed` on `device`.
     pub fn new(device: Device, seed: u64) -> Self {
-        Self { device, noise: Noise::new(seed), drawn: Cell::new(0), examples: None }
+        Self { device, noise: Noise::new(seed), drawn: Cell::new(0), examples: None, density: None }
     }
 
     /// The same with training samples that components may start from (pseudo-inputs).
@@ -54,6 +55,17 @@ impl BuildContext {
     /// The training samples, when there are any to start from.
     pub fn examples(&self) -> Option<&Samples> {
         self.examples.as_ref()
+    }
+
+    /// The same with the density of the data, where it is known, for components that refer to it.
+    #[must_use]
+    pub fn with_density(self, known: Option<&dyn KnownDensity>) -> Self {
+        Self { density: known.and_then(KnownDensity::normal_components).map(|parts| parts.map(<[f64]>::to_vec)), ..self }
+    }
+
+    /// Means and standard deviations, component-major, of the equal mixture of axis-aligned normals that the data are known to come from.
+    pub fn density(&self) -> Option<&[Vec<f64>; 2]> {
+        self.density.as_ref()
     }
 
     fn stream(&self) -> Stream {

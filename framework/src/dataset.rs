@@ -334,6 +334,10 @@ pub trait KnownDensity: Send + Sync {
     fn dimensions(&self) -> usize;
     /// ln P(x) in nats for samples `x`, sample-major; one value each.
     fn log_prob(&self, x: &[f64]) -> Vec<f64>;
+    /// Means and standard deviations of its components, component-major, where it is an equal mixture of axis-aligned normals.
+    fn normal_components(&self) -> Option<[&[f64]; 2]> {
+        None
+    }
 }
 
 /// Random change of training inputs, applied to one batch at a time.

@@ -96,6 +96,11 @@ pub trait GenerativeModel {
         vec![self.posterior_log_prob(inputs, codes.clone()) - self.prior_log_prob(codes)]
     }
 
+    /// Learned inputs `[components, features]` whose posteriors make up the prior, where it is made of such.
+    fn pseudo_inputs(&self) -> Option<Tensor<2>> {
+        None
+    }
+
     /// ln p(x) in nats estimated from `samples` codes of q(z|x) by importance sampling, `[batch]`; a lower bound in expectation.
     fn log_evidence(&self, inputs: Tensor<4>, samples: usize, draws: &mut Draws) -> Tensor<1>;
 }

@@ -36,6 +36,7 @@ pub const TRAINING_KEYS: [&str; 16] = [
     "watch",
     "early_stopping",
     "checkpoint_every",
+    "checkpoints_kept",
     "name",
 ];
 
@@ -176,6 +177,9 @@ pub struct Training {
     /// How often a checkpoint is written besides at the end.
     #[serde(default = "default_checkpoint_every")]
     pub checkpoint_every: CheckpointEvery,
+    /// Newest resumable checkpoints kept. Two, so that a damaged newest one can be replaced by the one before.
+    #[serde(default = "default_checkpoints_kept")]
+    pub checkpoints_kept: usize,
     /// Name given by the user, part of the run's folder name.
     #[serde(default)]
     pub name: Option<String>,
@@ -195,6 +199,9 @@ fn default_watch() -> String {
 }
 fn default_checkpoint_every() -> CheckpointEvery {
     CheckpointEvery::Minutes(5)
+}
+fn default_checkpoints_kept() -> usize {
+    2
 }
 
 /// Settings gathered layer by layer; later layers win.
@@ -396,6 +403,9 @@ impl Training {
         }
         if self.epochs == 0 || self.steps == Some(0) {
             return wrong("`epochs` and `steps` must be at least 1");
+        }
+        if self.checkpoints_kept == 0 {
+            return wrong("`checkpoints_kept` must be at least 1");
         }
         if self.limit_train == Some(0) {
             return wrong("`limit_train` must be at least 1");

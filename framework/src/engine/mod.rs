@@ -20,7 +20,7 @@ pub use initial::with_initial_weights;
 pub use job::{Job, open_finished, versions};
 pub use observer::{EpochReport, Observer, Quiet, StepReport};
 pub use session::{BATCH, Session, State};
-pub use snapshot::{metrics_mark, restore_last, restore_weights_of};
+pub use snapshot::{metrics_mark, restore_last, restore_weights_at, restore_weights_of};
 pub use step::{BACKWARD, FORWARD, Orders, StepState, UPDATE, training_step};
 pub use together::side_by_side;
 pub use train::{Outcome, Standing, train};

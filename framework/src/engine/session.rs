@@ -109,7 +109,9 @@ impl Session {
                 return Err(EngineError::Request(format!("the {split} split of `{}` holds no sample", config.dataset)));
             }
         }
-        let context = BuildContext::new(device.clone().autodiff(), config.training.seed).with_examples(train.clone());
+        let context = BuildContext::new(device.clone().autodiff(), config.training.seed)
+            .with_examples(train.clone())
+            .with_density(data.known_density());
         let info = DataInfo { class_entropy: Some(train.class_entropy()), ..data.info().clone() };
         let parts = Parts { encoder: &*encoder, decoder: &*decoder, data: &info, context: &context };
         let model: BoxedObjective = Erased::new(objective.build(&parts)?);

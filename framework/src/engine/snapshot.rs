@@ -13,7 +13,7 @@ use super::watch::Watch;
 use crate::dataset::Split;
 use crate::optimiser::{Buffer, Moments, is_host};
 use crate::parameters;
-use crate::storage::{CheckpointContent, HostTensor, Label, Metrics, MetricsLog, RunDir, StorageError};
+use crate::storage::{CheckpointContent, CheckpointEntry, HostTensor, Label, Metrics, MetricsLog, RunDir, StorageError};
 
 /// Everything but tensors. Sums are kept as bits, because JSON has no NaN and must not round.
 #[derive(Debug, Serialize, Deserialize)]
@@ -170,6 +170,17 @@ pub fn restore_weights_of(state: State, run: &RunDir, label: Label) -> Result<Op
             Ok(Some(state))
         }
     }
+}
+
+/// `state` with the weights of one checkpoint of `run`; for evaluation only.
+///
+/// # Errors
+/// [`EngineError`] when the checkpoint is damaged or belongs to another model.
+pub fn restore_weights_at(state: State, run: &RunDir, entry: &CheckpointEntry) -> Result<State, EngineError> {
+    let content = run.checkpoints().load_own(&entry.path)?;
+    let mut state = restore_weights(state, &content).map_err(|reason| EngineError::Inconsistent { path: entry.path.clone(), reason })?;
+    state.step = entry.step;
+    Ok(state)
 }
 
 fn restore_weights(mut state: State, content: &CheckpointContent) -> Result<State, String> {

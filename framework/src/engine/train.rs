@@ -214,8 +214,7 @@ fn save(session: &Session, state: &mut State, logs: &Logs<'_>) -> Result<(), Eng
         let what = format!("parameter `{path}`");
         return Err(kept(non_finite(state.step, epoch, &session.plan.phases[0].name, what, &state.sums.means()), logs.run));
     }
-    // Two are kept so that a damaged newest one can be replaced by the one before.
-    store.save(Label::Last, state.step, &content, 2)?;
+    store.save(Label::Last, state.step, &content, session.config.training.checkpoints_kept)?;
     Ok(())
 }
 
