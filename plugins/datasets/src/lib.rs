@@ -4,6 +4,7 @@ pub mod augmentation;
 pub mod binarised;
 pub mod binary_digits;
 pub mod binary_mnist;
+pub mod chardata;
 pub mod cifar;
 pub mod cifar10;
 pub mod crop;
@@ -62,6 +63,7 @@ mod tests {
                 "fashion_mnist",
                 "mnist",
                 "omniglot",
+                "omniglot_chardata",
                 "pca",
                 "shapes",
                 "sprites",

@@ -85,6 +85,10 @@ impl KnownDensity for Mixture {
         self.dimensions
     }
 
+    fn normal_components(&self) -> Option<[&[f64]; 2]> {
+        Some([&self.means, &self.scales])
+    }
+
     fn log_prob(&self, x: &[f64]) -> Vec<f64> {
         let log_weight = -(self.components() as f64).ln();
         let one = |point: &[f64]| {

@@ -25,7 +25,7 @@ const SIDE: usize = 28;
 ///
 /// The original split by alphabets: 30 `background` alphabets (19,280 images) to train on, 20 `evaluation` alphabets (13,180) to test on,
 /// in the order of their paths. Labels are alphabets, because there are more characters (1,623) than labels can tell apart. Each 28x28
-/// pixel is the mean ink of the part of the 105x105 drawing it covers. This is not the 28x28 selection of Burda et al. 2015 (`chardata.mat`).
+/// pixel is the mean ink of the part of the 105x105 drawing it covers. The 28x28 selection of Burda et al. 2015 is the data set `omniglot_chardata`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct OmniglotConfig {
