@@ -1,4 +1,4 @@
-//! Analysis `embedding`: UMAP map of the posteriors of the test samples, and the files of TensorBoard's projector.
+//! Analysis `embedding`: UMAP or t-SNE map of the posteriors of the test samples, and the files of TensorBoard's projector.
 
 use ibhost_framework::analysis::{AnalysisConfig, AnalysisContext, AnalysisError, AnalysisReport};
 use ibhost_framework::dataset::Split;
@@ -13,11 +13,22 @@ use crate::neighbours::nearest;
 use crate::output::{picture, write};
 use crate::plot::colour::spectral;
 use crate::plot::{Figure, Layer, Mark, png};
-use crate::umap::{layout, principal_start};
+use crate::{tsne, umap};
 
 const NAME: &str = "embedding";
 /// Half the size of the published maps.
 const LIMIT: f64 = 10.0;
+
+/// How the map is made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Method {
+    /// UMAP of the `neighbours` nearest posteriors.
+    #[default]
+    Umap,
+    /// t-SNE of perplexity `perplexity`.
+    Tsne,
+}
 
 /// Distance between two posteriors.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -30,23 +41,28 @@ pub enum Metric {
     W2,
 }
 
-/// UMAP map of the posteriors of all test samples, coloured by class.
+/// UMAP or t-SNE map of the posteriors of all test samples, coloured by class.
 ///
-/// Writes `analyses/umap-embedding.png` (`umap-embedding-w2.png` for the metric w2) and, for TensorBoard's projector, the posterior means
+/// Writes `analyses/umap-embedding.png` (`umap-embedding-w2.png` for the metric w2, `tsne-embedding...` for t-SNE) and, for TensorBoard's projector, the posterior means
 /// with their labels: `tensorboard/test/embedding-vec.tsv`, `embedding-meta.tsv` and `projector_config.pbtxt`. The metric `w2` compares
 /// standard deviations; of a full covariance it uses the diagonal. Neighbours are exact, the start is the first two principal components,
 /// every draw follows the seed. The map is centred; its axes are ±10, or wider when the map is.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Embedding {
+    /// How the map is made.
+    pub method: Method,
     /// Distance between posteriors.
     pub metric: Metric,
-    /// Neighbours of each point, itself included.
+    /// Neighbours of each point, itself included (UMAP).
     #[schemars(range(min = 2, max = 1000))]
     pub neighbours: usize,
-    /// Smallest distance between points of the map.
+    /// Smallest distance between points of the map (UMAP).
     #[schemars(range(min = 0.0, max = 1.0))]
     pub min_dist: f64,
+    /// Number of neighbours a point effectively has (t-SNE).
+    #[schemars(range(min = 1.0, max = 1000.0))]
+    pub perplexity: f64,
     /// Use only the first test samples.
     #[schemars(range(min = 3, max = 10_000_000))]
     pub points: Option<usize>,
@@ -54,7 +70,7 @@ pub struct Embedding {
 
 impl Default for Embedding {
     fn default() -> Self {
-        Self { metric: Metric::Euclidean, neighbours: 15, min_dist: 0.1, points: None }
+        Self { method: Method::Umap, metric: Metric::Euclidean, neighbours: 15, min_dist: 0.1, perplexity: 30.0, points: None }
     }
 }
 
@@ -69,6 +85,25 @@ impl Embedding {
                 (pairs.flat_map(|(mean, sigma)| [single(mean), single(sigma)].concat()).collect(), 2 * codes.latent)
             }
         }
+    }
+
+    /// One point per row of `dim` values.
+    fn map(&self, rows: &[f32], dim: usize, noise: Noise) -> Result<Vec<[f64; 2]>, String> {
+        let start = umap::principal_start(rows, dim, noise);
+        let mut map = match self.method {
+            Method::Umap => {
+                let neighbours = nearest(rows, dim, self.neighbours);
+                let distances: Vec<f32> = match self.metric {
+                    Metric::Euclidean => neighbours.squared.iter().map(|d| d.sqrt()).collect(),
+                    // Squared on purpose, as the published maps have it.
+                    Metric::W2 => neighbours.squared.clone(),
+                };
+                umap::layout(&neighbours, &distances, &start, self.min_dist, noise)?
+            }
+            Method::Tsne => tsne::layout(&nearest(rows, dim, tsne::neighbours_needed(self.perplexity)), &start, self.perplexity)?,
+        };
+        centre(&mut map);
+        Ok(map)
     }
 }
 
@@ -85,24 +120,19 @@ impl AnalysisConfig for Embedding {
         let mut files = projector_files(context, &codes, &labels)?;
 
         let (rows, dim) = self.rows(&codes);
-        let neighbours = nearest(&rows, dim, self.neighbours);
-        let distances: Vec<f32> = match self.metric {
-            Metric::Euclidean => neighbours.squared.iter().map(|d| d.sqrt()).collect(),
-            // Squared on purpose, as the published maps have it.
-            Metric::W2 => neighbours.squared.clone(),
-        };
-        let noise = Noise::new(context.seed);
-        let start = principal_start(&rows, dim, noise);
-        let mut map = layout(&neighbours, &distances, &start, self.min_dist, noise).map_err(AnalysisError::Request)?;
-        centre(&mut map);
+        let map = self.map(&rows, dim, Noise::new(context.seed)).map_err(AnalysisError::Request)?;
 
         let (suffix, metric) = match self.metric {
             Metric::Euclidean => ("", "Euclidean distance of the means"),
             Metric::W2 => ("-w2", "squared 2-Wasserstein distance"),
         };
+        let (stem, name) = match self.method {
+            Method::Umap => ("umap", "UMAP"),
+            Method::Tsne => ("tsne", "t-SNE"),
+        };
         let classes = &context.data.info().classes;
         let limit = map.iter().flatten().fold(LIMIT, |limit, x| limit.max((1.03 * x.abs()).ceil()));
-        let mut figure = Figure::new(format!("{}: {metric}", context.label), "UMAP 1", "UMAP 2").within(limit);
+        let mut figure = Figure::new(format!("{}: {metric}", context.label), format!("{name} 1"), format!("{name} 2")).within(limit);
         let shade = |class: usize| spectral(class as f64 / (classes.len().max(2) - 1) as f64);
         for (point, &label) in map.iter().zip(&labels) {
             let colour = shade(usize::from(label));
@@ -111,20 +141,19 @@ impl AnalysisConfig for Embedding {
         for (class, name) in classes.iter().enumerate() {
             figure.entry(name.as_str(), shade(class), Mark::Swatch);
         }
-        files.insert(0, picture(context.run_dir, &format!("analyses/umap-embedding{suffix}.png"), png(&figure, (900, 700)))?);
+        files.insert(0, picture(context.run_dir, &format!("analyses/{stem}-embedding{suffix}.png"), png(&figure, (900, 700)))?);
         let result = json!({
-            "points": indices.len(), "latent": codes.latent, "metric": self.metric, "neighbours": self.neighbours, "min_dist": self.min_dist,
+            "points": indices.len(), "latent": codes.latent, "method": self.method, "metric": self.metric, "neighbours": self.neighbours,
+            "min_dist": self.min_dist, "perplexity": self.perplexity,
             "map": map.iter().zip(&labels).map(|(p, label)| json!([p[0], p[1], label])).collect::<Vec<_>>(),
         });
+        let setting = match self.method {
+            Method::Umap => format!("{} neighbours, min_dist {}", self.neighbours, self.min_dist),
+            Method::Tsne => format!("perplexity {}", self.perplexity),
+        };
         let table = vec![
-            ["points", "latent", "metric", "neighbours", "min_dist"].map(str::to_owned).to_vec(),
-            vec![
-                indices.len().to_string(),
-                codes.latent.to_string(),
-                metric.to_owned(),
-                self.neighbours.to_string(),
-                self.min_dist.to_string(),
-            ],
+            ["method", "points", "latent", "metric", "setting"].map(str::to_owned).to_vec(),
+            vec![name.to_owned(), indices.len().to_string(), codes.latent.to_string(), metric.to_owned(), setting],
         ];
         Ok(AnalysisReport { result, table, files })
     }
@@ -165,7 +194,7 @@ fn write_file(context: &AnalysisContext<'_>, file: &str, text: &str) -> Result<s
 
 ibhost_framework::register! {
     Analysis: Embedding as AnalysisConfig,
-    paper: "Banerjee & Montúfar 2020, arXiv:1810.11677; UMAP: McInnes et al. 2018, arXiv:1802.03426",
+    paper: "Banerjee & Montúfar 2020, arXiv:1810.11677; UMAP: McInnes et al. 2018, arXiv:1802.03426; t-SNE: van der Maaten 2014",
     example: "embedding/metric:euclidean|neighbours:15|min_dist:0.1",
     needs: [Encode],
 }
@@ -204,6 +233,18 @@ mod tests {
         let variances: Vec<f64> = codes.deviations.iter().map(|s| s * s).collect();
         let w2 = squared_w2(&codes.means[..2], &variances[..2], &codes.means[2..], &variances[2..]);
         assert!((euclidean - w2).abs() < 1e-5, "{euclidean} {w2}");
+    }
+
+    #[test]
+    fn the_map_of_tsne_has_its_own_file() {
+        let fixture = Fixture::on(Shape::Diagonal, Bars::new("bars", [1, 8, 8], 200), 6);
+        let config = Embedding { method: Method::Tsne, perplexity: 10.0, ..Embedding::default() };
+        let report = config.run(&fixture.context()).unwrap();
+        assert!(report.files[0].ends_with("tsne-embedding.png"));
+        show("embedding-tsne.png", &std::fs::read(&report.files[0]).unwrap());
+        assert_eq!(report.result["map"].as_array().unwrap().len(), 200);
+        let error = Embedding { perplexity: 100.0, ..config }.run(&fixture.context()).unwrap_err().to_string();
+        assert!(error.contains("200 points") && error.contains("perplexity"), "{error}");
     }
 
     #[test]

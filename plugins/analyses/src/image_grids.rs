@@ -1,4 +1,4 @@
-//! Analysis `image_grids`: real, reconstructed and generated images of a generative model.
+//! Analysis `image_grids`: real, reconstructed and generated images of a generative model, and its pseudo-inputs.
 
 use burn::tensor::Tensor;
 use ibhost_framework::analysis::{AnalysisConfig, AnalysisContext, AnalysisError, AnalysisReport};
@@ -14,11 +14,11 @@ use crate::plot::{Mosaic, Tile};
 
 const NAME: &str = "image_grids";
 
-/// Grids of test images with their reconstructions below them, and of generated images.
+/// Grids of test images with their reconstructions below them, of generated images and of pseudo-inputs.
 ///
 /// Writes `plots/real-reconstructed.png` (rows of test images alternating with rows of their reconstructions: the decoder's mean, or the
 /// conditional means along an ancestral sample of an autoregressive decoder) and `plots/generations.png` (codes of the prior through the
-/// decoder).
+/// decoder). Models whose prior is made of pseudo-inputs also get `plots/pseudo-inputs.png` with the first of them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct ImageGrids {
@@ -60,12 +60,21 @@ impl AnalysisConfig for ImageGrids {
         let prior = model.sample_prior(self.columns * self.rows, &mut draws);
         let generated = tiles(model.reconstruct(prior, &mut draws), shape);
         let count = generated.len();
-        let files = vec![
+        let mut files = vec![
             picture(context.run_dir, "plots/real-reconstructed.png", mosaic("Real and reconstructed", alternating.collect()).png())?,
             picture(context.run_dir, "plots/generations.png", mosaic("Generated", generated).png())?,
         ];
-        let table = vec![vec!["pairs".to_owned(), "generated".to_owned()], vec![pairs.to_string(), count.to_string()]];
-        Ok(AnalysisReport { result: json!({"pairs": pairs, "generated": count}), table, files })
+        let mut pseudo = model.pseudo_inputs().map(|inputs| tiles(inputs, shape)).unwrap_or_default();
+        pseudo.truncate(self.columns * self.rows);
+        let shown = pseudo.len();
+        if shown > 0 {
+            files.push(picture(context.run_dir, "plots/pseudo-inputs.png", mosaic("Pseudo-inputs", pseudo).png())?);
+        }
+        let table = vec![
+            ["pairs", "generated", "pseudo-inputs"].map(str::to_owned).to_vec(),
+            [pairs, count, shown].map(|n| n.to_string()).to_vec(),
+        ];
+        Ok(AnalysisReport { result: json!({"pairs": pairs, "generated": count, "pseudo_inputs": shown}), table, files })
     }
 }
 

@@ -2,6 +2,7 @@
 
 pub mod accuracy_bound;
 pub mod attack;
+pub mod axis_figure;
 pub mod batch_figures;
 pub mod batch_table;
 pub mod cifar10c;
@@ -45,6 +46,7 @@ pub mod salt_pepper;
 pub mod swap_grid;
 pub mod tables;
 pub mod traversal;
+pub mod tsne;
 pub mod umap;
 pub mod wasserstein;
 
