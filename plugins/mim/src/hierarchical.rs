@@ -572,6 +572,10 @@ impl GenerativeModel for HierarchicalObjective {
         self.decoder.ancestral(&codes, uniform).1
     }
 
+    fn pseudo_inputs(&self) -> Option<Tensor<2>> {
+        self.pseudo.as_ref().map(PseudoInputs::unit)
+    }
+
     fn log_evidence(&self, inputs: Tensor<4>, samples: usize, draws: &mut Draws) -> Tensor<1> {
         let (batch, device) = (inputs.dims()[0], inputs.device());
         let x = flat(inputs.clone());

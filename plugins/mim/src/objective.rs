@@ -18,7 +18,7 @@ use ibhost_nets::pseudo_inputs::{PseudoInputs, Start};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::prior::{BINARY_MARGIN, LearnedBernoulli, LearnedMixture, LearnedNormal, Marginal};
+use crate::prior::{BINARY_MARGIN, KnownMixture, LearnedBernoulli, LearnedMixture, LearnedNormal, Marginal};
 use crate::terms::{Criterion, per_sample, with_score_function};
 
 /// What p(z) is.
@@ -47,6 +47,8 @@ pub enum InputMarginal {
     Prior,
     /// The equal mixture of p(x|v) over `q_x_gmm` learned pseudo-codes v.
     GmmMarginal,
+    /// The density P(x) that toy data are drawn from.
+    Anchor,
 }
 
 /// q(x) `marginal` on the sampled branch.
@@ -160,9 +162,7 @@ impl MimConfig {
         }
         Ok(())
     }
-}
 
-impl MimConfig {
     /// The model on the given parts.
     ///
     /// # Errors
@@ -204,6 +204,10 @@ impl MimConfig {
         };
         let q_x = match (self.q_x, self.q_x_gmm, code.is_discrete()) {
             (InputMarginal::Marginal, ..) => Marginal::fixed(),
+            (InputMarginal::Anchor, ..) => match KnownMixture::of(context) {
+                Some(known) => Marginal { known: Some(known), ..Marginal::fixed() },
+                None => return Err(BuildError::new("mim", "q_x:anchor is the density of the data, which is known of toy data sets only")),
+            },
             (InputMarginal::Prior, _, true) => {
                 Marginal { bernoulli: Some(LearnedBernoulli::new(features, min_scale, context)), ..Marginal::fixed() }
             }
@@ -534,6 +538,10 @@ impl GenerativeModel for MimObjective {
         self.p_z
             .sample(count, draws, components)
             .unwrap_or_else(|| draws.normal("prior codes", [count, self.latent], &device).mul_scalar(1.0 + self.config.min_scale()))
+    }
+
+    fn pseudo_inputs(&self) -> Option<Tensor<2>> {
+        self.p_z.pseudo.as_ref().map(|pseudo| pseudo.inputs.val())
     }
 
     fn posterior_log_prob(&self, inputs: Tensor<4>, codes: Tensor<2>) -> Tensor<1> {

@@ -1,8 +1,8 @@
-//! Densities that stand for p(z) and q(x): fixed, learned normal, learned mixture, learned Bernoulli, pseudo-inputs.
+//! Densities that stand for p(z) and q(x): fixed, learned normal, learned mixture, learned Bernoulli, pseudo-inputs, the density of the data.
 
 use burn::module::{Module, Param};
 use burn::tensor::activation::{log_softmax, sigmoid};
-use burn::tensor::{Int, Tensor};
+use burn::tensor::{Int, Tensor, TensorData};
 use ibhost_framework::build::BuildContext;
 use ibhost_framework::density::{Density, normal_log_prob};
 use ibhost_framework::logistic_mixture::LogisticMixture;
@@ -121,6 +121,27 @@ impl LearnedBernoulli {
     }
 }
 
+/// The density the data are known to come from: an equal mixture of axis-aligned normals without anything to learn.
+#[derive(Clone, Debug)]
+pub struct KnownMixture {
+    means: Vec<f64>,
+    scales: Vec<f64>,
+}
+
+impl KnownMixture {
+    /// The density of the data set, where it is known.
+    pub fn of(context: &BuildContext) -> Option<Self> {
+        context.density().map(|[means, scales]| Self { means: means.clone(), scales: scales.clone() })
+    }
+
+    /// ln P(x) of `x` `[batch, dim]`, `[batch]`, with its gradient.
+    fn log_prob(&self, x: Tensor<2>) -> Tensor<1> {
+        let (dim, device) = (x.dims()[1], x.device());
+        let tensor = |values: &[f64]| Tensor::<2>::from_data(TensorData::new(values.to_vec(), [values.len() / dim, dim]), &device);
+        normal_mixture_log_prob(x, tensor(&self.means), tensor(&self.scales), None)
+    }
+}
+
 /// The parameters of p(z) or q(x); which of them are there says which density it is. Without any it is fixed, or derived from the other
 /// densities.
 #[derive(Module, Debug)]
@@ -133,12 +154,15 @@ pub struct Marginal {
     pub bernoulli: Option<LearnedBernoulli>,
     /// Pseudo-inputs of a network that gives the components.
     pub pseudo: Option<PseudoInputs>,
+    /// No parameters, but the density of the data.
+    #[module(skip)]
+    pub known: Option<KnownMixture>,
 }
 
 impl Marginal {
     /// No parameters.
     pub fn fixed() -> Self {
-        Self { normal: None, mixture: None, bernoulli: None, pseudo: None }
+        Self { normal: None, mixture: None, bernoulli: None, pseudo: None, known: None }
     }
 
     /// ln of the density at `x` `[batch, dim]`, `[batch]`, where the parameters alone decide it; `components` turns pseudo-inputs into
@@ -154,6 +178,9 @@ impl Marginal {
         }
         if let Some(bernoulli) = &self.bernoulli {
             return Some(Density::Bernoulli { probabilities: bernoulli.probabilities().expand([batch, dim]) }.log_prob(x));
+        }
+        if let Some(known) = &self.known {
+            return Some(known.log_prob(x));
         }
         let pseudo = self.pseudo.as_ref()?;
         Some(match components(pseudo.inputs.val()) {

@@ -3,16 +3,20 @@
 use burn::tensor::Tensor;
 use ibhost_analyses::kraskov::{Rows, error_scale, kraskov};
 use ibhost_analyses::neighbour_accuracy::neighbour_accuracies;
+use ibhost_analyses::output::write;
 use ibhost_framework::analysis::{AnalysisConfig, AnalysisContext, AnalysisError, AnalysisReport};
 use ibhost_framework::dataset::{KnownDensity, Samples, Split};
 use ibhost_framework::generator::GenerativeModel;
 use ibhost_framework::noise::{Draws, Noise};
 use ibhost_framework::registry::Capability;
-use ibhost_framework::storage::{RunDir, StorageError, write_atomic};
+use ibhost_framework::run::RunConfig;
+use ibhost_framework::storage::RunDir;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, json};
 use std::f64::consts::LN_2;
+
+use crate::names::{image_folder, toy_folder};
 
 const NAME: &str = "mim_statistics";
 /// Samples pushed through the networks at once.
@@ -146,7 +150,7 @@ impl PerSample {
 
 /// Every statistic of the published evaluation, from sampled codes of the whole test split.
 ///
-/// Writes `analyses/results.csv` with one `key,value` row a statistic: divergences between q(z|x) and p(z), cross entropies of the
+/// Writes `analyses/results.csv`, and once more under the original's name `analyses/<data set>/<code>/<model>/results.<seed>.csv`, with one `key,value` row a statistic: divergences between q(z|x) and p(z), cross entropies of the
 /// joints, KSG mutual information of input and code (k = 5, at most 10,000 pairs; it grows with their number where the code is nearly
 /// deterministic), reconstruction error, epoch and loss of the checkpoint, and the accuracy of 1, 3, 5 and 10 nearest neighbours from
 /// training codes to test codes.
@@ -205,19 +209,29 @@ impl AnalysisConfig for MimStatistics {
             let accuracies = neighbour_accuracies((&train_codes, &labels(train)), (found.codes(), &labels(test)), latent, &ks);
             rows.extend(ks.iter().zip(accuracies).map(|(k, (accuracy, _))| (format!("clf_acc_KNN{k}"), accuracy)));
         }
+        let config: Option<RunConfig> = RunDir::open_read_only(context.run_dir)
+            .ok()
+            .and_then(|run| run.read_config().ok())
+            .and_then(|config| RunConfig::from_json(config).ok());
         let csv = rows.iter().fold(String::new(), |text, (name, value)| text + &format!("{name},{value}\n"));
-        let path = context.run_dir.join("analyses/results.csv");
-        if let Some(folder) = path.parent() {
-            std::fs::create_dir_all(folder).map_err(|source| StorageError::Io { action: "create", path: folder.to_owned(), source })?;
+        let mut files = vec![write(context.run_dir, "analyses/results.csv", csv.as_bytes())?];
+        let mut result = Map::new();
+        if let Some(config) = &config {
+            let toy = toy_folder(config).map(|parts| parts.join("/"));
+            if let Some(folder) = &toy {
+                let path = format!("analyses/{folder}/results.{}.csv", config.training.seed);
+                files.push(write(context.run_dir, &path, csv.as_bytes())?);
+            }
+            if let Some(name) = toy.or_else(|| image_folder(config)) {
+                result.insert("original_name".to_owned(), json!(name));
+            }
         }
-        write_atomic(&path, csv.as_bytes())?;
         let mut table = vec![vec!["statistic".to_owned(), "value".to_owned()]];
         table.extend(rows.iter().map(|(name, value)| vec![name.clone(), format!("{value:.5}")]));
-        let mut result = Map::new();
         for (name, value) in &rows {
             result.insert(name.clone(), json!(value));
         }
-        Ok(AnalysisReport { result: result.into(), table, files: vec![path] })
+        Ok(AnalysisReport { result: result.into(), table, files })
     }
 }
 

@@ -16,7 +16,8 @@ fn toy(pairs: bool) -> Box<dyn Dataset> {
 
 fn build(config: &MimConfig, output: Output) -> Result<BoxedObjective, BuildError> {
     let data = toy(config.self_supervised);
-    let context = BuildContext::new(Device::flex().autodiff(), 3).with_examples(data.split(Split::Train).clone());
+    let context =
+        BuildContext::new(Device::flex().autodiff(), 3).with_examples(data.split(Split::Train).clone()).with_density(data.known_density());
     let net = Layers { mid: 7, min_logvar: 3.0, ..Layers::default() };
     let (encoder, decoder) = (DenseEncoderConfig { z: 3, net: net.clone() }, DenseDecoderConfig { output, net });
     let parts = Parts { encoder: &encoder, decoder: &decoder, data: data.info(), context: &context };
@@ -75,9 +76,13 @@ fn every_combination_of_densities_gives_finite_losses_and_gradients() {
         for (p_z, p_z_gmm) in
             [(CodePrior::Anchor, 0), (CodePrior::Prior, 0), (CodePrior::Prior, 4), (CodePrior::GmmMarginal, 3), (CodePrior::Marginal, 0)]
         {
-            for (q_x, q_x_gmm) in
-                [(InputMarginal::Marginal, 0), (InputMarginal::Prior, 0), (InputMarginal::Prior, 3), (InputMarginal::GmmMarginal, 2)]
-            {
+            for (q_x, q_x_gmm) in [
+                (InputMarginal::Marginal, 0),
+                (InputMarginal::Prior, 0),
+                (InputMarginal::Prior, 3),
+                (InputMarginal::GmmMarginal, 2),
+                (InputMarginal::Anchor, 0),
+            ] {
                 let sampled = p_z != CodePrior::Marginal || q_x != InputMarginal::Marginal;
                 let learn_p_z = p_z != CodePrior::Marginal;
                 let config = MimConfig { sampled, p_z, p_z_gmm, q_x, q_x_gmm, learn_p_z, warmup: 0, ..MimConfig::default() };
@@ -98,6 +103,22 @@ fn every_combination_of_densities_gives_finite_losses_and_gradients() {
             }
         }
     }
+}
+
+#[test]
+fn the_anchor_of_inputs_is_the_density_of_the_data() {
+    let config = MimConfig { q_x: InputMarginal::Anchor, ..MimConfig::default() };
+    let model = build(&config, Output::Normal).unwrap().valid();
+    let (data, batch) = (toy(false), batch(&Device::flex(), false));
+    let inputs: Vec<f64> = batch.inputs.clone().into_data().iter::<f64>().collect();
+    let expected = data.known_density().unwrap().log_prob(&inputs);
+    let found = model.as_generative().unwrap().marginal_log_prob(batch.inputs, Tensor::zeros([32, 3], &Device::flex()));
+    assert!(found.into_data().iter::<f64>().zip(expected).all(|(a, b)| (a - b).abs() < 1e-4));
+    let context = BuildContext::new(Device::flex().autodiff(), 3).with_examples(data.split(Split::Train).clone());
+    let net = Layers { mid: 7, ..Layers::default() };
+    let (encoder, decoder) = (DenseEncoderConfig { z: 3, net: net.clone() }, DenseDecoderConfig { output: Output::Normal, net });
+    let parts = Parts { encoder: &encoder, decoder: &decoder, data: data.info(), context: &context };
+    assert!(config.model(&parts).unwrap_err().to_string().contains("toy data sets"));
 }
 
 #[test]
