@@ -5,25 +5,29 @@
 #
 # EXPERIMENT: capacity (toy4 over hidden units: MIM and VAE), entropy (the same with the joint entropy), bottleneck (toy4_20 over code
 # sizes), pca (20 principal components of Fashion-MNIST over code sizes). SEEDS: e.g. "1 2 3". A run whose statistics exist is not repeated.
-# IBHOST names the program (default target/release/ibhost). The CSV has one row a run: experiment, model, x, seed, statistic, value.
+# IBHOST names the program (default target/release/ibhost), THREADS how many it may use. The CSV has the columns experiment, line (model), x,
+# seed, metric, value; `ibhost plot --figure axis --values` draws it.
 set -euo pipefail
 experiment=$1 output=$2 seeds=${3:-"1 2 3"} data=${4:-data}
 ibhost=${IBHOST:-target/release/ibhost}
 mkdir -p "$output/runs"
 csv="$output/$experiment.csv"
-touch "$csv"
+[ -s "$csv" ] || echo "experiment,line,x,seed,metric,value" >"$csv"
+threads=${THREADS:+--threads $THREADS}
 mids=${MIDS:-"5 20 50 100 200 300 400 500"} sizes=${SIZES:-"2 4 6 8 10 12 14 16 18 20"}
 
 # model, x, seed, objective, hidden units, code size, data set
 one() {
     local model=$1 x=$2 seed=$3 objective=$4 mid=$5 z=$6 dataset=$7 run
     grep -q "^$experiment,$model,$x,$seed," "$csv" && return
-    run=$("$ibhost" run --data-dir "$data" --output-dir "$output/runs" --format json --objective "$objective" \
+    # shellcheck disable=SC2086 # no threads, no words
+    run=$("$ibhost" run $threads --data-dir "$data" --output-dir "$output/runs" --format json --objective "$objective" \
         --encoder "vector_mlp/z:$z|mid:$mid|min_logvar:6" --decoder "vector_mlp/mid:$mid|min_logvar:6" --dataset "$dataset" \
         --schedule noam/warmup:3 --set lr=0.001 --set epochs=200 --set batch_size=128 --set evaluation_batch=10000 \
         --set early_stopping.patience=4 --set early_stopping.from=3 --set "seed=$seed" 2>"$output/last.log" |
         tail -1 | sed 's/.*"run_dir": *"\([^"]*\)".*/\1/') || { echo "$experiment $model $x seed $seed failed: $output/last.log" >&2; return; }
-    "$ibhost" analyze "$run" --data-dir "$data" --checkpoint best --analysis mim_statistics --format json >/dev/null
+    # shellcheck disable=SC2086
+    "$ibhost" analyze "$run" $threads --data-dir "$data" --checkpoint best --analysis mim_statistics --format json >/dev/null
     sed "s/^/$experiment,$model,$x,$seed,/" "$run/analyses/results.csv" >>"$csv"
 }
 

@@ -15,7 +15,7 @@ def main() -> None:
     path, wanted = sys.argv[1], sys.argv[2:] or STATISTICS
     values = collections.defaultdict(list)
     for row in csv.reader(open(path, encoding="utf-8")):
-        if len(row) == 6:
+        if len(row) == 6 and row[0] != "experiment":
             _, model, x, seed, statistic, value = row
             values[model, float(x), statistic].append(float(value))
     models = sorted({model for model, _, _ in values})

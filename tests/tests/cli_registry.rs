@@ -45,6 +45,7 @@ const COMPONENTS: [(&str, &[&str]); 8] = [
             "fashion_mnist",
             "mnist",
             "omniglot",
+            "omniglot_chardata",
             "pca",
             "shapes",
             "sprites",

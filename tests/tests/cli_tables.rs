@@ -75,6 +75,35 @@ fn figures_are_drawn_from_the_runs_and_name_what_is_missing() {
 }
 
 #[test]
+fn results_are_drawn_against_an_axis_beside_those_of_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let host = CommandLine::new(HOST, folder.path());
+    let (paths, _) = runs(&host, &[(1, 0), (1, 1), (3, 0)]);
+    for path in &paths {
+        host.run(&["analyze", text(path), "--analysis", "salt_pepper/p:[0.2]"]).expect(0);
+    }
+    let table = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
+    table("published.csv", "line,x,metric,value,spread\nvdb,1,test.loss,2.0,0.5\nvdb,3,test.loss,1.5,\n");
+    table("broken.csv", "line,x,metric,value\nvdb,one,test.loss,2.0\n");
+    let plot = |extra: &[&str]| {
+        let mut arguments = vec!["plot", "--figure", "axis", "--x", "objective.m", "--lines", "strategy", "--output", "axis.png"];
+        arguments.extend(paths.iter().map(|p| text(p)));
+        arguments.extend(extra);
+        host.run(&arguments)
+    };
+    plot(&["--metrics", "test.loss", "--reference", "published.csv"]).expect(0);
+    assert!(fs::read(folder.path().join("axis.png")).unwrap().starts_with(b"\x89PNG"));
+    host.run(&["plot", "--figure", "axis", "--x", "M", "--values", "published.csv", "--metrics", "test.loss"]).expect(0);
+    plot(&["--metrics", "test.nothing"]).refused(2, &["test.nothing"]);
+    plot(&["--metrics", "loss"]).refused(2, &["`loss`", "test.loss"]);
+    plot(&["--metrics", "salt_pepper.nothing"]).refused(2, &["salt_pepper.json", "`nothing`"]);
+    plot(&["--metrics", "nll.nll"]).refused(2, &["nll.json", "ibhost analyze"]);
+    plot(&["--metrics", "test.loss", "--reference", "broken.csv"]).refused(2, &["broken.csv", "line 2", "`one`"]);
+    plot(&["--metrics", "test.loss", "--reference", "absent.csv"]).refused(2, &["absent.csv"]);
+    host.run(&["plot", "--figure", "axis"]).refused(2, &["RUNS"]);
+}
+
+#[test]
 fn corruption_errors_are_relative_to_the_reference() {
     let folder = tempfile::tempdir().unwrap();
     let host = CommandLine::new(HOST, folder.path());

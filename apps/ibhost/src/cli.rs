@@ -423,6 +423,8 @@ pub enum FigureKind {
     Setting,
     /// Metrics per epoch, mean and standard deviation over runs
     Curves,
+    /// Results of runs or of tables against a setting, a line for each `--lines`, error bars over the runs at a place
+    Axis,
     /// Accuracy against salt-and-pepper noise, a panel for each `--rows`
     SaltPepper,
     /// Accuracy against severity, a panel for each corruption of CIFAR-10-C
@@ -435,12 +437,12 @@ pub enum FigureKind {
 #[derive(Debug, Args)]
 pub struct PlotArgs {
     /// Folders of runs
-    #[arg(required = true)]
+    #[arg(required_unless_present = "values")]
     pub runs: Vec<PathBuf>,
     /// Which figure
     #[arg(long, value_enum, default_value_t)]
     pub figure: FigureKind,
-    /// Setting on the horizontal axis of `setting`
+    /// Setting on the horizontal axis of `setting` and `axis`
     #[arg(long, default_value = "objective.beta", value_name = "SETTING")]
     pub x: String,
     /// Setting that makes panels or rows
@@ -449,7 +451,17 @@ pub struct PlotArgs {
     /// Setting that makes curves or columns
     #[arg(long, default_value = "objective.m", value_name = "SETTING")]
     pub columns: String,
-    /// Metrics of `setting` and `curves`; `error...` is 1 - `accuracy...`
+    /// Setting that makes the lines of `axis`
+    #[arg(long, default_value = "objective", value_name = "SETTING")]
+    pub lines: String,
+    /// Values for `axis` beside those of the runs: a table with the columns line, x, metric, value and perhaps spread
+    #[arg(long, value_name = "CSV")]
+    pub values: Vec<PathBuf>,
+    /// Values for `axis` to draw dashed, e.g. published ones; the columns of `--values`
+    #[arg(long, value_name = "CSV")]
+    pub reference: Vec<PathBuf>,
+    /// Metrics of `setting` and `curves`; `error...` is 1 - `accuracy...`. Of `axis`: `<split>.<metric>` of the log or
+    /// `<analysis>.<path in its result>` of runs, names of tables
     #[arg(long, value_delimiter = ',', default_value = "error,error_l12,izx_bits,izy_bits,loss", value_name = "METRICS")]
     pub metrics: Vec<String>,
     /// Average `setting` over so many last evaluations

@@ -1,5 +1,8 @@
 //! `ibhost plot`: one figure from many runs.
 
+use std::path::Path;
+
+use ibhost_analyses::axis_figure::{Measured, against_axis, read_measured};
 use ibhost_analyses::batch_figures::{Robustness, RunRows, against_setting, latent_plane, mean_curves, robustness};
 use ibhost_analyses::plot::{Figure, panels_png};
 use ibhost_framework::storage::write_atomic;
@@ -19,6 +22,7 @@ pub fn plot(arguments: &PlotArgs) -> Result<u8, Failure> {
     let (figures, columns) = match arguments.figure {
         FigureKind::Setting => (setting(&runs, arguments)?, 2),
         FigureKind::Curves => (curves(&runs, arguments)?, 2),
+        FigureKind::Axis => (axis(&runs, arguments)?, 2),
         FigureKind::SaltPepper => (robustness(&salt_pepper(&runs, arguments)?, "share of corrupted entries"), 3),
         FigureKind::Cifar10c => (robustness(&cifar10c(&runs, arguments)?, "severity"), 3),
         FigureKind::LatentGrid => latent_grid(&runs, arguments)?,
@@ -40,17 +44,42 @@ fn series(run: &Run, arguments: &PlotArgs) -> Result<String, Failure> {
     Ok(format!("{} {}", run.label(&arguments.rows)?, run.label(&arguments.columns)?))
 }
 
+/// The setting on the horizontal axis as a number.
+fn place(run: &Run, path: &str) -> Result<f64, Failure> {
+    let text = run.setting(path)?;
+    text.parse().map_err(|_| {
+        let run = show(&run.path);
+        Failure::usage(format!("{run}: --x {path} is `{text}`, expected a setting that is a number, e.g. objective.beta"))
+    })
+}
+
 fn setting(runs: &[Run], arguments: &PlotArgs) -> Result<Vec<Figure>, Failure> {
-    let place = |run: &Run| {
-        let text = run.setting(&arguments.x)?;
-        let x = text.parse().map_err(|_| {
-            let path = show(&run.path);
-            Failure::usage(format!("{path}: --x {} is `{text}`, expected a setting that is a number, e.g. objective.beta", arguments.x))
-        })?;
-        Ok(RunRows { series: series(run, arguments)?, x, rows: run.rows()? })
-    };
-    let runs = runs.iter().map(place).collect::<Result<Vec<_>, Failure>>()?;
+    let of = |run: &Run| Ok(RunRows { series: series(run, arguments)?, x: place(run, &arguments.x)?, rows: run.rows()? });
+    let runs = runs.iter().map(of).collect::<Result<Vec<_>, Failure>>()?;
     Ok(against_setting(&runs, &arguments.x, &arguments.metrics, arguments.last))
+}
+
+/// Values of runs and tables, and the dashed ones beside them.
+fn axis(runs: &[Run], arguments: &PlotArgs) -> Result<Vec<Figure>, Failure> {
+    let mut measured = Vec::new();
+    for run in runs {
+        let (line, x) = (run.label(&arguments.lines)?, place(run, &arguments.x)?);
+        for metric in &arguments.metrics {
+            let value = run.value(metric, arguments.last)?;
+            measured.push(Measured { line: line.clone(), x, metric: metric.clone(), value, spread: None, reference: false });
+        }
+    }
+    for (paths, reference) in [(&arguments.values, false), (&arguments.reference, true)] {
+        for path in paths {
+            measured.extend(table_of(path, reference)?);
+        }
+    }
+    Ok(against_axis(&measured, &arguments.x, &arguments.metrics))
+}
+
+fn table_of(path: &Path, reference: bool) -> Result<Vec<Measured>, Failure> {
+    let text = std::fs::read_to_string(path).map_err(|e| Failure::usage(format!("`{}` cannot be read: {e}", show(path))))?;
+    read_measured(&text, reference).map_err(|reason| Failure::usage(format!("`{}`: {reason}", show(path))))
 }
 
 fn curves(runs: &[Run], arguments: &PlotArgs) -> Result<Vec<Figure>, Failure> {

@@ -2,9 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
+use ibhost_analyses::batch_table::last_epochs_mean;
 use ibhost_framework::component::text_of;
 use ibhost_framework::run::RunConfig;
-use ibhost_framework::storage::{MetricsLog, Row, RunDir, write_atomic};
+use ibhost_framework::storage::{MetricsLog, MetricsSplit, Row, RunDir, write_atomic};
 use serde_json::Value;
 
 use super::check_run_folder;
@@ -44,6 +45,27 @@ impl Run {
         let text = std::fs::read_to_string(&path).map_err(|e| self.lacks(&path, analysis, &format!("cannot be read: {e}")))?;
         let document = serde_json::from_str(&text).map_err(|e| self.lacks(&path, analysis, &format!("is not valid JSON: {e}")))?;
         Ok((path, document))
+    }
+
+    /// `<split>.<metric>`, the mean of the log's `last` evaluations, or `<analysis>.<path>`, a number in an analysis's result.
+    pub fn value(&self, name: &str, last: usize) -> Result<f64, Failure> {
+        let (source, path) = name.split_once('.').unwrap_or((name, ""));
+        let split = match source {
+            "train" => Some(MetricsSplit::Train),
+            "test" => Some(MetricsSplit::Test),
+            "test_average" => Some(MetricsSplit::TestAverage),
+            _ => None,
+        };
+        if path.is_empty() {
+            return Err(Failure::usage(format!("`{name}` is no metric: write e.g. test.loss, or nll.nll for a number of an analysis")));
+        }
+        if let Some(split) = split {
+            let found = last_epochs_mean(&self.rows()?, split, path, last);
+            return found.ok_or_else(|| Failure::usage(format!("{} never measured `{name}`", show(&self.path))));
+        }
+        let (file, document) = self.analysis(source)?;
+        let found = path.split('.').try_fold(&document["result"], |value, key| value.get(key)).and_then(Value::as_f64);
+        found.ok_or_else(|| self.lacks(&file, source, &format!("its result has no number `{path}`")))
     }
 
     /// `path`, which `analysis` writes, does not hold what is needed.
