@@ -3,8 +3,9 @@
 #
 #   scripts/mim-images.sh OUTPUT_DIR [DATA_DIR]
 #
-# IMAGES training images are used (default 5000), the next 1000 choose the checkpoint; EPOCHS epochs (12), COMPONENTS pseudo-inputs (100), WARMUP epochs (4); MODELS are presets
-# (default "convhvae-2level convhvae-2level-smim"). SAMPLES codes are drawn for the likelihood of LIKELIHOODS test images (100 of 100).
+# IMAGES training images are used (default 5000), the next 1000 choose the checkpoint; EPOCHS epochs (12), COMPONENTS pseudo-inputs (100),
+# WARMUP epochs (4); MODELS are presets (default "convhvae-2level convhvae-2level-smim"). SAMPLES codes are drawn for the likelihood of LIKELIHOODS test images (100 of 100),
+# neighbours and the map take POINTS images (2000).
 # IBHOST names the program (default target/release/ibhost), THREADS how many it may use. A model whose folder holds an embedding is not repeated.
 set -euo pipefail
 output=$1 data=${2:-data}
@@ -22,7 +23,7 @@ for model in ${MODELS:-convhvae-2level convhvae-2level-smim}; do
             tail -1 | sed 's/.*"run_dir": *"\([^"]*\)".*/\1/')
         # shellcheck disable=SC2086
         "$ibhost" analyze "$run" $threads --data-dir "$data" --checkpoint best --analysis image_grids \
-            --analysis knn_accuracy --analysis "nll/samples:${SAMPLES:-100}|points:${LIKELIHOODS:-100}" --analysis embedding/method:tsne \
+            --analysis "knn_accuracy/points:${POINTS:-2000}" --analysis "nll/samples:${SAMPLES:-100}|points:${LIKELIHOODS:-100}" --analysis "embedding/method:tsne|points:${POINTS:-2000}" \
             >"$parent/analyses.log"
     fi
     runs+=("$parent"/*--*)

@@ -136,8 +136,9 @@ impl KnownMixture {
 
     /// ln P(x) of `x` `[batch, dim]`, `[batch]`, with its gradient.
     fn log_prob(&self, x: Tensor<2>) -> Tensor<1> {
-        let (dim, device) = (x.dims()[1], x.device());
-        let tensor = |values: &[f64]| Tensor::<2>::from_data(TensorData::new(values.to_vec(), [values.len() / dim, dim]), &device);
+        let (dim, device, precision) = (x.dims()[1], x.device(), x.dtype());
+        let tensor =
+            |values: &[f64]| Tensor::<2>::from_data(TensorData::new(values.to_vec(), [values.len() / dim, dim]), (&device, precision));
         normal_mixture_log_prob(x, tensor(&self.means), tensor(&self.scales), None)
     }
 }
