@@ -20,7 +20,7 @@ pub const COMPONENT_KEYS: [(&str, Kind); 7] = [
 ];
 
 /// Keys that hold anything else, in the order of [`Training`]'s fields.
-pub const TRAINING_KEYS: [&str; 16] = [
+pub const TRAINING_KEYS: [&str; 17] = [
     "lr",
     "epochs",
     "steps",
