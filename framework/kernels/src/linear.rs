@@ -159,16 +159,7 @@ fn finish<T: Real>(row: &mut [T], bias: &[T], activation: Activation) {
 /// Replaces y by f(y + bias).
 #[inline(always)]
 fn each_pair<T: Real>(row: &mut [T], bias: &[T], f: impl Fn(T) -> T) {
-    // Pieces are short: a length the compiler knows keeps them in vectors.
-    const PIECE: usize = 16;
-    let bias = &bias[..row.len()];
-    let ((rows, rest), (biases, others)) = (row.as_chunks_mut::<PIECE>(), bias.as_chunks::<PIECE>());
-    for (y, b) in rows.iter_mut().zip(biases) {
-        for lane in 0..PIECE {
-            y[lane] = f(y[lane] + b[lane]);
-        }
-    }
-    rest.iter_mut().zip(others).for_each(|(y, &b)| *y = f(*y + b));
+    row.iter_mut().zip(bias).for_each(|(y, &b)| *y = f(*y + b));
 }
 
 /// 1 - e^-y for y >= 0, exact to rounding also near 0.

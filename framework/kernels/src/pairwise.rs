@@ -1,5 +1,8 @@
 //! Divergences between all pairs of the diagonal Gaussians of a batch, without a tensor for every pair.
 
+// A dimension is one place in several arrays at once.
+#![allow(clippy::needless_range_loop)]
+
 use burn::tensor::Tensor;
 
 use crate::array::Array;
