@@ -275,7 +275,7 @@ fn every_preset_resolves_and_flags_override_it() {
         let set: &[&str] = if plain["objective"]["name"] == "classifier" { &[] } else { &["--set", &set] };
         let changed = run(&[set, &["--lr", "0.25", "--dataset", "digits"]].concat());
         assert!(set.is_empty() || changed["objective"][key] == value, "{preset}");
-        assert_eq!(&changed["lr"], &0.25, "{preset}");
+        assert_eq!(changed["lr"], 0.25, "{preset}");
         assert_eq!((&changed["dataset"]["name"], &changed["encoder"]), (&"digits".into(), &plain["encoder"]), "{preset}");
     }
 }
