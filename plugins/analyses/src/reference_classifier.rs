@@ -30,8 +30,8 @@ impl ReferenceClassifier {
         let path = find(context.run_dir, name).ok_or_else(|| {
             let runs = context.run_dir.parent().unwrap_or(context.run_dir).display();
             refuse(format!(
-                "no run of that name in `{runs}` or the folders above\n  hint: train one, e.g. `ibhost run --preset mnist-cnn --run-dir \
-                 {runs}`, and name its folder"
+                "no run of that name in `{runs}` or the folders above\n  hint: train one, e.g. `ibhost run --preset mnist-cnn --output-dir \
+                 {runs}`, and give the name of its folder"
             ))
         })?;
         let (_, session, state) = open_finished(&path, context.root, Label::Last).map_err(|error| refuse(error.to_string()))?;

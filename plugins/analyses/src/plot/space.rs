@@ -274,7 +274,7 @@ mod tests {
         let mark = Solid::Mark { at: [f64::NAN, 0.5, 0.5], colour: [1, 2, 3], ring: None, radius: 9.0, shape: Shape::Disc };
         let near = Solid::Mark { at: [0.5, 0.0, 0.5], colour: [10, 20, 30], ring: Some([200, 0, 200]), radius: 9.0, shape: Shape::Diamond };
         let space = |solids| Space { title: "walls".to_owned(), axes: [axis("right"), axis("deep"), axis("up")], solids };
-        let walls = space(vec![wall(0.0, [255, 0, 0]), near, wall(1.0, [0, 0, 255]), mark]);
+        let walls = space(vec![wall(0.0, [255, 0, 0]), near, wall(0.3, [0, 0, 255]), mark]);
         let bytes = spaces_png(&[walls.clone(), walls], 2, (800, 400)).unwrap();
         show("space.png", &bytes);
         let (size, pixels) = decode_png(&bytes);
