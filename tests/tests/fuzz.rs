@@ -9,7 +9,9 @@ use std::path::Path;
 use ibhost_analyses::npy::Array;
 use ibhost_datasets::cifar::{RECORD_BYTES, Records, read_batch};
 use ibhost_datasets::idx;
+use ibhost_datasets::mat::read_mat;
 use ibhost_datasets::omniglot::OmniglotConfig;
+use ibhost_datasets::svhn::SvhnConfig;
 use ibhost_framework::component::Component;
 use ibhost_framework::dataset::{DataRoot, DatasetConfig};
 use ibhost_framework::engine::{Session, restore_last};
@@ -126,6 +128,33 @@ fn cifar_files() {
             assert_eq!((bytes.len(), into.labels.len()), (2 * RECORD_BYTES, 2));
         }
         said(answer)
+    });
+}
+
+#[test]
+fn matlab_files() {
+    let root = folder();
+    let data = DataRoot(root.path().to_path_buf());
+    fs::create_dir(root.path().join("svhn")).unwrap();
+    fs::copy(corpus("mat").join("house-plain"), root.path().join("svhn/test_32x32.mat")).unwrap();
+    let words: [&[u8]; 9] = [
+        b"IM",
+        b"MI",
+        &[14, 0, 0, 0],
+        &[15, 0, 0, 0],
+        &[5, 0, 0, 0, 8, 0, 0, 0],
+        &[2, 0, 0, 0],
+        &[9, 0, 0, 0],
+        &[1, 0, 1, 0, b'X', 0, 0, 0],
+        b"y",
+    ];
+    fuzz("mat", &words, 0.3, |bytes| {
+        fs::write(root.path().join("svhn/train_32x32.mat"), bytes).unwrap();
+        let arrays = read_mat("fuzz", &data, "svhn/train_32x32.mat", &["X", "y"]);
+        for array in arrays.iter().flatten() {
+            assert_eq!(array.len(), array.dims.iter().product::<usize>());
+        }
+        said(arrays) + &said(SvhnConfig::default().load(&data))
     });
 }
 
