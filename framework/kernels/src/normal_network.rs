@@ -280,7 +280,9 @@ fn activate<T: Real>(values: &mut [T], activation: Activation) {
         Activation::Relu => values.iter_mut().for_each(|y| *y = if *y < T::zero() { T::zero() } else { *y }),
         Activation::LeakyRelu(slope) => {
             let slope = T::of(slope);
-            values.iter_mut().for_each(|y| *y = if *y < T::zero() { slope * *y } else { *y });
+            for y in values.iter_mut() {
+                *y = if *y < T::zero() { slope * *y } else { *y };
+            }
         }
         Activation::Tanh => values.iter_mut().for_each(|y| *y = y.hyperbolic_tangent()),
         Activation::Softplus => values.iter_mut().for_each(|y| *y = y.softplus()),

@@ -47,7 +47,9 @@ fn moments<T: Real>(mean: &[T], scale: &[T], [batch, latent]: [usize; 2]) -> [Ve
         for row in mean.chunks_exact(latent) {
             shift.iter_mut().zip(row).for_each(|(sum, &m)| *sum += m);
         }
-        shift.iter_mut().for_each(|sum| *sum *= share);
+        for sum in shift.iter_mut() {
+            *sum *= share;
+        }
         for (row, scales) in mean.chunks_exact(latent).zip(scale.chunks_exact(latent)) {
             for k in 0..latent {
                 let (m, s) = (row[k] - shift[k], scales[k] * scales[k]);
@@ -59,8 +61,8 @@ fn moments<T: Real>(mean: &[T], scale: &[T], [batch, latent]: [usize; 2]) -> [Ve
                 last[k] += m * m * p;
             }
         }
-        for sum in [centre, spread, precision, cross, last] {
-            sum.iter_mut().for_each(|sum| *sum *= share);
+        for sum in [centre, spread, precision, cross, last].into_iter().flatten() {
+            *sum *= share;
         }
     });
     sums

@@ -68,8 +68,8 @@ impl Factor<'_> {
             // SAFETY: `pays` found AVX-512; the lengths asserted above cover `width` numbers of `depth` terms on one side and `wide` on the
             // other.
             unsafe {
-                copy_avx512(self.values[from * self.stride + first..].as_ptr(), self.stride, packed.as_mut_ptr(), [width, wide, depth])
-            };
+                copy_avx512(self.values[from * self.stride + first..].as_ptr(), self.stride, packed.as_mut_ptr(), [width, wide, depth]);
+            }
             return;
         }
         for i in (0..wide).step_by(16) {

@@ -90,7 +90,9 @@ impl Operation<2> for PowerIteration {
 #[inline(always)]
 fn make_unit<T: Real>(a: &mut [T]) {
     let length = sum_terms([&*a], |[a]| a * a).sqrt() + T::of(FLOOR);
-    a.iter_mut().for_each(|a| *a /= length);
+    for a in a.iter_mut() {
+        *a /= length;
+    }
 }
 
 #[derive(Clone, Debug)]
