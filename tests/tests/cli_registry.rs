@@ -39,6 +39,7 @@ const COMPONENTS: [(&str, &[&str]); 8] = [
         "datasets",
         &[
             "binarised",
+            "binary_digits",
             "binary_mnist",
             "cifar10",
             "digits",

@@ -100,7 +100,7 @@ impl DecoderConfig for HvaeDecoderConfig {
 }
 
 ibhost_framework::register! {
-    Decoder: HvaeDecoderConfig as DecoderConfig, aliases: ["bvae"], paper: "Xiao & Bamler 2023, arXiv:2302.04855",
+    Decoder: HvaeDecoderConfig as DecoderConfig, aliases: [], paper: "Xiao & Bamler 2023, arXiv:2302.04855",
     example: "hvae/c:32|sigma:0.71"
 }
 
