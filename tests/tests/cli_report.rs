@@ -70,7 +70,10 @@ fn every_number_of_a_report_is_a_mean_over_linked_runs() {
     for (run, _) in &runs {
         assert!(page.contains(run.file_name().unwrap().to_str().unwrap()));
     }
-    assert!(page.contains("--objective vdb/beta:0.001 --encoder &#39;") || page.contains("--objective vdb/beta:0.001 --encoder '"), "commands");
+    assert!(
+        page.contains("--objective vdb/beta:0.001 --encoder &#39;") || page.contains("--objective vdb/beta:0.001 --encoder '"),
+        "commands"
+    );
     for foreign in ["src=\"http", "href=\"http", "<script", "@import", "url("] {
         assert!(!page.contains(foreign), "{foreign}");
     }

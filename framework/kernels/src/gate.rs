@@ -40,9 +40,14 @@ fn half<T: Real>(x: &Array<T>) -> usize {
 /// An array of `len` numbers in rows of `columns`, each filled by `fill(i, row)`.
 fn rows<T: Real>(len: usize, columns: usize, fill: impl Fn(usize, &mut [T]) + Sync + Send) -> Vec<T> {
     let together = (TOGETHER / columns.max(1)).max(1);
-    filled(len, together * columns, || (), |(), part, out| {
-        vectorised(|| out.chunks_exact_mut(columns).enumerate().for_each(|(i, row)| fill(part * together + i, row)));
-    })
+    filled(
+        len,
+        together * columns,
+        || (),
+        |(), part, out| {
+            vectorised(|| out.chunks_exact_mut(columns).enumerate().for_each(|(i, row)| fill(part * together + i, row)));
+        },
+    )
 }
 
 impl Operation<1> for Gated {

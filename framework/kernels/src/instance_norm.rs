@@ -49,9 +49,13 @@ fn channel_sums<T: Real>(image: &[T], sums: &mut [T], term: impl Fn(T, usize) ->
 fn moments<T: Real>(image: &[T], epsilon: T, [mean, inverse]: [&mut [T]; 2]) {
     let share = T::of(mean.len() as f64 / image.len() as f64);
     channel_sums(image, mean, |x, _| x);
-    mean.iter_mut().for_each(|m| *m *= share);
+    for m in mean.iter_mut() {
+        *m *= share;
+    }
     channel_sums(image, inverse, |x, c| (x - mean[c]) * (x - mean[c]));
-    inverse.iter_mut().for_each(|v| *v = (*v * share + epsilon).sqrt().recip());
+    for v in inverse.iter_mut() {
+        *v = (*v * share + epsilon).sqrt().recip();
+    }
 }
 
 impl Operation<1> for InstanceNorm {

@@ -112,9 +112,13 @@ impl Operation<4> for Mixture {
         let mut shares = saved.swap_remove(3);
         each_row(shares.make_mut(), count, batch * count, |i, row| {
             let shift = largest(row);
-            row.iter_mut().for_each(|joint| *joint = (*joint - shift).exponential());
+            for joint in row.iter_mut() {
+                *joint = (*joint - shift).exponential();
+            }
             let factor = g[i] / row.iter().copied().sum::<T>();
-            row.iter_mut().for_each(|share| *share *= factor);
+            for share in row.iter_mut() {
+                *share *= factor;
+            }
         });
         let (x, mean, scale, shares) = (saved[0].as_slice(), saved[1].as_slice(), saved[2].as_slice(), shares.as_slice());
         let dim = saved[0].shape()[1];

@@ -61,7 +61,9 @@ pub fn sweep_template(value: &Value) -> Result<Template, Failure> {
 /// A template from a file of its own.
 fn read_template(path: &Path) -> Result<Template, Failure> {
     let template: Template = read_yaml(path).map_err(|e| {
-        Failure::usage(format!("{e}\n  hint: a template has `sections`, each with a title and one of table, against, curves, plane, robustness, pictures"))
+        Failure::usage(format!(
+            "{e}\n  hint: a template has `sections`, each with a title and one of table, against, curves, plane, robustness, pictures"
+        ))
     })?;
     template.check().map_err(|problem| Failure::usage(format!("`{}`: {problem}", show(path))))?;
     Ok(template)

@@ -6,8 +6,8 @@ use ibhost_analyses::plot::means::{Series, curve, means_against};
 use ibhost_analyses::plot::{Figure, Layer, Mark, Stroke};
 
 use super::template::{AgainstTemplate, CurvesTemplate, PlaneTemplate, RobustnessTemplate, Section};
-use super::value::{Trial, metric_of};
 use super::unmeasured;
+use super::value::{Trial, metric_of};
 use crate::exit::Failure;
 use crate::paths::show;
 
@@ -106,8 +106,7 @@ fn way(template: &PlaneTemplate, trial: &Trial) -> Vec<[f64; 2]> {
     };
     let mut epochs: Vec<u64> = trial.rows.iter().map(|row| row.epoch).collect();
     epochs.dedup();
-    let point =
-        |epoch| Some([template.x.factor() * at(epoch, template.x.of())?, template.y.factor() * at(epoch, template.y.of())?]);
+    let point = |epoch| Some([template.x.factor() * at(epoch, template.x.of())?, template.y.factor() * at(epoch, template.y.of())?]);
     epochs.into_iter().filter_map(point).collect()
 }
 

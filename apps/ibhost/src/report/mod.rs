@@ -12,8 +12,8 @@ use ibhost_framework::storage::RunStatus;
 
 use crate::exit::Failure;
 use crate::paths::show;
-pub use page::{Page, Part, render};
 use page::{Content, Picture};
+pub use page::{Page, Part, render};
 pub use template::Template;
 use template::{CurvesTemplate, PicturesTemplate, PlaneTemplate, Quantity, Section, TableTemplate};
 pub use value::{Trial, run_folders};

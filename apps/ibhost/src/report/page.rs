@@ -127,7 +127,8 @@ fn section(part: &Part, sources: &mut Vec<Source>) -> Result<Markup, Failure> {
         Content::Figures(figures) => {
             let mut drawings = Vec::new();
             for figure in figures {
-                drawings.push(svg(figure, FIGURE).map_err(|e| Failure::failed(format!("a figure of `{}` cannot be drawn: {e}", part.title)))?);
+                drawings
+                    .push(svg(figure, FIGURE).map_err(|e| Failure::failed(format!("a figure of `{}` cannot be drawn: {e}", part.title)))?);
             }
             html! {
                 div.figures {

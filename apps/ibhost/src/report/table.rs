@@ -159,9 +159,7 @@ impl ReportTable {
         let header = self.settings.iter().cloned().chain(self.columns.iter().flat_map(parts));
         let body = self.rows.iter().map(|(settings, cells)| {
             let parts = |cell: &Option<Cell>| match cell {
-                Some(c) => {
-                    [c.mean.to_string(), c.std.to_string(), c.runs.len().to_string(), c.published.clone().unwrap_or_default()]
-                }
+                Some(c) => [c.mean.to_string(), c.std.to_string(), c.runs.len().to_string(), c.published.clone().unwrap_or_default()],
                 None => [const { String::new() }; 4],
             };
             settings.iter().cloned().chain(cells.iter().flat_map(parts)).collect::<Vec<String>>()

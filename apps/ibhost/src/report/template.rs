@@ -260,7 +260,8 @@ impl Template {
                 return Err(format!("the table of section `{}` needs at least one entry in `rows` and in `values`", section.title));
             }
             let plane = section.plane.as_ref().filter(|plane| plane.training);
-            if let Some(axis) = plane.and_then(|plane| [&plane.x, &plane.y].into_iter().find(|q| super::value::metric_of(q.of()).is_none())) {
+            if let Some(axis) = plane.and_then(|plane| [&plane.x, &plane.y].into_iter().find(|q| super::value::metric_of(q.of()).is_none()))
+            {
                 return Err(format!(
                     "section `{}` draws training, so `{}` must be a metric with its split, e.g. test.izx_bits",
                     section.title,
