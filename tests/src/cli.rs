@@ -162,6 +162,11 @@ pub fn yaml(path: &Path) -> Value {
     read_yaml(path).unwrap_or_else(|e| panic!("{e}"))
 }
 
+/// The first run in `folder`, which may hold an index beside the runs.
+pub fn first_run(folder: &Path) -> Option<PathBuf> {
+    fs::read_dir(folder).ok()?.flatten().map(|entry| entry.path()).find(|path| path.is_dir())
+}
+
 /// The rows of a run's `metrics.jsonl` without what depends on the clock.
 ///
 /// # Panics
@@ -194,7 +199,7 @@ pub fn newest_checkpoint(run: &Path, label: &str) -> PathBuf {
 pub fn wait_for_metrics(runs: &Path, child: &mut Child) -> PathBuf {
     let begin = Instant::now();
     loop {
-        let run = fs::read_dir(runs).ok().and_then(|mut entries| entries.next()?.ok()).map(|entry| entry.path());
+        let run = first_run(runs);
         if let Some(run) = run.filter(|run| fs::metadata(run.join("metrics.jsonl")).is_ok_and(|file| file.len() > 0)) {
             return run;
         }

@@ -33,7 +33,7 @@ fn unknown_components_come_with_the_nearest_names_or_the_choices() {
     refused(&["run", "--objective", "vdb", "--encoder", "mlq"], &["unknown encoder `mlq`", "did you mean `mlp`"]);
     refused(
         &["run", "--objective", "nonsense", "--encoder", "mlp"],
-        &["unknown objective `nonsense`", "the objectives are disenib, hvae, lagrangian, mim, vdb, vib"],
+        &["unknown objective `nonsense`", "the objectives are classifier, disenib, hit, hvae, lagrangian, mim, vdb, vib"],
     );
     run_refused(&["--dataset", "minst"], &["`minst`", "did you mean `mnist`"]);
     run_refused(&["--decoder", "liner"], &["`liner`", "`linear`"]);

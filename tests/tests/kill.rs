@@ -19,7 +19,7 @@ use ibhost_framework::engine::{Job, Outcome, Quiet};
 use ibhost_framework::noise::{Noise, Stream};
 use ibhost_framework::storage::{Label, RunDir};
 use ibhost_nets as _;
-use ibhost_tests::cli::{CommandLine, yaml};
+use ibhost_tests::cli::{CommandLine, first_run, yaml};
 use ibhost_tests::fault_plan::PLAN;
 use ibhost_tests::outcome::{assert_same_end, differences, soaking};
 use ibhost_vdb as _;
@@ -147,7 +147,7 @@ fn survive(name: &str, arguments: &[&str], quota: usize) -> Tally {
                 break;
             }
         }
-        let broken = fs::read_dir(folder.path().join(&output)).unwrap().next().unwrap().unwrap().path();
+        let broken = first_run(&folder.path().join(&output)).unwrap();
         assert_same_end(&whole, &broken);
         scenario.host.run(&["verify", broken.to_str().unwrap()]).expect(0);
     }
@@ -174,6 +174,7 @@ fn small(objective: &str) -> Vec<&str> {
             "gated_mlp/z1:4|z2:4",
             &["--decoder", "gated_mlp", "--dataset", "binarised/of:digits", "--steps", "48"],
         ),
+        "hit" => ("hit", "hvae/c:2|z:2", &["--decoder", "hvae/c:2|px:bernoulli", "--dataset", "binary_digits", "--steps", "48"]),
         other => (other, ENCODER, &[]),
     };
     [&["--objective", objective, "--encoder", encoder], more].concat()
@@ -252,7 +253,7 @@ fn halfway(folder: &Path) -> (CommandLine, PathBuf, PathBuf) {
     let start = [&["run", "--output-dir", "broken"], &arguments[..]].concat();
     let killed = host.command(&start).env(PLAN, "kill@1:last-000000056").output().unwrap();
     assert_eq!(killed.status.signal(), Some(KILLED));
-    let broken = fs::read_dir(folder.join("broken")).unwrap().next().unwrap().unwrap().path();
+    let broken = first_run(&folder.join("broken")).unwrap();
     (host, whole, broken)
 }
 

@@ -1,29 +1,9 @@
 //! Settings of the classifiers that published evaluations used, as presets.
 
-use ibhost_framework::preset::Preset;
-
-inventory::submit! {
-    Preset {
-        name: "mnist-cnn",
-        summary: "MNIST CNN classifier on binary MNIST, 14 epochs",
-        yaml: include_str!("../presets/mnist-cnn.yml"),
-    }
-}
-
-inventory::submit! {
-    Preset {
-        name: "svhn-resnet18",
-        summary: "ResNet-18 classifier on SVHN, 14 epochs",
-        yaml: include_str!("../presets/svhn-resnet18.yml"),
-    }
-}
-
-inventory::submit! {
-    Preset {
-        name: "cifar10-densenet121",
-        summary: "DenseNet-121 classifier on CIFAR-10 with random crops, 14 epochs",
-        yaml: include_str!("../presets/cifar10-densenet121.yml"),
-    }
+ibhost_framework::presets! {
+    "mnist-cnn": "MNIST CNN classifier on binary MNIST, 14 epochs",
+    "svhn-resnet18": "ResNet-18 classifier on SVHN, 14 epochs",
+    "cifar10-densenet121": "DenseNet-121 classifier on CIFAR-10 with random crops, 14 epochs",
 }
 
 #[cfg(test)]

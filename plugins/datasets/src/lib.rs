@@ -57,6 +57,7 @@ mod tests {
             names,
             [
                 "binarised",
+                "binary_digits",
                 "binary_mnist",
                 "cifar10",
                 "digits",

@@ -1,69 +1,14 @@
 //! Settings of the paper's models as presets; the grids of the paper take beta_y and beta_z from 10^(k/10), k = -10 .. 10.
 
-use ibhost_framework::preset::Preset;
-
-inventory::submit! {
-    Preset {
-        name: "bvae-binary-mnist",
-        summary: "Binary MNIST, one level, Bernoulli: ibhost's own single-level baseline",
-        yaml: include_str!("../presets/bvae-binary-mnist.yml"),
-    }
-}
-
-inventory::submit! {
-    Preset {
-        name: "hvae-binary-mnist",
-        summary: "Binary MNIST, generalised top-down posterior, Bernoulli, z of 20",
-        yaml: include_str!("../presets/hvae-binary-mnist.yml"),
-    }
-}
-
-inventory::submit! {
-    Preset {
-        name: "hvae-cifar10",
-        summary: "CIFAR-10, generalised top-down posterior, sigma 0.71, z of 32",
-        yaml: include_str!("../presets/hvae-cifar10.yml"),
-    }
-}
-
-inventory::submit! {
-    Preset {
-        name: "hvae-cifar10-mol",
-        summary: "CIFAR-10, generalised top-down posterior, mixture of logistics, z of 32",
-        yaml: include_str!("../presets/hvae-cifar10-mol.yml"),
-    }
-}
-
-inventory::submit! {
-    Preset {
-        name: "hvae-svhn",
-        summary: "SVHN, generalised top-down posterior, sigma 0.71, z of 32",
-        yaml: include_str!("../presets/hvae-svhn.yml"),
-    }
-}
-
-inventory::submit! {
-    Preset {
-        name: "lvae-binary-mnist",
-        summary: "Binary MNIST, ladder, Bernoulli, z of 20",
-        yaml: include_str!("../presets/lvae-binary-mnist.yml"),
-    }
-}
-
-inventory::submit! {
-    Preset {
-        name: "lvae-cifar10",
-        summary: "CIFAR-10, ladder, sigma 0.71, z of 32",
-        yaml: include_str!("../presets/lvae-cifar10.yml"),
-    }
-}
-
-inventory::submit! {
-    Preset {
-        name: "lvae-svhn",
-        summary: "SVHN, ladder, sigma 0.71, z of 32",
-        yaml: include_str!("../presets/lvae-svhn.yml"),
-    }
+ibhost_framework::presets! {
+    "bvae-binary-mnist": "Binary MNIST, one level, Bernoulli: ibhost's own single-level baseline",
+    "hvae-binary-mnist": "Binary MNIST, generalised top-down posterior, Bernoulli, z of 20",
+    "hvae-cifar10": "CIFAR-10, generalised top-down posterior, sigma 0.71, z of 32",
+    "hvae-cifar10-mol": "CIFAR-10, generalised top-down posterior, mixture of logistics, z of 32",
+    "hvae-svhn": "SVHN, generalised top-down posterior, sigma 0.71, z of 32",
+    "lvae-binary-mnist": "Binary MNIST, ladder, Bernoulli, z of 20",
+    "lvae-cifar10": "CIFAR-10, ladder, sigma 0.71, z of 32",
+    "lvae-svhn": "SVHN, ladder, sigma 0.71, z of 32",
 }
 
 #[cfg(test)]
