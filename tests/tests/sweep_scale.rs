@@ -72,6 +72,8 @@ fn bookkeeping_of_many_trials_is_cheap_and_so_is_their_resume() {
     let resumed = begin.elapsed().as_secs_f64();
     assert!(open.is_empty() && counter.started == trials && states.len() == trials);
     println!("{trials} trials: planned in {planned:.2} s, {each:.2} ms a trial in all, resumed in {resumed:.2} s");
-    assert!(each <= TRIAL_MS, "{each} ms a trial");
-    assert!(resumed <= RESUME_S, "{resumed} s");
+    // The short version runs beside other tests, where only waste of another order shows.
+    let patience = if soaking() { 1.0 } else { 20.0 };
+    assert!(each <= patience * TRIAL_MS, "{each} ms a trial");
+    assert!(resumed <= patience * RESUME_S, "{resumed} s");
 }
