@@ -57,7 +57,7 @@ impl LogisticMixture {
     }
 
     /// Images `[batch, 3 height width]` in [0, 1], a colour at a time, as `[batch, pixels, 3, 1]` in [-1, 1].
-    fn pixels(&self, x: Tensor<2>) -> Tensor<4> {
+    fn pixels(x: Tensor<2>) -> Tensor<4> {
         let [batch, values] = x.dims();
         let pixels = values / 3;
         x.mul_scalar(2.0).sub_scalar(1.0).reshape([batch, 3, pixels]).swap_dims(1, 2).reshape([batch, pixels, 3, 1])
@@ -67,7 +67,7 @@ impl LogisticMixture {
     pub fn log_prob(&self, x: Tensor<2>) -> Tensor<1> {
         let [batch, _] = x.dims();
         let Parts { logits, means, log_scales, coefficients } = self.parts();
-        let x = self.pixels(x);
+        let x = Self::pixels(x);
         let (red, green) = (x.clone().narrow(2, 0, 1), x.clone().narrow(2, 1, 1));
         let [mean_r, mean_g, mean_b] = [0, 1, 2].map(|colour| means.clone().narrow(2, colour, 1));
         let [t_r, t_g, t_b] = [0, 1, 2].map(|colour| coefficients.clone().narrow(2, colour, 1));

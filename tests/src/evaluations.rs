@@ -267,8 +267,7 @@ fn plots(file: &Value) -> Outcome {
 
 /// PyTorch's name of a weight or statistic as ours.
 fn renamed(name: &str) -> String {
-    let name =
-        name.replace("shortcut.0.", "shortcut.0.").replace(".running_mean", ".moving_mean").replace(".running_var", ".moving_variance");
+    let name = name.replace(".running_mean", ".moving_mean").replace(".running_var", ".moving_variance");
     let norm = name.rsplit('.').nth(1).is_some_and(|part| part.starts_with("bn"));
     let shortcut_norm = name.contains("shortcut.1.");
     if norm || shortcut_norm { name.replace(".weight", ".gamma").replace(".bias", ".beta") } else { name }

@@ -226,6 +226,7 @@ pub enum Launcher {
 #[command(mut_arg("name", |name| name.help("Name of the sweep; its folder is <output-dir>/sweeps/<name>")))]
 #[command(mut_arg("dry_run", |dry_run| dry_run.help("Print the numbered trials with their commands and stop")))]
 #[command(mut_arg("format", |format| format.help("Output format of the tables of trials")))]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub struct SweepArgs {
     /// File of the sweep, or folder of one that was begun; none when the flags say it all
     #[arg(value_name = "FILE")]

@@ -113,14 +113,13 @@ impl From<EngineError> for Failure {
 impl From<SweepError> for Failure {
     fn from(error: SweepError) -> Self {
         match error {
-            SweepError::Trial { trial, source: ConfigError::Component { key, source } } => {
-                Self::component(&format!("{key} of trial {trial}"), &source)
+            SweepError::Trial { trial, source } => match *source {
+                ConfigError::Component { key, source } => Self::component(&format!("{key} of trial {trial}"), &source),
+                source @ ConfigError::Setting(_) => Self::usage(SweepError::Trial { trial, source: Box::new(source) }),
+            },
+            SweepError::Definition { .. } | SweepError::Request(_) | SweepError::Exists(_) | SweepError::Changed { .. } => {
+                Self::usage(error)
             }
-            SweepError::Trial { .. }
-            | SweepError::Definition { .. }
-            | SweepError::Request(_)
-            | SweepError::Exists(_)
-            | SweepError::Changed { .. } => Self::usage(error),
             SweepError::Locked { .. }
             | SweepError::Storage(_)
             | SweepError::System { .. }

@@ -128,7 +128,7 @@ fn convolution(bencher: Bencher<'_, '_>, sizes: [usize; 6], tracked: [bool; 2]) 
     } else {
         bencher
             .with_inputs(|| conv2d(x.clone(), w.clone(), None, geometry).slice([0..1, 0..1, 0..1, 0..1]).sum())
-            .bench_local_values(Tensor::<1>::backward);
+            .bench_local_refs(|loss: &mut Tensor<1>| loss.backward());
     }
 }
 

@@ -22,7 +22,7 @@ pub enum SweepError {
         /// Number and values of the axes, `7 (objective.beta=0.1, seed=3)`.
         trial: String,
         /// What is wrong with them.
-        source: ConfigError,
+        source: Box<ConfigError>,
     },
     /// The sweep exists already.
     #[error(

@@ -71,7 +71,7 @@ impl Plan {
         let count = count.ok_or_else(|| SweepError::definition("axes", format!("the grid has more than {MAX_VALUES} trials")))?;
         let mut trials: Vec<Trial> = (0..count).map(|number| trial(&groups, number)).collect();
         exclude(&definition, &axes, &mut trials)?;
-        let base = base(&definition, None).map_err(|source| SweepError::Trial { trial: "any".to_owned(), source })?;
+        let base = base(&definition, None).map_err(|source| SweepError::Trial { trial: "any".to_owned(), source: Box::new(source) })?;
         Ok(Self { definition, axes, trials, base })
     }
 
@@ -99,7 +99,7 @@ impl Plan {
             }
             settings.resolve()
         };
-        settle().map_err(|source| SweepError::Trial { trial: trial.title(), source })
+        settle().map_err(|source| SweepError::Trial { trial: trial.title(), source: Box::new(source) })
     }
 
     /// Resolves every trial and returns a hash of all configurations, 64 hexadecimal digits: equal hashes mean the same trials.

@@ -65,7 +65,7 @@ impl Scores {
         let thresholds = &mut scores[lowest..=highest];
         thresholds.sort_unstable_by(f64::total_cmp);
         let alarms = |t: &f64| self.outside.iter().filter(|s| *s >= t).count() as f64 / self.outside.len() as f64;
-        thresholds.iter().map(|t| alarms(t)).sum::<f64>() / thresholds.len() as f64
+        thresholds.iter().map(alarms).sum::<f64>() / thresholds.len() as f64
     }
 
     fn range(&self) -> (f64, f64) {

@@ -62,7 +62,9 @@ impl Inception {
             let (gamma, beta, mean, variance) = (part("weight")?, part("bias")?, part("running_mean")?, part("running_var")?);
             let scales: Vec<f64> = gamma.iter().zip(&variance).map(|(g, v)| g / (v + EPSILON).sqrt()).collect();
             for (kernel, scale) in weight.chunks_exact_mut(inputs * rows * columns).zip(&scales) {
-                kernel.iter_mut().for_each(|w| *w *= scale);
+                for w in kernel {
+                    *w *= scale;
+                }
             }
             let bias: Vec<f64> = beta.iter().zip(mean.iter().zip(&scales)).map(|(b, (m, s))| b - m * s).collect();
             let layer = Layer {
@@ -81,7 +83,7 @@ impl Inception {
     pub fn open(path: &Path, device: &Device) -> Result<Self, WeightsError> {
         let failed = |problem: String| WeightsError(format!("cannot use `{}`: {problem}", path.display()));
         let bytes = std::fs::read(path).map_err(|error| failed(error.to_string()))?;
-        let tensors = ibhost_framework::storage::tensors::from_bytes(&bytes).map_err(|error| failed(error.to_string()))?;
+        let tensors = ibhost_framework::storage::tensors::from_bytes(&bytes).map_err(|error| failed(error.clone()))?;
         Self::new(&tensors, device).map_err(|error| failed(error.0))
     }
 

@@ -41,7 +41,9 @@ pub fn label_information_terms(codes: DrawnCodes<'_>, labels: &[u8], leave_one_o
     let constants: Vec<f64> =
         codes.scale.chunks_exact(dim).map(|s| -s.iter().map(|s| s.ln()).sum::<f64>() - dim as f64 * HALF_LN_2PI).collect();
     let mut members = [0usize; 256];
-    labels.iter().for_each(|label| members[usize::from(*label)] += 1);
+    for label in labels {
+        members[usize::from(*label)] += 1;
+    }
     let one = |j: usize| {
         let code = &codes.code[j * dim..(j + 1) * dim];
         // Running largest and sum of exponentials relative to it, of the label's own class and of all.

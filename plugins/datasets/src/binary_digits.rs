@@ -91,7 +91,7 @@ mod tests {
         let mut out = Vec::new();
         let half: Vec<u8> = (0..64).map(|i| if i % 8 < 4 { 16 } else { 0 }).collect();
         enlarged(&half, &taps(8, 28), &mut out);
-        assert_eq!(out[..28].iter().filter(|&&bit| bit == 1).count(), 14);
+        assert_eq!(out[..28].iter().map(|&bit| usize::from(bit)).sum::<usize>(), 14);
     }
 
     #[test]

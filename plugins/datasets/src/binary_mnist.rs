@@ -32,7 +32,7 @@ impl DatasetConfig for BinaryMnistConfig {
     fn load(&self, root: &DataRoot) -> Result<Box<dyn Dataset>, DataError> {
         let grey = MNIST.load(root, GreyScale::Unit, &View::default())?;
         let mut info = grey.info().clone();
-        info.name = "binary_mnist".to_owned();
+        "binary_mnist".clone_into(&mut info.name);
         let binary = |split| {
             let levels: &Samples = grey.split(split);
             let mut values = Vec::new();

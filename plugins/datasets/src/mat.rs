@@ -461,7 +461,9 @@ pub(crate) mod write {
         let mut out = b"MATLAB 5.0 MAT-file".to_vec();
         out.resize(124, b' ');
         out.extend([0, 1, b'I', b'M']);
-        variables.iter().for_each(|v| out.extend(v));
+        for v in variables {
+            out.extend(v);
+        }
         out
     }
 }

@@ -63,16 +63,13 @@ impl Hierarchy for HvaeMaps {
     }
 
     fn level(&self, _level: usize, features: Tensor<2>, above: &[Tensor<2>]) -> Posterior {
-        let (mean, spread) = match above {
-            [z, ..] => {
-                let image = unpacked(features, self.sizes.bottom);
-                let code = relu(through(&self.qy_deconv_z, to_maps(z.clone(), self.sizes.top)));
-                halves(through(&self.qy_convs_zx, Tensor::cat(vec![code, image], 3)))
-            }
-            [] => {
-                let half = features.dims()[1] / 2;
-                (features.clone().narrow(1, 0, half), features.narrow(1, half, half))
-            }
+        let (mean, spread) = if let [z, ..] = above {
+            let image = unpacked(features, self.sizes.bottom);
+            let code = relu(through(&self.qy_deconv_z, to_maps(z.clone(), self.sizes.top)));
+            halves(through(&self.qy_convs_zx, Tensor::cat(vec![code, image], 3)))
+        } else {
+            let half = features.dims()[1] / 2;
+            (features.clone().narrow(1, 0, half), features.narrow(1, half, half))
         };
         Posterior::Diagonal { mean, scale: positive(spread, self.floor) }
     }

@@ -101,7 +101,9 @@ impl Sitter<'_> {
                 ),
                 (&mut lower, &[("q(z|x), one sigma", GREEN, Stroke::Solid), ("prior, one sigma", BLACK, Stroke::Dashed)]),
             ] {
-                entries.iter().for_each(|&(label, colour, stroke)| figure.entry(label, colour, Mark::Curve(stroke)));
+                for &(label, colour, stroke) in entries {
+                    figure.entry(label, colour, Mark::Curve(stroke));
+                }
             }
         }
         [upper, lower]

@@ -220,18 +220,14 @@ fn write(output: &Path, models: &[Evaluated], bound: Option<AccuracyBound>, fail
     let rows: Vec<Vec<String>> = models.iter().map(row).collect();
     let csv: String = std::iter::once(header.join(",")).chain(rows.iter().map(|r| r.join(","))).map(|line| line + "\n").collect();
     let text = serde_json::to_string_pretty(&document).map_err(Failure::failed)?;
-    match format {
-        Format::Json => table::print_json(&document)?,
-        _ => {
-            let print = if format == Format::Markdown { table::markdown } else { table::plain };
-            table::print(&print(&header, &rows))?;
-        }
-    }
     if format == Format::Json {
+        table::print_json(&document)?;
         std::fs::create_dir_all(output).map_err(|e| Failure::failed(format!("cannot create `{}`: {e}", show(output))))?;
         write_atomic(&output.join("grid.json"), text.as_bytes())?;
         write_atomic(&output.join("grid.csv"), csv.as_bytes())?;
     } else {
+        let print = if format == Format::Markdown { table::markdown } else { table::plain };
+        table::print(&print(&header, &rows))?;
         save(output, &[("grid.json", text), ("grid.csv", csv)])?;
     }
     for picture in pictures(models, bound).map_err(Failure::failed)? {

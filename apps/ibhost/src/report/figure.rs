@@ -101,8 +101,8 @@ fn end(template: &PlaneTemplate, trial: &Trial) -> Option<[f64; 2]> {
 fn way(template: &PlaneTemplate, trial: &Trial) -> Vec<[f64; 2]> {
     let at = |epoch: u64, of: &str| {
         let (split, metric) = metric_of(of)?;
-        let rows = trial.rows.iter().rev().filter(|row| row.epoch == epoch && row.split == split);
-        rows.filter_map(|row| value_of(metric, |name| row.metrics.get(name))).next()
+        let mut rows = trial.rows.iter().rev().filter(|row| row.epoch == epoch && row.split == split);
+        rows.find_map(|row| value_of(metric, |name| row.metrics.get(name)))
     };
     let mut epochs: Vec<u64> = trial.rows.iter().map(|row| row.epoch).collect();
     epochs.dedup();

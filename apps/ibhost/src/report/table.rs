@@ -87,11 +87,15 @@ pub fn table(section: &Section, template: &TableTemplate, trials: &[(usize, &Tri
     let mut columns = Vec::new();
     for group in &groups {
         for quantity in &template.values {
-            let place = template.columns.iter().zip(group).map(|(setting, value)| {
-                let name = setting.rsplit('.').next().unwrap_or(setting);
-                if template.values.len() > 1 { format!("{name}={value}: {}", quantity.name()) } else { format!("{name}={value}") }
-            });
-            columns.push(Column { name: place.last().unwrap_or_else(|| quantity.name().to_owned()), quantity: quantity.clone() });
+            let name = match (&template.columns, group.first()) {
+                (Some(setting), Some(value)) => {
+                    let setting = setting.rsplit('.').next().unwrap_or(setting);
+                    let what = if template.values.len() > 1 { format!(": {}", quantity.name()) } else { String::new() };
+                    format!("{setting}={value}{what}")
+                }
+                _ => quantity.name().to_owned(),
+            };
+            columns.push(Column { name, quantity: quantity.clone() });
         }
     }
     let cell = |row: &Vec<String>, group: &Vec<String>, quantity: &Quantity| {
@@ -214,9 +218,9 @@ fn escape_latex(text: &str) -> String {
 mod tests {
     use super::*;
 
-    fn cell(mean: f64, runs: &[f64]) -> Option<Cell> {
+    fn cell(mean: f64, runs: &[f64]) -> Cell {
         let runs = runs.iter().enumerate().map(|(i, value)| (i, *value)).collect();
-        Some(Cell { mean, std: 0.5, runs, published: Some("1.6 ± .1".to_owned()), shade: None })
+        Cell { mean, std: 0.5, runs, published: Some("1.6 ± .1".to_owned()), shade: None }
     }
 
     fn example() -> ReportTable {
@@ -225,7 +229,7 @@ mod tests {
             title: "Rate".to_owned(),
             settings: vec!["objective.beta".to_owned()],
             columns: vec![column("m=1"), column("m=12, 50 %")],
-            rows: vec![(vec!["0.01".to_owned()], vec![cell(1.5, &[1.0, 2.0]), None])],
+            rows: vec![(vec!["0.01".to_owned()], vec![Some(cell(1.5, &[1.0, 2.0])), None])],
         }
     }
 
@@ -247,7 +251,8 @@ mod tests {
 
     #[test]
     fn shades_run_from_the_smallest_to_the_largest() {
-        let mut rows = vec![(Vec::new(), vec![cell(1.0, &[1.0]), cell(5.0, &[1.0])]), (Vec::new(), vec![None, cell(2.0, &[1.0])])];
+        let mut rows =
+            vec![(Vec::new(), vec![Some(cell(1.0, &[1.0])), Some(cell(5.0, &[1.0]))]), (Vec::new(), vec![None, Some(cell(2.0, &[1.0]))])];
         shade(&mut rows, 1);
         let shades: Vec<Option<f64>> = rows.iter().flat_map(|(_, cells)| cells.iter().map(|c| c.as_ref().and_then(|c| c.shade))).collect();
         assert_eq!(shades, [Some(0.0), Some(1.0), None, Some(0.25)]);

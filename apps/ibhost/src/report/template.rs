@@ -311,7 +311,7 @@ mod tests {
     #[test]
     fn digits_follow_the_size_or_the_template() {
         let short = Quantity::Short("test.loss".to_owned());
-        assert_eq!([123.456, 12.3456, 1.23456, 0.123456].map(|v| short.text(v)), ["123.5", "12.35", "1.235", "0.1235"]);
+        assert_eq!([123.456, 12.3456, 1.23456, 0.123_456].map(|v| short.text(v)), ["123.5", "12.35", "1.235", "0.1235"]);
         let long: Quantity = serde_json::from_str(r#"{"of":"test.accuracy","percent":true,"decimals":1}"#).unwrap();
         assert_eq!((long.text(98.765), long.factor(), long.name()), ("98.8".to_owned(), 100.0, "test.accuracy"));
     }

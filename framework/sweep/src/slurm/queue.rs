@@ -156,7 +156,6 @@ impl Queue {
         let Some(task) = self.task(state.trial) else { return };
         let queued = format!("job {} is {}", task.job, task.state.to_lowercase());
         match state.status {
-            TrialStatus::Completed | TrialStatus::Failed | TrialStatus::Running => {}
             // A lock that this machine cannot see.
             TrialStatus::Interrupted if task.state == "RUNNING" => (state.status, state.reason) = (TrialStatus::Running, None),
             TrialStatus::Pending if task.state == "RUNNING" => state.status = TrialStatus::Running,
@@ -169,7 +168,7 @@ impl Queue {
             TrialStatus::Pending if task.state != "COMPLETED" => {
                 (state.status, state.reason) = (TrialStatus::Failed, Some(format!("{queued}, before the trial began")));
             }
-            TrialStatus::Pending => {}
+            TrialStatus::Completed | TrialStatus::Failed | TrialStatus::Running | TrialStatus::Pending => {}
         }
         state.job = state.job.take().or_else(|| Some(task.job.clone()));
     }

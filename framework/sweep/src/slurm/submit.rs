@@ -59,7 +59,7 @@ pub fn submit(
     for (place, chunk) in wanted.chunks(max_array_size()).enumerate() {
         let stem = folder.join(format!("array-{place}"));
         let list = stem.with_extension("txt");
-        let lines: String = chunk.iter().map(|&number| format!("{sweep_text}/trials/{number:06}\n")).collect();
+        let lines = chunk.iter().map(|&number| format!("{sweep_text}/trials/{number:06}\n")).collect::<Vec<_>>().concat();
         write_atomic(&list, lines.as_bytes())?;
         let script = stem.with_extension("sh");
         write_atomic(&script, scripts.array(&text(&list)?).as_bytes())?;

@@ -9,6 +9,9 @@ use super::{Colour, FONT, PlotError, encode_png, load_font};
 
 /// Where the viewer stands: turned about the upward axis and raised above the floor, in radians.
 const VIEW: [f64; 2] = [-0.9, 0.45];
+/// A place along an edge of the box.
+type Edge<'a> = &'a dyn Fn(f64) -> [f64; 3];
+
 /// Ticks of an axis.
 const TICKS: usize = 4;
 /// Size of the title in pixels, unless it has to be smaller to fit.
@@ -178,7 +181,7 @@ fn draw<DB: DrawingBackend>(area: &DrawingArea<DB, Shift>, space: &Space, scale:
         area.draw(&Text::new(words.to_owned(), pixel(at), style))
     };
     // Labels stand outside the edges nearest to the viewer.
-    let edges: [(&dyn Fn(f64) -> [f64; 3], [f64; 2], HPos); 3] = [
+    let edges: [(Edge<'_>, [f64; 2], HPos); 3] = [
         (&|t| [t, 0.0, 0.0], [-6.0, 14.0], HPos::Right),
         (&|t| [1.0, t, 0.0], [8.0, 10.0], HPos::Left),
         (&|t| [0.0, 0.0, t], [-8.0, 0.0], HPos::Right),

@@ -145,13 +145,17 @@ fn descent(gradient: &[f64], pairs: &[(Vec<f64>, Vec<f64>)]) -> Vec<f64> {
     }
     if let Some((moved, change)) = pairs.last() {
         let scale = dot(moved, change) / dot(change, change);
-        q.iter_mut().for_each(|q| *q *= scale);
+        for q in &mut q {
+            *q *= scale;
+        }
     }
     for ((moved, change), factor) in pairs.iter().zip(factors.iter().rev()) {
         let back = dot(change, &q) / dot(moved, change);
         q.iter_mut().zip(moved).for_each(|(q, m)| *q += (factor - back) * m);
     }
-    q.iter_mut().for_each(|q| *q = -*q);
+    for q in &mut q {
+        *q = -*q;
+    }
     q
 }
 

@@ -72,17 +72,17 @@ struct Machine<'a> {
 
 /// Rows of a kernel matrix, computed when first asked for.
 struct Rows<'a> {
-    rows: &'a [&'a [f64]],
+    points: &'a [&'a [f64]],
     kernel: Kernel,
     kept: HashMap<usize, Vec<f32>>,
 }
 
 impl Rows<'_> {
     fn get(&mut self, i: usize) -> &[f32] {
-        if self.kept.len() * self.rows.len() > KEPT {
+        if self.kept.len() * self.points.len() > KEPT {
             self.kept.clear();
         }
-        let (rows, kernel) = (self.rows, self.kernel);
+        let (rows, kernel) = (self.points, self.kernel);
         self.kept.entry(i).or_insert_with(|| rows.iter().map(|row| kernel.of(rows[i], row) as f32).collect())
     }
 }
@@ -93,7 +93,7 @@ impl<'a> Machine<'a> {
         let n = rows.len();
         let (mut alpha, mut gradient) = (vec![0.0f64; n], vec![-1.0f64; n]);
         let diagonal: Vec<f64> = rows.iter().map(|row| kernel.of(row, row)).collect();
-        let mut matrix = Rows { rows, kernel, kept: HashMap::new() };
+        let mut matrix = Rows { points: rows, kernel, kept: HashMap::new() };
         let up = |alpha: f64, sign: f64| if sign > 0.0 { alpha < C } else { alpha > 0.0 };
         let low = |alpha: f64, sign: f64| up(alpha, -sign);
         for _ in 0..UPDATES.saturating_mul(n) {

@@ -229,7 +229,9 @@ fn surface(models: &[Evaluated], grid: &BetaGrid) -> Space {
             let face: Vec<[f64; 3]> = corners.iter().map(|m| at(m)).collect();
             for (part, end) in [(0, 0), (1, 1), (2, 0)] {
                 let mut flat = face.clone();
-                flat.iter_mut().for_each(|corner| corner[part] = axes[part].range[end]);
+                for corner in &mut flat {
+                    corner[part] = axes[part].range[end];
+                }
                 solids.push(Solid::Face { corners: flat, colour: GREY, opacity: 0.25 });
             }
             let mean = corners.iter().fold([0.0; 2], |sum, m| [0, 1].map(|i| sum[i] + m.beta[i].ln() / corners.len() as f64));
