@@ -4,6 +4,7 @@ use burn::tensor::Tensor;
 
 use crate::array::Array;
 use crate::linear::{Activation, linear, one_minus_exp};
+use crate::matmul::{Layout, product};
 use crate::operation::{Operation, apply};
 use crate::real::{Real, vectorised};
 
@@ -82,14 +83,14 @@ impl Operation<7> for Network {
             a.shape(),
             c.shape()
         );
-        let columns = transposed(x.as_slice(), fan_in);
-        let mut h = vec![T::zero(); width * batch];
-        affine(&mut h, batch, w.as_slice(), b.as_slice(), &columns);
+        let mut h = product(w.as_slice(), Layout::Transposed, x.as_slice(), Layout::Transposed, [width, fan_in, batch]);
+        add_to_rows(&mut h, b.as_slice());
         activate(&mut h, self.activation);
-        let mut both = vec![T::zero(); 2 * outputs * batch];
+        let heads = side_by_side(a.as_slice(), c.as_slice(), outputs);
+        let mut both = product(&heads, Layout::Transposed, &h, Layout::Rows, [2 * outputs, width, batch]);
         let (location, scale) = both.split_at_mut(outputs * batch);
-        affine(location, batch, a.as_slice(), a0.as_slice(), &h);
-        affine(scale, batch, c.as_slice(), c0.as_slice(), &h);
+        add_to_rows(location, a0.as_slice());
+        add_to_rows(scale, c0.as_slice());
         vectorised(|| scale.iter_mut().for_each(|s| *s = s.exponential()));
         let mut out = [transposed(location, batch), transposed(scale, batch)].concat();
         let smallest = T::of(self.min_scale);
@@ -99,10 +100,9 @@ impl Operation<7> for Network {
             return (out, Vec::new());
         }
         let saved = vec![
-            Array::new(columns, &[fan_in, batch]),
+            x.clone(),
             w.clone(),
-            a.clone(),
-            c.clone(),
+            Array::new(heads, &[width, 2 * outputs]),
             Array::new(h, &[width, batch]),
             Array::new(scale.to_vec(), &[outputs, batch]),
         ];
@@ -110,34 +110,42 @@ impl Operation<7> for Network {
     }
 
     fn backward<T: Real>(&self, saved: Vec<Array<T>>, gradient: Array<T>, wanted: [bool; 7]) -> [Option<Array<T>>; 7] {
-        let [columns, w, a, c, h, exponential] = [0, 1, 2, 3, 4, 5].map(|i| &saved[i]);
-        let ([fan_in, batch], [width, outputs]) = (sizes(columns), sizes(a));
+        let [x, w, heads, h, exponential] = [0, 1, 2, 3, 4].map(|i| &saved[i]);
+        let ([batch, fan_in], [width, both]) = (sizes(x), sizes(heads));
+        let outputs = both / 2;
         let (to_location, to_scale) = gradient.as_slice().split_at(batch * outputs);
-        let to_location = transposed(to_location, outputs);
-        let mut to_log_scale = transposed(to_scale, outputs);
+        let mut to_heads = [transposed(to_location, outputs), transposed(to_scale, outputs)].concat();
+        let to_log_scale = &mut to_heads[outputs * batch..];
         vectorised(|| to_log_scale.iter_mut().zip(exponential.as_slice()).for_each(|(g, &e)| *g *= e));
-        let mut to_hidden = vec![T::zero(); width * batch];
-        combinations(&mut to_hidden, batch, &[(a.as_slice(), &to_location), (c.as_slice(), &to_log_scale)]);
+        let mut to_hidden = product(heads.as_slice(), Layout::Rows, &to_heads, Layout::Rows, [width, both, batch]);
         deactivate(&mut to_hidden, h.as_slice(), self.activation);
-        let to_x = || {
-            let mut g = vec![T::zero(); fan_in * batch];
-            combinations(&mut g, batch, &[(w.as_slice(), &to_hidden)]);
-            Array::new(transposed(&g, batch), &[batch, fan_in])
+        let (hidden, weight) = (to_hidden.as_slice(), w.as_slice());
+        let to_x = || Array::new(product(hidden, Layout::Transposed, weight, Layout::Transposed, [batch, width, fan_in]), &[batch, fan_in]);
+        let to_weight =
+            || Array::new(product(x.as_slice(), Layout::Transposed, hidden, Layout::Transposed, [fan_in, batch, width]), &[fan_in, width]);
+        let [to_a, to_c] = if wanted[3] || wanted[5] {
+            let weights = product(h.as_slice(), Layout::Rows, &to_heads, Layout::Transposed, [width, batch, both]);
+            [0, outputs].map(|from| {
+                let columns = weights.chunks_exact(both.max(1)).flat_map(|row| row[from..from + outputs].iter().copied()).collect();
+                Some(Array::new(columns, &[width, outputs]))
+            })
+        } else {
+            [None, None]
         };
-        let weight = |x: &Array<T>, g: &[T]| Array::new(dots(x.as_slice(), g, batch), &[sizes(x)[0], g.len() / batch.max(1)]);
         let bias = |g: &[T]| {
             let sums = sums(g, batch);
             let n = sums.len();
             Array::new(sums, &[n])
         };
+        let (to_location, to_log_scale) = to_heads.split_at(outputs * batch);
         [
             wanted[0].then(to_x),
-            wanted[1].then(|| weight(columns, &to_hidden)),
-            wanted[2].then(|| bias(&to_hidden)),
-            wanted[3].then(|| weight(h, &to_location)),
-            wanted[4].then(|| bias(&to_location)),
-            wanted[5].then(|| weight(h, &to_log_scale)),
-            wanted[6].then(|| bias(&to_log_scale)),
+            wanted[1].then(to_weight),
+            wanted[2].then(|| bias(hidden)),
+            to_a.filter(|_| wanted[3]),
+            wanted[4].then(|| bias(to_location)),
+            to_c.filter(|_| wanted[5]),
+            wanted[6].then(|| bias(to_log_scale)),
         ]
     }
 }
@@ -185,60 +193,24 @@ fn transposed<T: Real>(matrix: &[T], columns: usize) -> Vec<T> {
     out
 }
 
-/// Row j of `out` becomes bias j plus the sum over i of `weight`\[i, j\] times row i of `x`; rows are `batch` long.
-fn affine<T: Real>(out: &mut [T], batch: usize, weight: &[T], bias: &[T], x: &[T]) {
+/// Adds bias j to row j.
+fn add_to_rows<T: Real>(rows: &mut [T], bias: &[T]) {
+    let batch = rows.len() / bias.len().max(1);
     vectorised(|| {
-        for (j, row) in out.chunks_exact_mut(batch.max(1)).enumerate() {
-            row.fill(bias[j]);
-            for (i, x) in x.chunks_exact(batch).enumerate() {
-                add_scaled(row, weight[i * bias.len() + j], x);
-            }
+        for (row, &bias) in rows.chunks_exact_mut(batch.max(1)).zip(bias) {
+            row.iter_mut().for_each(|y| *y += bias);
         }
     });
 }
 
-/// Adds to row i of `out`, for every (weight, rows) of `terms`, the sum over j of weight\[i, j\] times row j; rows are `batch` long.
-fn combinations<T: Real>(out: &mut [T], batch: usize, terms: &[(&[T], &[T])]) {
-    vectorised(|| {
-        for (i, row) in out.chunks_exact_mut(batch.max(1)).enumerate() {
-            for (weight, rows) in terms {
-                let count = rows.len() / batch;
-                for (j, g) in rows.chunks_exact(batch).enumerate() {
-                    add_scaled(row, weight[i * count + j], g);
-                }
-            }
-        }
-    });
-}
-
-#[inline(always)]
-fn add_scaled<T: Real>(out: &mut [T], factor: T, x: &[T]) {
-    out.iter_mut().zip(x).for_each(|(y, &x)| *y += factor * x);
-}
-
-/// The matrix of the inner products of the rows of `x` with the rows of `g`, both `batch` long.
-#[allow(clippy::needless_range_loop)] // With indices the compiler sees the fixed length and makes vectors of it.
-fn dots<T: Real>(x: &[T], g: &[T], batch: usize) -> Vec<T> {
-    let mut out = Vec::with_capacity(x.len() * g.len() / (batch * batch).max(1));
-    vectorised(|| {
-        for x in x.chunks_exact(batch.max(1)) {
-            for g in g.chunks_exact(batch) {
-                let mut lanes = [T::zero(); LANES];
-                let (xs, gs) = (x.chunks_exact(LANES), g.chunks_exact(LANES));
-                let rest = xs.remainder().iter().zip(gs.remainder());
-                for (lane, (&x, &g)) in lanes.iter_mut().zip(rest) {
-                    *lane = x * g;
-                }
-                for (x, g) in xs.zip(gs) {
-                    for lane in 0..LANES {
-                        lanes[lane] += x[lane] * g[lane];
-                    }
-                }
-                out.push(total(lanes));
-            }
-        }
-    });
-    out
+/// Two matrices of rows of `columns` numbers as one of rows of twice as many.
+fn side_by_side<T: Real>(left: &[T], right: &[T], columns: usize) -> Vec<T> {
+    let mut both = Vec::with_capacity(left.len() + right.len());
+    for (left, right) in left.chunks_exact(columns.max(1)).zip(right.chunks_exact(columns.max(1))) {
+        both.extend_from_slice(left);
+        both.extend_from_slice(right);
+    }
+    both
 }
 
 /// The sums of the rows of `g`, `batch` long.

@@ -1,5 +1,7 @@
 //! Detection metrics from confidence scores: how well high scores pick out the inside. On the paper's threshold grid, and exact.
 
+use ibhost_kernels::vectorised;
+
 /// Metrics of scores; inside is the positive class.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Detection {
@@ -22,27 +24,60 @@ pub struct Scores {
     outside: Vec<f64>,
 }
 
-/// For each threshold, how many scores pass it. Each score passes a first part of the `thresholds` and no other; `guess` says about how many.
-fn passing(scores: &[f64], thresholds: &[f64], guess: impl Fn(f64) -> f64, passes: impl Fn(f64, f64) -> bool) -> Vec<usize> {
-    let mut last = vec![0; thresholds.len() + 1];
-    for &score in scores {
-        let mut count = (guess(score) as usize).min(thresholds.len());
-        // The guess is off by rounding only, so that each of these loops runs about once.
-        while count < thresholds.len() && passes(score, thresholds[count]) {
-            count += 1;
-        }
-        while count > 0 && !passes(score, thresholds[count - 1]) {
+/// Scores handled at once.
+const PART: usize = 256;
+
+/// Equally spaced thresholds, from one end of the scores to the other without the last one.
+#[derive(Clone, Copy)]
+struct Thresholds {
+    first: f64,
+    gap: f64,
+    count: usize,
+}
+
+impl Thresholds {
+    /// Those of `first + i gap`, i = 0 ... `steps`, that are not yet `last`.
+    fn new(first: f64, last: f64, gap: f64, steps: usize) -> Self {
+        let all = Self { first, gap, count: steps + 1 };
+        let before = |i: usize| if gap > 0.0 { all.at(i) < last } else { all.at(i) > last };
+        let mut count = steps + 1;
+        while count > 0 && !before(count - 1) {
             count -= 1;
         }
-        last[count] += 1;
+        Self { count, ..all }
     }
-    let mut left = scores.len();
-    last.pop();
-    for count in &mut last {
-        left -= *count;
-        *count = left;
+
+    fn at(self, index: usize) -> f64 {
+        self.first + index as f64 * self.gap
     }
-    last
+
+    /// For each threshold, how many scores pass it. A score passes a first part of the thresholds and no other.
+    fn passing(self, scores: &[f64], passes: impl Fn(f64, f64) -> bool) -> Vec<u32> {
+        let mut counts = vec![0u32; self.count + 1];
+        let (each_gap, most) = (1.0 / self.gap, self.count as f64);
+        let mut passed = [0u32; PART];
+        for scores in scores.chunks(PART) {
+            // Numbers of thresholds as floating-point numbers and corrections without branches, so that the loop is one of vectors.
+            vectorised(|| {
+                for (passed, &score) in passed.iter_mut().zip(scores) {
+                    let mut count = ((score - self.first) * each_gap).floor() + 1.0;
+                    // Off by one at most, by rounding.
+                    let (next, last) = (self.first + count * self.gap, self.first + (count - 1.0) * self.gap);
+                    count += if passes(score, next) { 1.0 } else { 0.0 };
+                    count -= if passes(score, last) { 0.0 } else { 1.0 };
+                    *passed = count.clamp(0.0, most) as u32;
+                }
+            });
+            passed[..scores.len()].iter().for_each(|&passed| counts[passed as usize] += 1);
+        }
+        counts.pop();
+        let mut left = scores.len() as u32;
+        for count in &mut counts {
+            left -= *count;
+            *count = left;
+        }
+        counts
+    }
 }
 
 impl Scores {
@@ -85,44 +120,41 @@ impl Scores {
             let fpr_at_tpr95 = self.fpr_at_tpr95();
             return Detection { fpr_at_tpr95, auroc: 0.5, aupr_in: base, aupr_out: 1.0 - base, detection_error: 0.5 };
         }
-        let (up, (aupr_out, fpr_at_tpr95)) =
-            rayon::join(|| self.ascending(low, high, gap, steps), || (self.aupr_out(low, high, gap, steps), self.fpr_at_tpr95()));
+        let (up, (aupr_out, fpr_at_tpr95)) = rayon::join(
+            || self.ascending(low, high, gap, steps),
+            || rayon::join(|| self.aupr_out(low, high, gap, steps), || self.fpr_at_tpr95()),
+        );
         Detection { fpr_at_tpr95, aupr_out, ..up }
     }
 
     /// What ascending thresholds give, with scores of at least the threshold counted as inside; the other two metrics are left at 0.
     fn ascending(&self, low: f64, high: f64, gap: f64, steps: usize) -> Detection {
-        let thresholds: Vec<f64> = (0..=steps).map(|index| low + index as f64 * gap).take_while(|&t| t < high).collect();
-        let share = |scores: &[f64]| passing(scores, &thresholds, |s| (s - low) / gap, |s, t| s >= t);
-        let (inside, outside) = (share(&self.inside), share(&self.outside));
-        let (mut auroc, mut aupr_in, mut detection_error) = (0.0, 0.0, 1f64);
-        let (mut last_tpr, mut last_fpr) = (1.0, 1.0);
-        for (&hits, &alarms) in inside.iter().zip(&outside) {
-            let (tpr, fpr) = (hits as f64 / self.inside.len() as f64, alarms as f64 / self.outside.len() as f64);
-            auroc += (last_fpr - fpr) * tpr;
-            if tpr + fpr > 0.0 {
-                aupr_in += (last_tpr - tpr) * tpr / (tpr + fpr);
-            }
-            detection_error = detection_error.min(f64::midpoint(1.0 - tpr, fpr));
-            (last_tpr, last_fpr) = (tpr, fpr);
+        let thresholds = Thresholds::new(low, high, gap, steps);
+        let (hits, alarms) = (thresholds.passing(&self.inside, |s, t| s >= t), thresholds.passing(&self.outside, |s, t| s >= t));
+        let (inside, outside) = (self.inside.len() as u64, self.outside.len() as u64);
+        // Areas and errors times both numbers of scores are whole numbers.
+        let (mut area, mut error, mut last) = (0, 2 * inside * outside, outside);
+        for (&hits, &alarms) in hits.iter().zip(&alarms) {
+            let (hits, alarms) = (u64::from(hits), u64::from(alarms));
+            area += (last - alarms) * hits;
+            error = error.min((inside - hits) * outside + alarms * inside);
+            last = alarms;
         }
-        Detection { fpr_at_tpr95: 0.0, auroc, aupr_in, aupr_out: 0.0, detection_error }
+        let pairs = (inside * outside) as f64;
+        Detection {
+            fpr_at_tpr95: 0.0,
+            auroc: area as f64 / pairs,
+            aupr_in: area_of_precision([&hits, &alarms], [inside, outside]),
+            aupr_out: 0.0,
+            detection_error: error as f64 / pairs / 2.0,
+        }
     }
 
     /// The mirror image: thresholds descend from the largest score, outside scores below them are hits.
     fn aupr_out(&self, low: f64, high: f64, gap: f64, steps: usize) -> f64 {
-        let thresholds: Vec<f64> = (0..=steps).map(|index| high - index as f64 * gap).take_while(|&t| t > low).collect();
-        let share = |scores: &[f64]| passing(scores, &thresholds, |s| (high - s) / gap, |s, t| s < t);
-        let (inside, outside) = (share(&self.inside), share(&self.outside));
-        let (mut area, mut last) = (0.0, 1.0);
-        for (&alarms, &hits) in inside.iter().zip(&outside) {
-            let (hits, alarms) = (hits as f64 / self.outside.len() as f64, alarms as f64 / self.inside.len() as f64);
-            if hits + alarms > 0.0 {
-                area += (last - hits) * hits / (hits + alarms);
-            }
-            last = hits;
-        }
-        area
+        let thresholds = Thresholds::new(high, low, -gap, steps);
+        let [alarms, hits] = [&self.inside, &self.outside].map(|scores| thresholds.passing(scores, |s, t| s < t));
+        area_of_precision([&hits, &alarms], [self.outside.len() as u64, self.inside.len() as u64])
     }
 
     /// Exact metrics: every distinct score is a threshold, the area under the ROC counts ties half (trapezoids), precision and recall are
@@ -175,6 +207,22 @@ impl Scores {
             detection_error: error,
         }
     }
+}
+
+/// Area under precision and recall by rectangles, from the hits and false alarms at each threshold and how many of either there could be.
+/// Precision is that of equally many scores on both sides.
+fn area_of_precision([hits, alarms]: [&[u32]; 2], [positive, negative]: [u64; 2]) -> f64 {
+    let (mut area, mut last) = (0.0, positive);
+    for (&hits, &alarms) in hits.iter().zip(alarms) {
+        let found = u64::from(hits);
+        // The others add nothing.
+        if found > 0 && found < last {
+            let share = (found * negative) as f64;
+            area += (last - found) as f64 * share / (share + (u64::from(alarms) * positive) as f64);
+        }
+        last = found;
+    }
+    area / positive as f64
 }
 
 /// False-positive rate at the highest threshold that keeps at least 95 % of the inside; scores ascending.
