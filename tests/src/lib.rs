@@ -6,6 +6,7 @@
 pub mod cli;
 pub mod disenib;
 pub mod evaluations;
+pub mod every_objective;
 pub mod fault_plan;
 pub mod fuzz;
 pub mod golden;
