@@ -8,7 +8,6 @@ pub mod disenib;
 pub mod evaluations;
 pub mod every_objective;
 pub mod fault_plan;
-pub mod fuzz;
 pub mod golden;
 pub mod hit;
 pub mod mim;
