@@ -35,6 +35,8 @@ pub struct BuildContext {
     drawn: Cell<u64>,
     examples: Option<Samples>,
     density: Option<[Vec<f64>; 2]>,
+    /// Parameters so far, of a context that only counts them.
+    counted: Option<Cell<u64>>,
 }
 
 /// Standard deviation of a standard normal truncated at ±2.
@@ -43,7 +45,26 @@ const TRUNCATED_STD: f64 = 0.879_625_661_034_239_8;
 impl BuildContext {
     /// Context of a run with `seed` on `device`.
     pub fn new(device: Device, seed: u64) -> Self {
-        Self { device, noise: Noise::new(seed), drawn: Cell::new(0), examples: None, density: None }
+        Self { device, noise: Noise::new(seed), drawn: Cell::new(0), examples: None, density: None, counted: None }
+    }
+
+    /// A context whose parameters take no memory, whatever their shapes: what is built from it is good for [`Self::counted`] alone.
+    #[must_use]
+    pub fn counting(self) -> Self {
+        Self { device: self.device.without_autodiff(), counted: Some(Cell::new(0)), ..self }
+    }
+
+    /// Scalars of all parameters built from a context made by [`Self::counting`].
+    pub fn counted(&self) -> u64 {
+        self.counted.as_ref().map_or(0, Cell::get)
+    }
+
+    /// Counts a parameter of `shape` where that is all that is wanted, and lets one zero stand for all of it.
+    fn count<const D: usize>(&self, shape: [usize; D]) -> Option<Param<Tensor<D>>> {
+        let counted = self.counted.as_ref()?;
+        let size = shape.iter().fold(1u64, |product, &n| product.saturating_mul(n as u64));
+        counted.set(counted.get().saturating_add(size));
+        Some(Param::from_tensor(Tensor::<D>::zeros([1; D], &self.device).expand(shape)))
     }
 
     /// The same with training samples that components may start from (pseudo-inputs).
@@ -76,6 +97,9 @@ impl BuildContext {
 
     /// A weight of `shape` with the given fans.
     pub fn weight<const D: usize>(&self, shape: [usize; D], fan_in: usize, fan_out: usize, initial: Initial) -> Param<Tensor<D>> {
+        if let Some(counted) = self.count(shape) {
+            return counted;
+        }
         let mut stream = self.stream();
         let size = shape.iter().product();
         let uniform =
@@ -105,17 +129,26 @@ impl BuildContext {
 
     /// A parameter of `shape` from `values`, row by row.
     pub fn given<const D: usize>(&self, shape: [usize; D], values: Vec<f64>) -> Param<Tensor<D>> {
+        if let Some(counted) = self.count(shape) {
+            return counted;
+        }
         Param::from_tensor(Tensor::from_data(TensorData::new(values, shape), &self.device))
     }
 
     /// A parameter uniform on ±`limit`.
     pub fn uniform<const D: usize>(&self, shape: [usize; D], limit: f64) -> Param<Tensor<D>> {
+        if let Some(counted) = self.count(shape) {
+            return counted;
+        }
         let mut stream = self.stream();
         self.given(shape, (0..shape.iter().product()).map(|_| (stream.uniform() * 2.0 - 1.0) * limit).collect())
     }
 
     /// A parameter normal with `mean` and standard deviation `std`.
     pub fn normal<const D: usize>(&self, shape: [usize; D], mean: f64, std: f64) -> Param<Tensor<D>> {
+        if let Some(counted) = self.count(shape) {
+            return counted;
+        }
         let mut stream = self.stream();
         self.given(shape, (0..shape.iter().product()).map(|_| mean + std * stream.normal()).collect())
     }
@@ -128,6 +161,9 @@ impl BuildContext {
 
     /// A parameter of `shape` filled with `value`.
     pub fn constant<const D: usize>(&self, shape: [usize; D], value: f64) -> Param<Tensor<D>> {
+        if let Some(counted) = self.count(shape) {
+            return counted;
+        }
         Param::from_tensor(Tensor::full(shape, value, &self.device))
     }
 
@@ -183,5 +219,17 @@ mod tests {
             .try_to_vec()
             .unwrap();
         assert_eq!(glorot, again);
+    }
+
+    #[test]
+    fn networks_beyond_any_memory_can_be_counted() {
+        let context = BuildContext::new(Device::flex().autodiff(), 5).counting();
+        let layer = context.linear(1 << 30, 1 << 30, Initial::LecunNormal);
+        assert_eq!((context.counted(), layer.weight.val().dims()), ((1 << 60) + (1 << 30), [1 << 30, 1 << 30]));
+        context.torch_linear(2, 3);
+        context.normal([4, 5], 0.0, 1.0);
+        context.given([2], vec![0.0; 2]);
+        assert_eq!(context.counted(), (1 << 60) + (1 << 30) + 9 + 20 + 2);
+        assert_eq!(BuildContext::new(Device::flex(), 5).counted(), 0);
     }
 }

@@ -2,7 +2,7 @@
 
 /// Something larger than the memory that is free.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{what} takes {} of memory and this machine has {} free\n  hint: {hint}", readable(*.bytes), readable(*.free))]
+#[error("{what} takes {} of memory and {} are free\n  hint: {hint}", readable(*.bytes), readable(*.free))]
 pub struct NoRoom {
     /// What was to be allocated.
     pub what: String,
@@ -27,10 +27,19 @@ pub fn check(what: impl Into<String>, bytes: u64, factors: &[usize], hint: &'sta
     }
 }
 
-/// Memory that can be had without swapping, in bytes, where the system tells.
+/// Memory that can be had without swapping and within the limit of this process, in bytes, where the system tells.
 fn free() -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let kilobytes = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?.trim().strip_suffix("kB")?;
+    let machine = bytes_of("/proc/meminfo", "MemAvailable:")?;
+    let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
+    let limit = limits.lines().find_map(|line| line.strip_prefix("Max address space")?.split_whitespace().next()?.parse::<u64>().ok());
+    let left = limit.zip(bytes_of("/proc/self/status", "VmSize:")).map(|(limit, taken)| limit.saturating_sub(taken));
+    Some(left.map_or(machine, |left| left.min(machine)))
+}
+
+/// The size in `file` of the system behind `key`.
+fn bytes_of(file: &str, key: &str) -> Option<u64> {
+    let text = std::fs::read_to_string(file).ok()?;
+    let kilobytes = text.lines().find_map(|line| line.strip_prefix(key))?.trim().strip_suffix("kB")?;
     Some(kilobytes.trim().parse::<u64>().ok()?.saturating_mul(1024))
 }
 

@@ -6,8 +6,8 @@
 pub mod cli;
 pub mod disenib;
 pub mod evaluations;
+pub mod every_objective;
 pub mod fault_plan;
-pub mod fuzz;
 pub mod golden;
 pub mod hit;
 pub mod mim;

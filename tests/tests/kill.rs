@@ -20,6 +20,7 @@ use ibhost_framework::noise::{Noise, Stream};
 use ibhost_framework::storage::{Label, RunDir};
 use ibhost_nets as _;
 use ibhost_tests::cli::{CommandLine, first_run, yaml};
+use ibhost_tests::every_objective::{objectives, of_objective};
 use ibhost_tests::fault_plan::PLAN;
 use ibhost_tests::outcome::{assert_same_end, differences, soaking};
 use ibhost_vdb as _;
@@ -154,48 +155,17 @@ fn survive(name: &str, arguments: &[&str], quota: usize) -> Tally {
     scenario.tally
 }
 
-/// The components a small run of `objective` is made of; what is not said here trains a perceptron on digits.
-fn small(objective: &str) -> Vec<&str> {
-    let (objective, encoder, more): (&str, &str, &[&str]) = match objective {
-        "disenib" => (
-            "disenib/n_samples:1|n_times_main:4|n_times_est:1|est_thr:5|rec_hidden:[16]",
-            "dense/hidden:[16]|z:4|cov:point",
-            &["--decoder", "dense_classifier"],
-        ),
-        "lagrangian" => ("lagrangian", "dense/hidden:[16]|z:4|cov:shared", &["--decoder", "dense_classifier"]),
-        // The learning rate rises over the first three epochs.
-        "mim" => (
-            "mim/sampled:true|q_x_sample:decoder|warmup:3|min_logvar:6",
-            "vector_mlp/z:2|mid:8|min_logvar:6",
-            &["--decoder", "vector_mlp/mid:8|min_logvar:6", "--dataset", "toy/k:4", "--schedule", "noam/warmup:3"],
-        ),
-        "hvae" => (
-            "hvae/components:5|warmup:3",
-            "gated_mlp/z1:4|z2:4",
-            &["--decoder", "gated_mlp", "--dataset", "binarised/of:digits", "--steps", "48"],
-        ),
-        "hit" => ("hit", "hvae/c:2|z:2", &["--decoder", "hvae/c:2|px:bernoulli", "--dataset", "binary_digits", "--steps", "48"]),
-        other => (other, ENCODER, &[]),
-    };
-    [&["--objective", objective, "--encoder", encoder], more].concat()
-}
-
-fn objectives() -> Vec<String> {
-    let folder = tempfile::tempdir().unwrap();
-    let listed = CommandLine::new(HOST, folder.path()).run(&["list", "--kind", "objective", "--format", "json"]).expect(0).stdout;
-    let listed: Value = serde_json::from_str(&listed).unwrap();
-    listed["objectives"].as_array().unwrap().iter().map(|item| item["name"].as_str().unwrap().to_owned()).collect()
-}
-
 #[test]
 fn killed_runs_of_every_objective_end_like_uninterrupted_ones() {
     let quota = if soaking() { 24 } else { 4 };
     let mut scenarios: Vec<(String, Vec<String>)> = Vec::new();
     let mut add = |name: &str, more: &[&str]| scenarios.push((name.to_owned(), more.iter().map(|&m| m.to_owned()).collect()));
-    let objectives = objectives();
+    let folder = tempfile::tempdir().unwrap();
+    let objectives = objectives(&CommandLine::new(HOST, folder.path()));
     assert!(objectives.len() >= 2, "{objectives:?}");
     for objective in &objectives {
-        add(objective, &small(objective));
+        let arguments = of_objective(objective, 16);
+        add(objective, &arguments.iter().map(String::as_str).collect::<Vec<_>>());
     }
     add("alternating phases", &["--objective", "vdb", "--encoder", ENCODER, "--strategy", "algo2/k:3"]);
     add("phases by epoch", &["--objective", "vdb", "--encoder", ENCODER, "--strategy", "algo1/d:3|e:2", "--optimiser", "adabelief"]);

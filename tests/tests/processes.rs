@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use ibhost_tests::cli::{CommandLine, SMALL, newest_checkpoint, timeless_metrics, wait_for_metrics, yaml};
+use ibhost_tests::every_objective::{objectives, of_objective};
 use ibhost_tests::fault_plan::PLAN;
 use ibhost_tests::outcome::assert_same_end;
 use serde_json::Value;
@@ -74,6 +75,8 @@ fn a_live_run_is_left_alone_and_a_dead_one_is_interrupted_and_taken_over() {
     host.run(&["verify", text]).expect(0);
     let table = host.run(&["list-runs"]).expect(0).stdout;
     assert!(table.contains("interrupted"), "{table}");
+    host.run(&["report", "runs"]).expect(0);
+    assert!(fs::read_to_string(folder.path().join("report.html")).unwrap().contains("interrupted"));
     let mut child = host.command(&["resume", text]).spawn().unwrap();
     while listed(&host, "runs")[0]["status"] != "running" {
         assert!(child.try_wait().unwrap().is_none());
@@ -112,6 +115,26 @@ fn neither_messages_nor_threads_nor_neighbours_change_a_result() {
     assert_same_end(&reference, &train(&[], &[], "beside"));
     neighbour.kill().unwrap();
     neighbour.wait().unwrap();
+}
+
+#[test]
+fn the_number_of_threads_changes_no_byte_of_any_objective() {
+    let folder = tempfile::tempdir().unwrap();
+    let host = host(folder.path());
+    let objectives = objectives(&host);
+    assert!(objectives.len() >= 8, "{objectives:?}");
+    for objective in &objectives {
+        // Wide enough that the layers are shared out between the threads; convolutions need fewer channels for it.
+        let arguments = of_objective(objective, if objective == "hit" { 256 } else { 1024 });
+        let mut arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        if let Some(at) = arguments.iter().position(|argument| *argument == "--steps") {
+            arguments.drain(at..at + 2);
+        }
+        let short = ["--limit-train", "120", "--batch-size", "40", "--steps", "6", "--checkpoint-every", "2steps"];
+        let [one, two] =
+            ["1", "2"].map(|threads| host.train(&[&["--threads", threads], &short[..], &arguments].concat()).1);
+        assert_same_end(&one, &two);
+    }
 }
 
 #[test]

@@ -57,6 +57,24 @@ fn config(dataset: &str) -> RunConfig {
 }
 
 #[test]
+fn a_network_beyond_the_memory_is_refused_before_it_is_made() {
+    if !std::path::Path::new("/proc/meminfo").exists() {
+        println!("skipped: this system does not tell how much memory is free");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let host = CommandLine::new(HOST, folder.path());
+    // Each of the 32 layers takes 16 GiB for its weights alone.
+    let encoder = format!("dense/hidden:[{}]|z:2", ["65536"; 32].join(";"));
+    let arguments = ["run", "--objective", "vib", "--encoder", &encoder, "--output-dir", "runs"];
+    let begin = Instant::now();
+    let ended = host.run(&arguments);
+    ended.refused(2, &["a network of 133", "with 4 numbers for each", "TiB of memory", "free", "narrower"]);
+    assert!(begin.elapsed() < Duration::from_secs(20), "it was made first: {:?}", begin.elapsed());
+    assert!(!folder.path().join("runs").exists());
+}
+
+#[test]
 fn data_outside_of_the_likelihood_are_refused_before_a_run_exists() {
     let folder = tempfile::tempdir().unwrap();
     let create = |dataset: &str| Job::create(config(dataset), &DataRoot("absent".into()), folder.path(), Vec::new()).map(|_| ());

@@ -6,6 +6,7 @@ use crate::build::BuildError;
 use crate::component::ComponentError;
 use crate::dataset::DataError;
 use crate::device::DeviceError;
+use crate::room::NoRoom;
 use crate::run::ConfigError;
 use crate::storage::StorageError;
 
@@ -27,6 +28,9 @@ pub enum EngineError {
     /// The device cannot be used.
     #[error(transparent)]
     Device(#[from] DeviceError),
+    /// The network does not fit into memory.
+    #[error(transparent)]
+    NoRoom(#[from] NoRoom),
     /// The disk refused, or what it holds is damaged.
     #[error(transparent)]
     Storage(#[from] StorageError),

@@ -199,7 +199,7 @@ pub fn versions() -> Versions {
 /// [`EngineError`] naming what is missing or damaged.
 pub fn open_finished(path: &Path, root: &DataRoot, label: Label) -> Result<(RunDir, Session, State), EngineError> {
     let run = RunDir::open_read_only(path)?;
-    let (session, state) = Session::open(RunConfig::from_json(run.read_config()?)?, root)?;
+    let (session, state) = Session::open_untrained(RunConfig::from_json(run.read_config()?)?, root)?;
     match restore_weights_of(state, &run, label)? {
         Some(state) => Ok((run, session, state)),
         None => Err(EngineError::Inconsistent {

@@ -14,8 +14,9 @@ use crate::encoder::EncoderConfig;
 use crate::module::Erased;
 use crate::noise::Noise;
 use crate::objective::{BoxedObjective, Direction, ObjectiveConfig, Parts, Quantity};
-use crate::optimiser::{OptimiserConfig, OptimiserState, WeightAverage};
+use crate::optimiser::{OptimiserConfig, OptimiserState, WeightAverage, is_host};
 use crate::parameters;
+use crate::room::{self, NoRoom};
 use crate::run::RunConfig;
 use crate::schedule::ScheduleConfig;
 use crate::storage::{CheckpointContent, Metrics};
@@ -69,11 +70,23 @@ pub struct State {
 }
 
 impl Session {
-    /// Loads the data and builds the model.
+    /// Loads the data and builds the model, for training.
     ///
     /// # Errors
-    /// [`EngineError`] naming the part that does not work.
+    /// [`EngineError`] naming the part that does not work, or what training takes when that is more memory than there is.
     pub fn open(config: RunConfig, root: &DataRoot) -> Result<(Self, State), EngineError> {
+        Self::open_for(config, root, true)
+    }
+
+    /// The same without the memory that training needs beyond the weights.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_untrained(config: RunConfig, root: &DataRoot) -> Result<(Self, State), EngineError> {
+        Self::open_for(config, root, false)
+    }
+
+    fn open_for(config: RunConfig, root: &DataRoot, training: bool) -> Result<(Self, State), EngineError> {
         let device = device::parse(&config.training.device)?;
         let data = config.dataset.build::<dyn DatasetConfig>()?.load(root)?;
         let objective = config.objective.build::<dyn ObjectiveConfig>()?;
@@ -109,10 +122,21 @@ impl Session {
                 return Err(EngineError::Request(format!("the {split} split of `{}` holds no sample", config.dataset)));
             }
         }
-        let context = BuildContext::new(device.clone().autodiff(), config.training.seed)
-            .with_examples(train.clone())
-            .with_density(data.known_density());
+        let context = || {
+            BuildContext::new(device.clone().autodiff(), config.training.seed)
+                .with_examples(train.clone())
+                .with_density(data.known_density())
+        };
         let info = DataInfo { class_entropy: Some(train.class_entropy()), ..data.info().clone() };
+        let optimiser = config.optimiser.build::<dyn OptimiserConfig>()?;
+        if is_host(&device) {
+            let counting = context().counting();
+            objective.build(&Parts { encoder: &*encoder, decoder: &*decoder, data: &info, context: &counting })?;
+            let moments = if optimiser.rule(1, config.training.lr).has_second_moment() { 2 } else { 1 };
+            let copies = if training { 2 + moments + usize::from(config.training.average.is_some()) } else { 1 };
+            check_room(counting.counted(), copies)?;
+        }
+        let context = context();
         let parts = Parts { encoder: &*encoder, decoder: &*decoder, data: &info, context: &context };
         let model: BoxedObjective = Erased::new(objective.build(&parts)?);
         let plan = match model.plan() {
@@ -133,7 +157,7 @@ impl Session {
             noise: Noise::new(config.training.seed),
             data,
             train,
-            optimiser: config.optimiser.build::<dyn OptimiserConfig>()?,
+            optimiser,
             schedule,
             quantities,
             config,
@@ -202,6 +226,14 @@ impl Session {
             _ => model,
         }
     }
+}
+
+/// Refuses a network of `parameters` scalars when `copies` numbers for each (the weight; in training its gradient, the optimiser's moments
+/// and the average too) exceed the free memory. What a batch takes on its way through the network is not foreseen.
+fn check_room(parameters: u64, copies: usize) -> Result<(), NoRoom> {
+    let what = format!("a network of {parameters} parameters with {copies} numbers for each (weights, gradients, state of the optimiser)");
+    let bytes = parameters.saturating_mul(size_of::<f32>() as u64);
+    room::check(what, bytes, &[copies], "choose narrower or fewer layers, or a machine with more memory")
 }
 
 /// Refuses data that the decoder's likelihood is not defined for; the comparison is written so that NaN is refused too.

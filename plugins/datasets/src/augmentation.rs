@@ -23,18 +23,25 @@ pub struct ShiftAndFlip;
 impl Augmentation for ShiftAndFlip {
     /// Draws row shift, column shift and mirror of each image in this order.
     fn apply(&self, values: &mut [f32], shape: [usize; 3], noise: &mut Stream) {
-        let size: usize = shape.iter().product();
-        if size == 0 {
-            return;
-        }
-        let mut source = vec![0.0; size];
-        for image in values.chunks_exact_mut(size) {
-            source.copy_from_slice(image);
+        each_image(values, shape, |source, image| {
             let tx = (2.0 * noise.uniform() - 1.0) * MAX_SHIFT * shape[1] as f64;
             let ty = (2.0 * noise.uniform() - 1.0) * MAX_SHIFT * shape[2] as f64;
             let flip = noise.uniform() < 0.5;
-            resample(&source, image, shape, tx, ty, flip, |corners, weights| blend(corners.map(f64::from), weights) as f32);
-        }
+            resample(source, image, shape, tx, ty, flip, |corners, weights| blend(corners.map(f64::from), weights) as f32);
+        });
+    }
+}
+
+/// Calls `change` with a copy of each image of `shape` in `values` and the place of the image itself.
+pub(crate) fn each_image(values: &mut [f32], shape: [usize; 3], mut change: impl FnMut(&[f32], &mut [f32])) {
+    let size: usize = shape.iter().product();
+    if size == 0 {
+        return;
+    }
+    let mut source = vec![0.0; size];
+    for image in values.chunks_exact_mut(size) {
+        source.copy_from_slice(image);
+        change(&source, image);
     }
 }
 

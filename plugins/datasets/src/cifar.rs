@@ -1,10 +1,11 @@
 //! Reader of the CIFAR-10 binary format: records of one label byte and 3,072 pixel bytes, red plane first.
 
-use std::fs::File;
-use std::io::{BufReader, ErrorKind, Read};
+use std::io::{BufReader, Read};
 use std::path::Path;
 
 use ibhost_framework::dataset::{DataError, DataRoot};
+
+use crate::file::{open, unread};
 
 /// Bytes of one image: three planes of 32x32.
 pub const IMAGE_BYTES: usize = 3 * 32 * 32;
@@ -28,17 +29,8 @@ pub struct Records {
 /// [`DataError::Missing`], [`DataError::Io`], or [`DataError::Damaged`] when the file has another length or a label above 9.
 pub fn read_batch(name: &str, root: &DataRoot, relative: &str, records: usize, into: &mut Records) -> Result<(), DataError> {
     let path = root.join(relative);
-    let io = |action| {
-        let path = path.clone();
-        move |source| DataError::Io { action, path, source }
-    };
-    let file = match File::open(&path) {
-        Ok(file) => file,
-        Err(e) if e.kind() == ErrorKind::NotFound => return Err(DataError::Missing { name: name.to_owned(), path, root: root.0.clone() }),
-        Err(source) => return Err(io("open")(source)),
-    };
+    let (file, length) = open(name, root, &path)?;
     // The length decides before anything is allocated, so a wrong file costs no memory.
-    let length = file.metadata().map_err(io("read"))?.len();
     let expected = (records * RECORD_BYTES) as u64;
     if length != expected {
         let at = length.min(expected);
@@ -49,7 +41,7 @@ pub fn read_batch(name: &str, root: &DataRoot, relative: &str, records: usize, i
     let mut reader = BufReader::with_capacity(1 << 16, file);
     let mut record = [0; RECORD_BYTES];
     for index in 0..records {
-        reader.read_exact(&mut record).map_err(io("read"))?;
+        reader.read_exact(&mut record).map_err(unread(&path))?;
         if record[0] > 9 {
             let offset = (index * RECORD_BYTES) as u64;
             return Err(damaged(name, &path, offset, "a label from 0 to 9".to_owned(), record[0].to_string()));

@@ -3,6 +3,8 @@
 use ibhost_framework::dataset::Augmentation;
 use ibhost_framework::noise::Stream;
 
+use crate::augmentation::each_image;
+
 /// Every image is padded on all sides with raw value 0, cut at a uniformly random place to its own size, and mirrored with probability 1/2.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CropAndFlip {
@@ -16,13 +18,7 @@ impl Augmentation for CropAndFlip {
     /// Draws row, column and mirror of each image in this order.
     fn apply(&self, values: &mut [f32], shape: [usize; 3], noise: &mut Stream) {
         let [_, height, width] = shape;
-        let size: usize = shape.iter().product();
-        if size == 0 {
-            return;
-        }
-        let mut source = vec![0.0; size];
-        for image in values.chunks_exact_mut(size) {
-            source.copy_from_slice(image);
+        each_image(values, shape, |source, image| {
             let places = (2 * self.padding + 1) as f64;
             let [top, left] = [0, 1].map(|_| ((noise.uniform() * places) as usize).min(2 * self.padding));
             let flip = noise.uniform() < 0.5;
@@ -35,7 +31,7 @@ impl Augmentation for CropAndFlip {
                     *pixel = if row < height && column < width { from[row * width + column] } else { blank };
                 }
             }
-        }
+        });
     }
 }
 

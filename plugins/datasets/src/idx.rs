@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use flate2::read::MultiGzDecoder;
 use ibhost_framework::dataset::{DataError, DataRoot};
 
+use crate::file::{open, unread};
+
 /// Largest payload accepted, in bytes; forty times MNIST.
 const MAX_PAYLOAD: u64 = 1 << 31;
 
@@ -85,14 +87,8 @@ pub fn read(name: &str, root: &DataRoot, relative: &str, shape: &[Option<usize>]
     let plain = root.join(relative);
     let packed = root.join(format!("{relative}.gz"));
     let path = if plain.is_file() { plain } else { packed };
-    let mut file = match File::open(&path) {
-        Ok(file) => file,
-        Err(e) if e.kind() == ErrorKind::NotFound => return Err(DataError::Missing { name: name.to_owned(), path, root: root.0.clone() }),
-        Err(source) => return Err(DataError::Io { action: "open", path, source }),
-    };
-    let io = |source| DataError::Io { action: "read", path: path.clone(), source };
-    let gzip = starts_as_gzip(&mut file).map_err(io)?;
-    let length = file.metadata().map_err(io)?.len();
+    let (mut file, length) = open(name, root, &path)?;
+    let gzip = starts_as_gzip(&mut file).map_err(unread(&path))?;
     let file = BufReader::with_capacity(1 << 16, file);
     if gzip {
         let limit = length.saturating_mul(MAX_RATIO).saturating_add(UNPACKED_FREE).min(MAX_PAYLOAD);

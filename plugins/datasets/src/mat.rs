@@ -1,12 +1,13 @@
 //! Reader of MATLAB level 5 files (`.mat`, "version 6" and "version 7"): named numeric arrays, plain or zlib-compressed, that trusts no
 //! number a file declares about itself.
 
-use std::fs::File;
 use std::io::{self, BufReader, ErrorKind, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use flate2::bufread::ZlibDecoder;
 use ibhost_framework::dataset::{DataError, DataRoot};
+
+use crate::file::{open, unread};
 
 /// Bytes of the file header.
 const HEADER: u64 = 128;
@@ -88,16 +89,7 @@ impl MatArray {
 /// more than four dimensions.
 pub fn read_mat(name: &str, root: &DataRoot, relative: &str, wanted: &[&str]) -> Result<Vec<MatArray>, DataError> {
     let path = root.join(relative);
-    let io = |action| {
-        let path = path.clone();
-        move |source| DataError::Io { action, path, source }
-    };
-    let file = match File::open(&path) {
-        Ok(file) => file,
-        Err(e) if e.kind() == ErrorKind::NotFound => return Err(DataError::Missing { name: name.to_owned(), path, root: root.0.clone() }),
-        Err(source) => return Err(io("open")(source)),
-    };
-    let length = file.metadata().map_err(io("read"))?.len();
+    let (file, length) = open(name, root, &path)?;
     let damaged = |offset: u64, fault: Fault| match fault {
         Fault::Io(source) if source.kind() != ErrorKind::UnexpectedEof && source.kind() != ErrorKind::InvalidInput => {
             DataError::Io { action: "read", path: path.clone(), source }
@@ -112,7 +104,7 @@ pub fn read_mat(name: &str, root: &DataRoot, relative: &str, wanted: &[&str]) ->
     let mut there = Vec::new();
     let mut at = HEADER;
     while at < length && found.iter().any(Option::is_none) {
-        reader.seek(SeekFrom::Start(at)).map_err(io("read"))?;
+        reader.seek(SeekFrom::Start(at)).map_err(unread(&path))?;
         let mut element = Source { reader: &mut reader, left: length - at, big_endian };
         let tag = element.tag().map_err(|fault| damaged(at, fault))?;
         let variable = match tag.kind {

@@ -2,6 +2,7 @@
 
 use std::io::Read;
 
+use flate2::Crc;
 use flate2::read::DeflateDecoder;
 
 /// A file in an archive.
@@ -12,6 +13,7 @@ pub(crate) struct Member {
     method: u16,
     compressed: usize,
     size: usize,
+    checksum: u32,
     header: usize,
 }
 
@@ -27,6 +29,8 @@ const ENTRY: [u8; 4] = [b'P', b'K', 1, 2];
 const LOCAL: [u8; 4] = [b'P', b'K', 3, 4];
 /// Largest member that is read; pictures are far smaller.
 const LARGEST: usize = 1 << 26;
+/// Most bytes deflate packs into one.
+const MAX_RATIO: usize = 1032;
 
 fn wrong(offset: usize, expected: &str) -> ZipError {
     ZipError { offset, expected: expected.to_owned() }
@@ -54,6 +58,7 @@ pub(crate) fn members(bytes: &[u8]) -> Result<Vec<Member>, ZipError> {
         found.push(Member {
             name: String::from_utf8_lossy(text).into_owned(),
             method: u16_at(bytes, at + 10)? as u16,
+            checksum: u32_at(bytes, at + 16)? as u32,
             compressed: u32_at(bytes, at + 20)?,
             size: u32_at(bytes, at + 24)?,
             header: u32_at(bytes, at + 42)?,
@@ -75,7 +80,7 @@ pub(crate) fn read(bytes: &[u8], member: &Member) -> Result<Vec<u8>, ZipError> {
     }
     let start = at + 30 + u16_at(bytes, at + 26)? + u16_at(bytes, at + 28)?;
     let packed = bytes.get(start..start + member.compressed).ok_or_else(|| wrong(start, "the content of a member"))?;
-    let mut content = Vec::with_capacity(member.size);
+    let mut content = Vec::with_capacity(member.size.min(packed.len().saturating_mul(MAX_RATIO)));
     match member.method {
         0 => content.extend_from_slice(packed),
         8 => {
@@ -86,6 +91,11 @@ pub(crate) fn read(bytes: &[u8], member: &Member) -> Result<Vec<u8>, ZipError> {
     }
     if content.len() != member.size {
         return Err(wrong(start, &format!("{} bytes of content", member.size)));
+    }
+    let mut checksum = Crc::new();
+    checksum.update(&content);
+    if checksum.sum() != member.checksum {
+        return Err(wrong(start, &format!("content with the checksum {:#010x}", member.checksum)));
     }
     Ok(content)
 }
@@ -109,7 +119,9 @@ pub(crate) mod tests {
             };
             let method = if i % 2 == 0 { 0u16 } else { 8 };
             let header = bytes.len() as u32;
-            let sizes = [0u32, packed.len() as u32, content.len() as u32];
+            let mut checksum = Crc::new();
+            checksum.update(content);
+            let sizes = [checksum.sum(), packed.len() as u32, content.len() as u32];
             let common = |out: &mut Vec<u8>| {
                 out.extend([20, 0, 0, 0]);
                 out.extend(method.to_le_bytes());
@@ -155,7 +167,11 @@ pub(crate) mod tests {
         let mut damaged = bytes.clone();
         // The second byte of the deflated member: its local header starts at 42 and takes 30 bytes and the name.
         damaged[80] ^= 0xff;
-        assert_ne!(read(&damaged, &found[1]), Ok(vec![7; 1000]));
+        assert!(read(&damaged, &found[1]).is_err());
+        // A byte of the stored member, after its local header of 30 bytes and the name, which its size does not tell of.
+        damaged[40] ^= 1;
+        let error = read(&damaged, &found[0]).unwrap_err();
+        assert!(error.offset == 37 && error.expected.contains("checksum"), "{error:?}");
         assert!(read(&bytes[..40], &found[1]).is_err());
     }
 }

@@ -18,8 +18,8 @@ use crate::paths::{data_root, show};
 use crate::table;
 
 pub fn analyze(arguments: &AnalyzeArgs) -> Result<u8, Failure> {
-    let root = data_root(&arguments.data)?;
-    let label: Label = arguments.checkpoint.parse().map_err(|e: String| Failure::usage(format!("--checkpoint: {e}")))?;
+    let root = data_root(&arguments.look.data)?;
+    let label: Label = arguments.look.checkpoint.parse().map_err(|e: String| Failure::usage(format!("--checkpoint: {e}")))?;
     // Everything asked for is checked before anything is computed.
     for text in &arguments.analysis {
         resolve::<dyn AnalysisConfig>(Kind::Analysis, text).map_err(|error| Failure::component("--analysis", &error))?;
@@ -30,15 +30,15 @@ pub fn analyze(arguments: &AnalyzeArgs) -> Result<u8, Failure> {
     let mut results = Vec::new();
     for run in &arguments.runs {
         for text in &arguments.analysis {
-            let report = recorded(run, || one(run, &root, text, label, arguments.average, arguments.seed))?;
-            if arguments.format == Format::Json {
+            let report = recorded(run, || one(run, &root, text, label, arguments.look.average, arguments.look.seed))?;
+            if arguments.look.format == Format::Json {
                 results.push(json!({ "run_dir": show(run), "analysis": text, "result": report.result, "files": report.files }));
             } else {
-                show_report(run, text, &report, arguments.format)?;
+                show_report(run, text, &report, arguments.look.format)?;
             }
         }
     }
-    if arguments.format == Format::Json {
+    if arguments.look.format == Format::Json {
         table::print_json(&results.into())?;
     }
     Ok(0)

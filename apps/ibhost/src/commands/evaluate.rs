@@ -28,8 +28,8 @@ const PLAIN: [&str; 4] = ["rates", "psnr", "label_information", "probes"];
 const JUDGED: [&str; 3] = ["inception_score", "fid", "reconstruction_accuracy"];
 
 pub fn evaluate(arguments: &EvaluateArgs) -> Result<u8, Failure> {
-    let root = data_root(&arguments.data)?;
-    let label: Label = arguments.checkpoint.parse().map_err(|e: String| Failure::usage(format!("--checkpoint: {e}")))?;
+    let root = data_root(&arguments.look.data)?;
+    let label: Label = arguments.look.checkpoint.parse().map_err(|e: String| Failure::usage(format!("--checkpoint: {e}")))?;
     let wanted = wanted(arguments)?;
     let runs = Run::open_all(&arguments.runs)?;
     let betas = runs.iter().map(|run| weights(run, arguments)).collect::<Result<Vec<_>, _>>()?;
@@ -63,7 +63,7 @@ pub fn evaluate(arguments: &EvaluateArgs) -> Result<u8, Failure> {
     if models.is_empty() {
         return Err(Failure::failed("no run could be evaluated; the messages above say why"));
     }
-    write(&arguments.output, &models, bound, &failures, arguments.format)?;
+    write(&arguments.output, &models, bound, &failures, arguments.look.format)?;
     if failures.is_empty() {
         Ok(0)
     } else {
@@ -120,12 +120,12 @@ fn evaluate_run(
         let kept = run.analysis(&component.name).ok().map(|(_, document)| document).filter(|document| {
             document["analysis"] == component.to_json_full()
                 && document["checkpoint"] == label.as_str()
-                && document["average"] == arguments.average
+                && document["average"] == arguments.look.average
                 && document["step"].as_u64() == step
         });
         let result = match kept {
             Some(document) if !arguments.fresh => document["result"].clone(),
-            _ => recorded(&run.path, || one(&run.path, root, &text, label, arguments.average, arguments.seed))?.result,
+            _ => recorded(&run.path, || one(&run.path, root, &text, label, arguments.look.average, arguments.look.seed))?.result,
         };
         found.insert(component.name.clone(), result);
     }

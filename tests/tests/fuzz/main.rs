@@ -1,11 +1,15 @@
 //! Readers of untrusted input under mutated inputs: whatever the bytes are, the answer is a value or an error, in time and memory that the
 //! size of the input explains.
 //!
-//! `IBHOST_FUZZ_RUNS=1000000` makes it long.
+//! bolero drives every target: `IBHOST_FUZZ_RUNS=1000000` makes it long under `cargo test`, and `cargo bolero test -p ibhost-tests npy_files`
+//! puts one under libFuzzer. The corpus of a target is `__fuzz__/<name>/corpus`.
+
+mod harness;
 
 use std::fs;
 use std::path::Path;
 
+use flate2::Crc;
 use ibhost_analyses::npy::Array;
 use ibhost_datasets::cifar::{RECORD_BYTES, Records, read_batch};
 use ibhost_datasets::idx;
@@ -23,10 +27,18 @@ use ibhost_framework::storage::run_dir::yaml_from_str;
 use ibhost_framework::storage::{CheckpointStore, FileList, Label, Manifest, MetricsLog, RunDir, Summary, tensors, verify};
 use ibhost_nets as _;
 use ibhost_tests::cli::{CommandLine, entries};
-use ibhost_tests::fuzz::{corpus, fuzz};
 use ibhost_vdb as _;
 use ibhost_vib as _;
 use serde_json::{Map, Value};
+
+use harness::corpus;
+
+/// Puts a function of bytes under bolero; `check!` has to stand in the test itself, whose name and file it takes down.
+macro_rules! fuzz {
+    ($name:literal, $($rest:tt)*) => {
+        harness::drive($name, [bolero::check!(name = $name), bolero::check!(name = $name)], $($rest)*)
+    };
+}
 
 /// What an answer says, in the words of its error.
 fn said<T, E: std::fmt::Display>(result: Result<T, E>) -> String {
@@ -42,7 +54,7 @@ fn folder() -> tempfile::TempDir {
 #[test]
 fn component_strings() {
     let words: [&[u8]; 10] = [b"/", b"|", b":", b",", b"[", b"]", b";", b"beta", b"1e400", b"\xc3\xa9"];
-    fuzz("component", &words, 1.0, |bytes| {
+    fuzz!("component", &words, 1.0, |bytes| {
         let text = String::from_utf8_lossy(bytes);
         let mut outcome = String::new();
         for kind in Kind::ALL {
@@ -66,7 +78,7 @@ fn component_strings() {
 fn configuration_files() {
     let words: [&[u8]; 14] =
         [b": ", b"\n", b"- ", b"&a ", b"*a", b"<<: *a", b"!!binary ", b"|\n  ", b"{", b"[", b"~", b".nan", b"\t", b"objective"];
-    fuzz("config", &words, 0.5, |bytes| {
+    fuzz!("config", &words, 0.5, |bytes| {
         let layer =
             String::from_utf8(bytes.to_vec()).map_err(|e| e.to_string()).and_then(|text| yaml_from_str::<Map<String, Value>>(&text));
         let layer = match layer {
@@ -90,7 +102,7 @@ fn configuration_files() {
 
 #[test]
 fn summaries() {
-    fuzz("summary", &[b": ", b"\n", b".nan", b"~", b"'", b"- "], 0.5, |bytes| {
+    fuzz!("summary", &[b": ", b"\n", b".nan", b"~", b"'", b"- "], 0.5, |bytes| {
         said(String::from_utf8(bytes.to_vec()).map_err(|e| e.to_string()).and_then(|text| yaml_from_str::<Summary>(&text)))
     });
 }
@@ -100,7 +112,7 @@ fn idx_files() {
     let root = folder();
     let data = DataRoot(root.path().to_path_buf());
     let mut turn = 0;
-    fuzz("idx", &[&[0, 0, 8, 3], &[0, 0, 8, 1], &[0x1f, 0x8b, 8]], 0.7, |bytes| {
+    fuzz!("idx", &[&[0, 0, 8, 3], &[0, 0, 8, 1], &[0x1f, 0x8b, 8]], 0.7, |bytes| {
         turn += 1;
         // Gzip is recognised by a reader of files only.
         if turn % 8 == 0 {
@@ -120,7 +132,7 @@ fn idx_files() {
 fn cifar_files() {
     let root = folder();
     let data = DataRoot(root.path().to_path_buf());
-    fuzz("cifar", &[&[0; 32], &[255; 32]], 0.5, |bytes| {
+    fuzz!("cifar", &[&[0; 32], &[255; 32]], 0.5, |bytes| {
         fs::write(root.path().join("batch.bin"), bytes).unwrap();
         let mut into = Records::default();
         let answer = read_batch("fuzz", &data, "batch.bin", 2, &mut into);
@@ -148,7 +160,7 @@ fn matlab_files() {
         &[1, 0, 1, 0, b'X', 0, 0, 0],
         b"y",
     ];
-    fuzz("mat", &words, 0.3, |bytes| {
+    fuzz!("mat", &words, 0.3, |bytes| {
         fs::write(root.path().join("svhn/train_32x32.mat"), bytes).unwrap();
         let arrays = read_mat("fuzz", &data, "svhn/train_32x32.mat", &["X", "y"]);
         for array in arrays.iter().flatten() {
@@ -166,12 +178,45 @@ fn picture_archives() {
     fs::create_dir(root.path().join("omniglot")).unwrap();
     let sound = fs::read(corpus("zip").join("pictures")).unwrap();
     fs::write(root.path().join("omniglot/images_evaluation.zip"), sound).unwrap();
-    fuzz("zip", &[b"PK\x01\x02", b"PK\x03\x04", b"PK\x05\x06", b"IHDR", b"IDAT", b"../", b".png"], 0.2, |bytes| {
+    fuzz!("zip", &[b"PK\x01\x02", b"PK\x03\x04", b"PK\x05\x06", b"IHDR", b"IDAT", b"../", b".png"], 0.2, |bytes| {
         fs::write(root.path().join("omniglot/images_background.zip"), bytes).unwrap();
         said(OmniglotConfig::default().load(&data))
     });
     let names = entries(root.path());
     assert_eq!(names, ["omniglot/", "omniglot/images_background.zip", "omniglot/images_evaluation.zip"], "an archive wrote a file");
+}
+
+/// A zip archive whose one member `name` is `content`, stored, with the right checksum.
+fn archive_of(name: &str, content: &[u8]) -> Vec<u8> {
+    let mut checksum = Crc::new();
+    checksum.update(content);
+    let size = (content.len() as u32).to_le_bytes();
+    let fields = [&[20, 0, 0, 0, 0, 0, 0, 0, 0, 0][..], &checksum.sum().to_le_bytes(), &size, &size].concat();
+    let name_size = (name.len() as u16).to_le_bytes();
+    let mut bytes = [b"PK\x03\x04", &fields[..], &name_size, &[0; 2], name.as_bytes(), content].concat();
+    let directory = [b"PK\x01\x02\x14\0", &fields[..], &name_size, &[0; 16], name.as_bytes()].concat();
+    let places = [directory.len() as u32, bytes.len() as u32].map(u32::to_le_bytes);
+    bytes.extend(directory);
+    bytes.extend([b"PK\x05\x06\0\0\0\0\x01\0\x01\0", &places.concat()[..], &[0; 2]].concat());
+    bytes
+}
+
+/// Pictures of an archive that is sound itself.
+#[test]
+fn pictures() {
+    let root = folder();
+    let data = DataRoot(root.path().to_path_buf());
+    fs::create_dir(root.path().join("omniglot")).unwrap();
+    let sound = fs::read(corpus("zip").join("pictures")).unwrap();
+    fs::write(root.path().join("omniglot/images_evaluation.zip"), sound).unwrap();
+    let mut accepted = 0;
+    fuzz!("png", &[b"IHDR", b"IDAT", b"PLTE", b"tRNS", b"IEND"], 0.2, |bytes| {
+        fs::write(root.path().join("omniglot/images_background.zip"), archive_of("images_background/Greek/c1/1.png", bytes)).unwrap();
+        let loaded = OmniglotConfig::default().load(&data);
+        accepted += usize::from(loaded.is_ok());
+        said(loaded)
+    });
+    assert!(accepted > 0, "no picture was accepted, so the archive around them is wrong");
 }
 
 #[test]
@@ -180,7 +225,7 @@ fn npy_files() {
     let path = root.path().join("array.npy");
     let words: [&[u8]; 10] =
         [b"'descr'", b"'<i4'", b"'|u1'", b"'shape': (", b"True", b"(", b")", b"99999999999999999999", b",", b"\x93NUMPY"];
-    fuzz("npy", &words, 0.35, |bytes| {
+    fuzz!("npy", &words, 0.35, |bytes| {
         fs::write(&path, bytes).unwrap();
         let mut array = match Array::open(&path) {
             Ok(array) => array,
@@ -199,7 +244,7 @@ fn npy_files() {
 #[test]
 fn tensor_files() {
     let words: [&[u8]; 8] = [b"\"dtype\"", b"\"F32\"", b"\"I64\"", b"[0,", b"18446744073709551615", b"\"data_offsets\"", b"{", b"}"];
-    fuzz("tensors", &words, 2.5, |bytes| {
+    fuzz!("tensors", &words, 2.5, |bytes| {
         let read = tensors::from_bytes(bytes);
         if let Ok(read) = &read {
             // What was accepted is consistent: it can be written again, and says the same.
@@ -213,12 +258,12 @@ fn tensor_files() {
 fn manifests() {
     let root = folder();
     let names: [&[u8]; 7] = [b"\"files\"", b"\"blake3\"", b"../", b"{", b"}", b"18446744073709551616", b"\"self_hash\""];
-    fuzz("manifest", &names, 0.5, |bytes| {
+    fuzz!("manifest", &names, 0.5, |bytes| {
         fs::write(root.path().join(MANIFEST_FILE), bytes).unwrap();
         said(verify(root.path())) + &said(FileList::read(root.path(), "run"))
     });
     // The same with a valid hash, so that the readers behind it are reached.
-    fuzz("manifest", &names, 0.5, |bytes| {
+    fuzz!("manifest", &names, 0.5, |bytes| {
         let Ok(Value::Object(mut fields)) = serde_json::from_slice(bytes) else { return "no object".to_owned() };
         fields.insert("self_hash".into(), "".into());
         let hash = ibhost_framework::storage::FileHash::of(&serde_json::to_vec_pretty(&fields).unwrap()).blake3;
@@ -232,7 +277,7 @@ fn manifests() {
 fn metric_logs() {
     let root = folder();
     let path = root.path().join("metrics.jsonl");
-    fuzz("metrics", &[b"\n", b"null", b"\"split\":\"test\"", b"1e999", b"{", b"-0.0"], 0.35, |bytes| {
+    fuzz!("metrics", &[b"\n", b"null", b"\"split\":\"test\"", b"1e999", b"{", b"-0.0"], 0.35, |bytes| {
         fs::write(&path, bytes).unwrap();
         said(MetricsLog::read(&path)) + &said(MetricsLog::check(&path, bytes.len() as u64 / 2, "x"))
     });
@@ -240,7 +285,7 @@ fn metric_logs() {
 
 #[test]
 fn event_files() {
-    fuzz("events", &[b"brain.Event:2"], 1.3, |bytes| match records(bytes) {
+    fuzz!("events", &[b"brain.Event:2"], 1.3, |bytes| match records(bytes) {
         Ok(found) => {
             assert!(found.torn <= bytes.len());
             format!("{} torn", if found.torn > 0 { "is" } else { "not" })
@@ -281,7 +326,7 @@ fn checkpoints_with_right_hashes_and_wrong_content() {
         [b"null", b"-1", b"18446744073709551615", b"[]", b"{}", b"\"step\"", b"\"sums\"", b"\"loss\"", b"\"optimiser_steps\"", b"0.main"];
     let mut turn = 0;
     let mut accepted = 0;
-    fuzz("state", &words, 0.02, |bytes| {
+    fuzz!("state", &words, 0.02, |bytes| {
         turn += 1;
         let mut manifest = Manifest::new(run.run_id(), "last", entry.step);
         // By turns the state and each of the tensor files is the mutated one.
