@@ -14,6 +14,7 @@ use ibhost_datasets as _;
 use ibhost_disenib as _;
 use ibhost_framework::dataset::{DataRoot, DatasetConfig};
 use ibhost_framework::device;
+use ibhost_hit as _;
 use ibhost_mim as _;
 use ibhost_nets as _;
 use ibhost_vdb as _;

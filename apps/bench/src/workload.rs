@@ -21,6 +21,9 @@ pub struct Workload {
     pub parameters: u64,
 }
 
+/// Images of the size of CIFAR-10.
+const CIFAR: &str = "bench_pool/rows:2048|channels:3|side:32|low:0|high:1|ink:1";
+
 /// 784-1024-1024-512 with a linear decoder from 256: each product once forward and twice backward, but no gradient of the images.
 /// `codes` codes are decoded for each input.
 fn mlp_operations(batch: f64, codes: f64) -> f64 {
@@ -93,6 +96,28 @@ fn pixelhvae_operations(batch: f64) -> f64 {
     6.0 * (500.0 * top + batch * (encoders + decoder))
 }
 
+/// What both HIT models share on 3x32x32 images: p(y|z) and p(x|y), forward and twice backward.
+fn hit_decoder() -> f64 {
+    let code = 32.0 * 256.0 + 256.0 * 1024.0;
+    3.0 * (code + convolution(4.0, 4.0, [32.0, 32.0]) + convolution(8.0, 4.0, [32.0, 32.0]) + convolution(16.0, 4.0, [32.0, 3.0]))
+}
+
+/// The top-down encoder: the convolutions of the image have no gradient for it.
+fn hvae_operations(batch: f64) -> f64 {
+    let first = 2.0 * 2.0 * convolution(16.0, 4.0, [3.0, 32.0]);
+    let top = convolution(8.0, 4.0, [32.0, 32.0]) + convolution(4.0, 4.0, [32.0, 32.0]) + 512.0 * 64.0;
+    let path = convolution(8.0, 4.0, [32.0, 32.0]) + 32.0 * 512.0 + convolution(4.0, 4.0, [32.0, 32.0]);
+    let joint = convolution(4.0, 4.0, [64.0, 32.0]) + convolution(4.0, 3.0, [32.0, 64.0]);
+    2.0 * batch * (first + 3.0 * (top + path + joint) + hit_decoder())
+}
+
+/// The ladder: one pass over the image for both levels.
+fn lvae_operations(batch: f64) -> f64 {
+    let first = 2.0 * convolution(16.0, 4.0, [3.0, 32.0]);
+    let rest = convolution(8.0, 4.0, [32.0, 32.0]) + 2.0 * convolution(4.0, 4.0, [32.0, 32.0]) + 512.0 * 64.0;
+    2.0 * batch * (first + 3.0 * (rest + convolution(4.0, 3.0, [32.0, 64.0])) + hit_decoder())
+}
+
 /// Every workload whose paper is there.
 pub fn workloads() -> Vec<Workload> {
     vec![
@@ -129,7 +154,7 @@ pub fn workloads() -> Vec<Workload> {
             settings: || {
                 json!({
                     "objective": "vdb/beta:0.001|m:1|eval_samples:12|train_accuracy:none", "encoder": "resnet20/z:2|cov:full",
-                    "dataset": "bench_pool/rows:2048|channels:3|side:32|low:0|high:1|ink:1", "batch_size": 256, "lr": 1e-4,
+                    "dataset": CIFAR, "batch_size": 256, "lr": 1e-4,
                 })
             },
             evaluation_batch: 256,
@@ -197,6 +222,34 @@ pub fn workloads() -> Vec<Workload> {
             inner: 1,
             operations: toy_operations(128.0, 20.0, 10.0),
             parameters: 4_660,
+        },
+        Workload {
+            name: "hvae-cifar10",
+            settings: || {
+                json!({
+                    "objective": "hit", "encoder": "hvae/c:32|z:32", "decoder": "hvae/c:32|sigma:0.71", "optimiser": "adam",
+                    "schedule": "constant", "dataset": CIFAR, "batch_size": 256, "lr": 3e-4,
+                })
+            },
+            evaluation_batch: 256,
+            steps: [8, 2],
+            inner: 1,
+            operations: hvae_operations(256.0),
+            parameters: 475_811,
+        },
+        Workload {
+            name: "lvae-cifar10",
+            settings: || {
+                json!({
+                    "objective": "hit/warmup:0", "encoder": "lvae/c:32|z:32", "decoder": "lvae/c:32|sigma:0.71", "optimiser": "adam",
+                    "schedule": "constant", "dataset": CIFAR, "batch_size": 256, "lr": 3e-4,
+                })
+            },
+            evaluation_batch: 256,
+            steps: [8, 2],
+            inner: 1,
+            operations: lvae_operations(256.0),
+            parameters: 408_131,
         },
         Workload {
             name: "convhvae-mnist",

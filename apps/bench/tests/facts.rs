@@ -7,6 +7,7 @@ use ibhost_datasets as _;
 use ibhost_disenib as _;
 use ibhost_framework::engine::{BACKWARD, BATCH, FORWARD, UPDATE};
 use ibhost_framework::objective::READ_BACK;
+use ibhost_hit as _;
 use ibhost_mim as _;
 use ibhost_nets as _;
 use ibhost_vdb as _;

@@ -13,12 +13,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::decoder_maps::DecoderMaps;
 use crate::heads::RowPrior;
-use crate::layers::{HALVE, KEEP3, Layer, Transposed, conv, dense_relu, through, to_maps, transposed};
+use crate::layers::{HALVE, KEEP3, Layer, Transposed, Window, conv, dense_relu, through, to_maps, transposed};
 use crate::pixels::{PixelFamily, PixelLikelihood};
 use crate::size::Sizes;
 
 /// Channels in front of a mixture of logistics.
-pub(crate) const MIXTURE_FEATURES: usize = 128;
+const MIXTURE_FEATURES: usize = 128;
 
 /// What both decoders are told.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -52,18 +52,38 @@ impl PixelOptions {
         matches!(self.px, PixelFamily::Bernoulli | PixelFamily::MixtureOfLogistics).then_some([0.0, 1.0])
     }
 
-    fn build(
-        &self,
-        name: &str,
-        ladder: bool,
-        latents: &[usize],
-        shape: [usize; 3],
-        context: &BuildContext,
-    ) -> Result<Box<dyn Generator>, BuildError> {
+    fn build(&self, between: &Between<'_>) -> Result<Box<dyn Generator>, BuildError> {
         if self.conv_z {
-            return Ok(Box::new(DecoderMaps::new(self, name, ladder, latents, shape, context)?));
+            return Ok(Box::new(DecoderMaps::new(self, between)?));
         }
-        Ok(Box::new(PixelDecoder::new(self, name, ladder, latents, shape, context)?))
+        Ok(Box::new(PixelDecoder::new(self, between)?))
+    }
+}
+
+/// What a decoder is built between: codes on one side, images on the other.
+pub(crate) struct Between<'a> {
+    /// Name of the decoder.
+    pub(crate) name: &'static str,
+    /// Whether it is that of a ladder.
+    pub(crate) ladder: bool,
+    /// Sizes of the codes, bottom first.
+    pub(crate) latents: &'a [usize],
+    /// Channels, height and width of the images.
+    pub(crate) shape: [usize; 3],
+    /// Where parameters come from.
+    pub(crate) context: &'a BuildContext,
+}
+
+impl Between<'_> {
+    /// The last layers, from maps of `c` channels to those the likelihood takes; `window` is that of the transposed convolution.
+    pub(crate) fn to_pixels(&self, likelihood: &PixelLikelihood, c: usize, window: Window) -> Vec<Layer> {
+        let outputs = likelihood.channels(self.shape[0]);
+        if likelihood.is_mixture() && !self.ladder {
+            let wide = transposed([c, MIXTURE_FEATURES], window, self.context);
+            vec![wide, conv([MIXTURE_FEATURES, outputs], KEEP3, self.context)]
+        } else {
+            vec![transposed([c, outputs], window, self.context)]
+        }
     }
 }
 
@@ -95,7 +115,7 @@ impl DecoderConfig for HvaeDecoderConfig {
     }
 
     fn build_generator(&self, latents: &[usize], shape: [usize; 3], context: &BuildContext) -> Result<Box<dyn Generator>, BuildError> {
-        self.pixels.build("hvae", false, latents, shape, context)
+        self.pixels.build(&Between { name: "hvae", ladder: false, latents, shape, context })
     }
 }
 
@@ -125,7 +145,7 @@ impl DecoderConfig for LvaeDecoderConfig {
     }
 
     fn build_generator(&self, latents: &[usize], shape: [usize; 3], context: &BuildContext) -> Result<Box<dyn Generator>, BuildError> {
-        self.pixels.build("lvae", true, latents, shape, context)
+        self.pixels.build(&Between { name: "lvae", ladder: true, latents, shape, context })
     }
 }
 
@@ -159,14 +179,8 @@ pub struct PixelDecoder {
 }
 
 impl PixelDecoder {
-    fn new(
-        options: &PixelOptions,
-        name: &str,
-        ladder: bool,
-        latents: &[usize],
-        shape: [usize; 3],
-        context: &BuildContext,
-    ) -> Result<Self, BuildError> {
+    fn new(options: &PixelOptions, between: &Between<'_>) -> Result<Self, BuildError> {
+        let &Between { name, latents, shape, context, .. } = between;
         let sizes = Sizes::of(name, shape)?;
         let c = options.c;
         let y = latents.first().copied().unwrap_or(0);
@@ -188,13 +202,7 @@ impl PixelDecoder {
             FromCode::Map(Transposed::new([c, c], sizes.third, context))
         };
         let mut px_convs = vec![transposed([c, c], HALVE, context)];
-        let outputs = likelihood.channels(shape[0]);
-        if likelihood.is_mixture() && !ladder {
-            px_convs.push(transposed([c, MIXTURE_FEATURES], HALVE, context));
-            px_convs.push(conv([MIXTURE_FEATURES, outputs], KEEP3, context));
-        } else {
-            px_convs.push(transposed([c, outputs], HALVE, context));
-        }
+        px_convs.extend(between.to_pixels(&likelihood, c, HALVE));
         Ok(Self { priors, px_conv1, px_convs, likelihood, sizes })
     }
 }

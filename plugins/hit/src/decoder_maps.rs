@@ -2,14 +2,14 @@
 
 use burn::module::Module;
 use burn::tensor::Tensor;
-use ibhost_framework::build::{BuildContext, BuildError};
+use ibhost_framework::build::BuildError;
 use ibhost_framework::density::Density;
 use ibhost_framework::generator::Generator;
 use ibhost_framework::posterior::Posterior;
 
-use crate::decoder::{MIXTURE_FEATURES, PixelOptions};
+use crate::decoder::{Between, PixelOptions};
 use crate::hvae_maps::halves;
-use crate::layers::{HALVE5, KEEP3, Layer, conv, positive, through, to_maps, transposed};
+use crate::layers::{HALVE5, KEEP3, Layer, positive, through, to_maps, transposed};
 use crate::pixels::PixelLikelihood;
 use crate::size::MapSizes;
 
@@ -30,18 +30,12 @@ pub struct DecoderMaps {
 }
 
 impl DecoderMaps {
-    /// The network from codes of `latents` numbers to images of `shape`; a `ladder` takes the root of softplus.
+    /// The network between codes and images; a ladder takes the root of softplus.
     ///
     /// # Errors
-    /// [`BuildError`] in the name of `name` when the codes or images have other sizes.
-    pub fn new(
-        options: &PixelOptions,
-        name: &str,
-        ladder: bool,
-        latents: &[usize],
-        shape: [usize; 3],
-        context: &BuildContext,
-    ) -> Result<Self, BuildError> {
+    /// [`BuildError`] in the decoder's name when the codes or images have other sizes.
+    pub(crate) fn new(options: &PixelOptions, between: &Between<'_>) -> Result<Self, BuildError> {
+        let &Between { name, ladder, latents, shape, context } = between;
         let sizes = MapSizes::of(name, shape)?;
         let c = options.c;
         let expected = [c * sizes.bottom * sizes.bottom, c * sizes.top * sizes.top];
@@ -58,12 +52,7 @@ impl DecoderMaps {
         let mut py_deconvs: Vec<Layer> = (0..sizes.code_extra).map(|_| double(c, c)).collect();
         py_deconvs.extend([double(c, wide), transposed([wide, 2 * c], KEEP3, context)]);
         let mut px_deconvs: Vec<Layer> = (0..=sizes.bottom_extra()).map(|_| double(c, c)).collect();
-        let outputs = likelihood.channels(shape[0]);
-        if likelihood.is_mixture() && !ladder {
-            px_deconvs.extend([double(c, MIXTURE_FEATURES), conv([MIXTURE_FEATURES, outputs], KEEP3, context)]);
-        } else {
-            px_deconvs.push(double(c, outputs));
-        }
+        px_deconvs.extend(between.to_pixels(&likelihood, c, HALVE5));
         Ok(Self { py_deconvs, px_deconvs, likelihood, sizes, ladder, floor: options.floor })
     }
 }

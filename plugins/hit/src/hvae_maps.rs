@@ -2,10 +2,10 @@
 
 use burn::module::Module;
 use burn::tensor::Tensor;
-use burn::tensor::activation::relu;
 use ibhost_framework::build::{BuildContext, BuildError};
 use ibhost_framework::encoder::{Encoder, Hierarchy};
 use ibhost_framework::posterior::Posterior;
+use ibhost_kernels::relu;
 
 use crate::hvae::bottom_up;
 use crate::layers::{HALVE5, KEEP3, KEEP5, Layer, channels_last, conv, packed, positive, through, to_maps, to_rows, transposed, unpacked};

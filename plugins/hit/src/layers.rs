@@ -3,9 +3,8 @@
 use burn::module::{Module, Param};
 use burn::nn::Linear;
 use burn::tensor::Tensor;
-use burn::tensor::activation::relu;
 use ibhost_framework::build::BuildContext;
-use ibhost_kernels::{Activation, ConvGeometry, conv_transpose2d, conv2d, dense, softplus};
+use ibhost_kernels::{Activation, ConvGeometry, conv_transpose2d, conv2d, dense, relu, softplus};
 
 /// How a square kernel moves over an image; the same for a convolution and for the transposed one that undoes its change of size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,10 +3,10 @@
 use burn::module::Module;
 use burn::nn::Linear;
 use burn::tensor::Tensor;
-use burn::tensor::activation::relu;
 use ibhost_framework::build::{BuildContext, BuildError};
 use ibhost_framework::encoder::{Encoder, EncoderConfig, Hierarchy};
 use ibhost_framework::posterior::Posterior;
+use ibhost_kernels::relu;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
