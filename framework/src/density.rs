@@ -50,7 +50,8 @@ impl Density {
                 (x * (probabilities.clone().log() - off.clone()) + off).sum_dim(1).reshape([batch])
             }
             Self::GuardedBernoulli { probabilities, guard } => {
-                let off = probabilities.clone().neg().add_scalar(1.0 + guard).log();
+                // In two steps: in single precision 1 + guard is 1, and the probability 1 would have no logarithm.
+                let off = probabilities.clone().neg().add_scalar(1.0).add_scalar(*guard).log();
                 (x * (probabilities.clone().add_scalar(*guard).log() - off.clone()) + off).sum_dim(1).reshape([batch])
             }
             Self::LogisticMixture(mixture) => mixture.log_prob(x),
@@ -128,6 +129,9 @@ mod tests {
         assert!((value(bernoulli.log_prob(t([1.0, 0.0]))) - (0.125f64).ln()).abs() < 1e-6);
         let certain = Density::GuardedBernoulli { probabilities: t([1.0, 0.25]), guard: 1e-3 };
         assert!((value(certain.log_prob(t([0.0, 1.0]))) - (1e-3f64.ln() + 0.251f64.ln())).abs() < 1e-3);
+        let guarded = Density::GuardedBernoulli { probabilities: t([1.0, 0.0]), guard: 1e-8 };
+        assert!(value(guarded.log_prob(t([1.0, 0.0]))).abs() < 1e-6);
+        assert!((value(guarded.log_prob(t([0.0, 1.0]))) - 2.0 * 1e-8f64.ln()).abs() < 1e-4);
         assert!((value(bernoulli.log_prob(t([0.5, 1.0]))) - (0.5 * (0.25f64 * 0.75).ln() + 0.5f64.ln())).abs() < 1e-6);
     }
 
