@@ -38,7 +38,16 @@ fn a_grid_is_evaluated_once_and_drawn() {
     for key in keys {
         assert!(document["matrices"][key][1][0].as_f64().is_some_and(f64::is_finite), "{key} of {}", document["matrices"]);
     }
-    for file in ["grid.json", "grid.csv", "rate-plane.png", "rate-space.png", "total-rate.png", "accuracy-bound.png", "three-values.png"] {
+    for file in [
+        "grid.json",
+        "grid.csv",
+        "rate-plane.png",
+        "rate-space.png",
+        "rate-space.html",
+        "total-rate.png",
+        "accuracy-bound.png",
+        "three-values.png",
+    ] {
         assert!(folder.path().join("grid").join(file).is_file(), "{file}");
     }
 
@@ -52,5 +61,5 @@ fn a_grid_is_evaluated_once_and_drawn() {
     host.run(&["evaluate", text(&runs[0])]).refused(2, &["objective.beta_y"]);
     host.run(&["evaluate", text(&classifier), "--lower", "lr", "--top", "lr"]).refused(2, &["rates", "log-density"]);
     let ended = host.run(&["evaluate", text(&runs[0]), "--lower", "lr", "--top", "lr", "--classifier", "absent"]).expect(1);
-    assert!(ended.stderr.contains("no run of that name"), "{ended:#?}");
+    assert!(ended.stderr.contains("no finished run of that name"), "{ended:#?}");
 }

@@ -77,6 +77,7 @@ const COMPONENTS: [(&str, &[&str]); 8] = [
             "mutual_information",
             "nll",
             "ood",
+            "principal_components",
             "probes",
             "psnr",
             "rates",

@@ -33,8 +33,8 @@ pub fn rgb_levels(image: &[f64], channels: usize) -> Vec<u8> {
 ///
 /// |m1 - m2|^2 + tr(S1 + S2 - 2 (S1 S2)^(1/2)), covariances with n - 1. Codes come from the prior, inputs are the means of p(x|z);
 /// `quantise` puts both sets on 256 levels between 0 and 1 first, clamped and truncated, as published scores do. Distances in different
-/// features do not compare. `classifier` is the folder name of a finished run of a classifier, beside the analysed run or beside a folder
-/// that holds it. `inception` takes its place: a safetensors file in the folder `inception` of the data folder, with the tensors of
+/// features do not compare. `classifier` is the name (or folder name) of a finished run of a classifier, beside the analysed run or beside
+/// a folder that holds it. `inception` takes its place: a safetensors file in the folder `inception` of the data folder, with the tensors of
 /// PyTorch's `inception_v3` as published for this distance (`safetensors.torch.save_file(model.state_dict(), ...)`); inputs are put on 256
 /// levels, resized to 299 x 299 and grey is repeated.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

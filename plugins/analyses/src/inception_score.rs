@@ -55,7 +55,7 @@ pub fn score(rows: &[Vec<f64>], splits: usize) -> Score {
 ///
 /// IS = exp(mean KL(p(l|x) || p(l))) = exp(H(p(l))) exp(-mean H(p(l|x))), p(l) the mean of p(l|x) over the `samples / splits` inputs of a
 /// part; mean and population standard deviation over parts. Codes come from the prior, inputs are the means of p(x|z). `classifier` is the
-/// folder name of a finished run of a classifier, beside the analysed run or beside a folder that holds it.
+/// name (or folder name) of a finished run of a classifier, beside the analysed run or beside a folder that holds it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct InceptionScore {

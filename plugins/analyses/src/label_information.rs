@@ -17,12 +17,12 @@ const HALF_LN_2PI: f64 = 0.918_938_533_204_672_7;
 /// Added to every count of [`discrete_information`].
 const COUNT_FLOOR: f64 = 1e-5;
 
-/// Posteriors N(mean, diag(scale^2)) of some inputs with one code drawn from each, sample-major with `dim` values.
+/// Normal posteriors of some inputs with one code drawn from each, sample-major with `dim` values.
 #[derive(Clone, Copy, Debug)]
 pub struct DrawnCodes<'a> {
     /// Means.
     pub mean: &'a [f64],
-    /// Standard deviations, positive.
+    /// Positive standard deviations, `dim` a sample, or lower-triangular Cholesky factors of the covariances, `dim * dim` a sample.
     pub scale: &'a [f64],
     /// One code from each posterior.
     pub code: &'a [f64],
@@ -37,9 +37,8 @@ pub struct DrawnCodes<'a> {
 /// it does not, neither in the sums nor in the counts, and an example that is the only one of its class has no term.
 pub fn label_information_terms(codes: DrawnCodes<'_>, labels: &[u8], leave_one_out: bool) -> Vec<f64> {
     let (n, dim) = (labels.len(), codes.dim.max(1));
-    let inverse: Vec<f64> = codes.scale.iter().map(|s| s.recip()).collect();
-    let constants: Vec<f64> =
-        codes.scale.chunks_exact(dim).map(|s| -s.iter().map(|s| s.ln()).sum::<f64>() - dim as f64 * HALF_LN_2PI).collect();
+    let whitening: Vec<Whitening> =
+        codes.scale.chunks_exact((codes.scale.len() / n.max(1)).max(1)).map(|s| Whitening::new(s, dim)).collect();
     let mut members = [0usize; 256];
     for label in labels {
         members[usize::from(*label)] += 1;
@@ -53,9 +52,7 @@ pub fn label_information_terms(codes: DrawnCodes<'_>, labels: &[u8], leave_one_o
             if leave_one_out && i == j {
                 continue;
             }
-            let (mean, inverse) = (&codes.mean[i * dim..(i + 1) * dim], &inverse[i * dim..(i + 1) * dim]);
-            let square: f64 = code.iter().zip(mean).zip(inverse).map(|((z, m), s)| ((z - m) * s).powi(2)).sum();
-            let density = constants[i] - 0.5 * square;
+            let density = whitening[i].log_density(code, &codes.mean[i * dim..(i + 1) * dim]);
             add(&mut all, density);
             if labels[i] == labels[j] {
                 add(&mut own, density);
@@ -66,6 +63,57 @@ pub fn label_information_terms(codes: DrawnCodes<'_>, labels: &[u8], leave_one_o
         own.0 + own.1.ln() - all.0 - all.1.ln() - share.ln()
     };
     (0..n).into_par_iter().map(one).filter(|term| !leave_one_out || term.is_finite()).collect()
+}
+
+/// What turns a posterior's codes into standard normal ones.
+struct Whitening {
+    /// 1 / standard deviation of each dimension, or the rows of the inverse Cholesky factor up to the diagonal.
+    inverse: Vec<f64>,
+    /// Whether it is the inverse of a factor.
+    full: bool,
+    /// Logarithm of the density at the mean.
+    peak: f64,
+}
+
+impl Whitening {
+    /// From `dim` standard deviations or a Cholesky factor of `dim` rows.
+    fn new(scale: &[f64], dim: usize) -> Self {
+        let full = scale.len() > dim;
+        let spread = |row: usize| if full { scale[row * dim + row] } else { scale[row] };
+        let peak = -(0..dim).map(|row| spread(row).ln() + HALF_LN_2PI).sum::<f64>();
+        let inverse = if full { inverse_factor(scale, dim) } else { scale.iter().map(|s| s.recip()).collect() };
+        Self { inverse, full, peak }
+    }
+
+    fn log_density(&self, code: &[f64], mean: &[f64]) -> f64 {
+        let square: f64 = if self.full {
+            let mut rows = self.inverse.as_slice();
+            let row = |length: usize| {
+                let (row, rest) = rows.split_at(length);
+                rows = rest;
+                row.iter().zip(code.iter().zip(mean)).map(|(w, (z, m))| w * (z - m)).sum::<f64>().powi(2)
+            };
+            (1..=code.len()).map(row).sum()
+        } else {
+            code.iter().zip(mean).zip(&self.inverse).map(|((z, m), s)| ((z - m) * s).powi(2)).sum()
+        };
+        self.peak - 0.5 * square
+    }
+}
+
+/// Rows of the inverse of the lower-triangular `factor`, each up to its diagonal.
+fn inverse_factor(factor: &[f64], dim: usize) -> Vec<f64> {
+    let start = |row: usize| row * (row + 1) / 2;
+    let mut inverse = vec![0.0; start(dim)];
+    for row in 0..dim {
+        let below = factor[row * dim + row].recip();
+        inverse[start(row) + row] = below;
+        for column in 0..row {
+            let sum: f64 = (column..row).map(|k| factor[row * dim + k] * inverse[start(k) + column]).sum();
+            inverse[start(row) + column] = -below * sum;
+        }
+    }
+    inverse
 }
 
 /// Adds exp(value) to a sum of exponentials kept relative to its largest exponent.
@@ -106,7 +154,7 @@ pub fn discrete_information(counts: &[f64], labels: usize) -> f64 {
 /// I_q(z_l; label) of every level of the code in nats over the test samples, and the largest accuracy it allows.
 ///
 /// One code z_j from each posterior: mean_j of LSE_{i: l_i = l_j} ln q(z_j|x_i) - LSE_i ln q(z_j|x_i) - ln(N_{l_j}/N), work N^2 times the
-/// dimensions; levels below the top given the means of those above. `leave_one_out` leaves each code's own posterior out. `ksg` adds
+/// dimensions (their square for full covariances); levels below the top given the means of those above. `leave_one_out` leaves each code's own posterior out. `ksg` adds
 /// the nearest-neighbour estimate of Gao et al. 2017 with k = 5 on the sampled codes. The bound is f^-1 of the information with the test
 /// labels' own entropy; one-hot codes are counted instead. Probes on sampled codes stay below it, up to sampling error. z1 is the bottom level.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -133,8 +181,8 @@ fn one_hot(labels: &[u8], classes: usize) -> Vec<f64> {
 }
 
 impl LevelCodes {
-    /// The estimate of I_q(z;l) in nats: by Monte Carlo where the posterior's dimensions are independent, from counts where the sampled codes
-    /// are one-hot; nothing for other codes.
+    /// The estimate of I_q(z;l) in nats: by Monte Carlo where the posterior is normal, from counts where the sampled codes are one-hot; nothing
+    /// for other codes.
     pub(crate) fn label_information(&self, labels: &[u8], leave_one_out: bool) -> Option<f64> {
         let Some(scale) = &self.scale else {
             let is_one_hot = |row: &[f64]| row.iter().all(|&x| x == 0.0 || x == 1.0) && row.iter().sum::<f64>() == 1.0;
@@ -160,7 +208,7 @@ impl AnalysisConfig for LabelInformation {
         for level in &levels {
             let information = level.label_information(&labels, self.leave_one_out).ok_or_else(|| {
                 AnalysisError::Request(format!(
-                    "`{NAME}` needs codes with one standard deviation per dimension (`cov:diag`) or one-hot ones"
+                    "`{NAME}` needs codes drawn from normal distributions (such as `cov:diag` or `cov:full`) or one-hot ones"
                 ))
             })?;
             let accuracy = bound.accuracy(information);
@@ -226,14 +274,35 @@ mod tests {
     }
 
     #[test]
-    fn any_encoder_with_independent_noise_is_measured() {
+    fn any_encoder_with_normal_codes_is_measured() {
         let report = LabelInformation { ksg: true, points: 200, ..LabelInformation::default() };
         let result = report.run(&Fixture::new(Shape::Diagonal, 300).context()).unwrap().result;
         let level = &result["levels"][0];
         let value = |key: &str| level[key].as_f64().unwrap_or_else(|| panic!("{key} in {level}"));
         assert!(value("information") > 0.3 && value("information") <= 10f64.ln() + 1e-9 && value("mixed_ksg") > 0.1);
         assert!(value("accuracy_bound") > 0.1 && value("accuracy_bound") <= 1.0);
-        let error = report.run(&Fixture::new(Shape::Full, 30).context()).unwrap_err().to_string();
+        let error = report.run(&Fixture::new(Shape::Point, 30).context()).unwrap_err().to_string();
         assert!(error.contains("cov:diag"), "{error}");
+    }
+
+    #[test]
+    fn a_full_covariance_is_measured_as_the_same_normal_in_turned_axes() {
+        let labels: Vec<u8> = (0..40).map(|i| i % 4).collect();
+        let value = |i: usize, k: usize| ((i * 13 + k * 7) as f64 * 0.37).sin();
+        let mean: Vec<f64> = (0..80).map(|i| 2.0 * value(i, 0) + f64::from(labels[i / 2])).collect();
+        let scale: Vec<f64> = (0..80).map(|i| 0.8 + 0.5 * value(i, 1)).collect();
+        let code: Vec<f64> = mean.iter().zip(&scale).enumerate().map(|(i, (m, s))| m + s * value(i, 2)).collect();
+        let plain = label_information_terms(DrawnCodes { mean: &mean, scale: &scale, code: &code, dim: 2 }, &labels, false);
+        // z = A z' with A lower triangular keeps all ratios of densities; the factor of the turned normal is A diag(scale).
+        let a = [[1.5, 0.0], [-0.7, 0.6]];
+        let turned = |rows: &[f64]| -> Vec<f64> { rows.chunks_exact(2).flat_map(|z| a.map(|row| row[0] * z[0] + row[1] * z[1])).collect() };
+        let factors: Vec<f64> = scale.chunks_exact(2).flat_map(|s| a.map(|row| [row[0] * s[0], row[1] * s[1]])).flatten().collect();
+        let (mean, code) = (turned(&mean), turned(&code));
+        let full = label_information_terms(DrawnCodes { mean: &mean, scale: &factors, code: &code, dim: 2 }, &labels, false);
+        for (a, b) in plain.iter().zip(&full) {
+            assert!((a - b).abs() < 1e-9, "{a} {b}");
+        }
+        let result = LabelInformation { points: 100, ..LabelInformation::default() }.run(&Fixture::new(Shape::Full, 300).context());
+        assert!(result.unwrap().result["levels"][0]["information"].as_f64().is_some_and(|i| i > 0.0 && i <= 10f64.ln() + 1e-9));
     }
 }

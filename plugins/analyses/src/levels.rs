@@ -10,6 +10,8 @@ use crate::model::{encoder, not_empty};
 
 /// Samples encoded at once.
 const BATCH: usize = 250;
+/// Standard deviations and entries of covariances kept at most, 1 GiB.
+const MOST_SPREADS: usize = 1 << 27;
 
 /// One level of the code for a number of inputs, sample-major.
 #[derive(Clone, Debug, Default)]
@@ -20,7 +22,8 @@ pub(crate) struct LevelCodes {
     pub(crate) dim: usize,
     /// Posterior means.
     pub(crate) mean: Vec<f64>,
-    /// Posterior standard deviations where dimensions are independent.
+    /// Posterior standard deviations, or lower-triangular Cholesky factors of `dim * dim` values for full covariances; nothing for codes that
+    /// are not normal.
     pub(crate) scale: Option<Vec<f64>>,
     /// One code drawn from each posterior.
     pub(crate) code: Vec<f64>,
@@ -43,19 +46,38 @@ pub(crate) fn level_codes(
         let posterior = model.posterior(samples.batch(chunk, context.device).inputs);
         let [batch, latent] = posterior.dims();
         let code = posterior.sample(draws.normal("posterior", [1, batch, latent], context.device)).reshape([batch, latent]);
-        let scale = if let Posterior::Diagonal { scale, .. } = &posterior { Some(scale.clone()) } else { None };
+        let sizes = context.model.as_generative().map_or_else(|| vec![latent], |model| model.level_sizes(latent));
+        let scale = match &posterior {
+            Posterior::Diagonal { scale, .. } => Some(scale.clone()),
+            Posterior::Full { cholesky, .. } if sizes.len() == 1 => Some(cholesky.clone().reshape([batch, latent * latent])),
+            _ => None,
+        };
+        let spreads = scale.as_ref().map_or(0, |scale| scale.dims()[1]);
+        if spreads.saturating_mul(indices.len()) > MOST_SPREADS {
+            return Err(AnalysisError::Request(format!(
+                "`{analysis}`: the covariances of {} samples in {latent} dimensions are more than it keeps in memory\n  hint: write \
+                 `{analysis}/points:{}`",
+                indices.len(),
+                (MOST_SPREADS / spreads).max(1)
+            )));
+        }
         if levels.is_empty() {
-            let sizes = context.model.as_generative().map_or_else(|| vec![latent], |model| model.level_sizes(latent));
             levels = named(&sizes, scale.is_some());
         }
         let mut from = 0;
         for level in &mut levels {
-            let columns = |values: &Tensor<2>| values.clone().narrow(1, from, level.dim).into_data().iter::<f64>().collect::<Vec<_>>();
+            let read = |values: Tensor<2>| values.into_data().iter::<f64>().collect::<Vec<_>>();
+            let columns = |values: &Tensor<2>| read(values.clone().narrow(1, from, level.dim));
+            // Scales that have shrunk to 0 in single precision would make densities infinite.
+            let positive = |s: f64| s.max(f64::from(f32::MIN_POSITIVE));
             level.mean.extend(columns(&posterior.mean()));
             level.code.extend(columns(&code));
             match (&scale, &mut level.scale) {
-                // Scales that have shrunk to 0 in single precision would make densities infinite.
-                (Some(scale), Some(all)) => all.extend(columns(scale).into_iter().map(|s| s.max(f64::from(f32::MIN_POSITIVE)))),
+                (Some(factors), Some(all)) if spreads > latent => {
+                    let on_diagonal = |i: usize| i % spreads % (latent + 1) == 0;
+                    all.extend(read(factors.clone()).into_iter().enumerate().map(|(i, s)| if on_diagonal(i) { positive(s) } else { s }));
+                }
+                (Some(scale), Some(all)) => all.extend(columns(scale).into_iter().map(positive)),
                 (_, scale) => *scale = None,
             }
             from += level.dim;

@@ -36,6 +36,7 @@ pub mod npy;
 pub mod out_of_distribution;
 pub mod output;
 pub mod plot;
+pub mod principal_components;
 pub mod probes;
 pub mod psnr;
 pub mod rate_plane;

@@ -26,8 +26,8 @@ pub fn accuracy_and_entropy(rows: &[Vec<f64>], labels: &[u8]) -> [f64; 2] {
 /// Accuracy of a trained classifier on reconstructions of the test samples, beside its accuracy on the samples themselves.
 ///
 /// Reconstructions are the means of p(x|z) at the mean code. `recons_entropy` is the mean
-/// entropy of the predictions on them in nats. `classifier` is the folder name of a finished run of a classifier, beside the analysed run
-/// or beside a folder that holds it.
+/// entropy of the predictions on them in nats. `classifier` is the name (or folder name) of a finished run of a classifier, beside the
+/// analysed run or beside a folder that holds it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct ReconstructionAccuracy {

@@ -43,13 +43,14 @@ pub struct AnalyzeArgs {
 /// Flags of `evaluate`.
 #[derive(Debug, Args)]
 pub struct EvaluateArgs {
-    /// Folders of runs
+    /// Folders of runs, or folders with runs in them, such as a sweep's
     #[arg(required = true)]
     pub runs: Vec<PathBuf>,
     /// Folder of the table and the figures
     #[arg(long, default_value = "evaluation", value_name = "DIR")]
     pub output: PathBuf,
-    /// Name of a finished classifier's run, beside the runs or in a folder above; without it samples and reconstructions are not judged
+    /// Name (`--name`) or folder name of a finished classifier's run, beside the runs or in a folder above; without it samples and
+    /// reconstructions are not judged
     #[arg(long, value_name = "RUN")]
     pub classifier: Option<String>,
     /// Analysis in place of the usual settings, e.g. probes/points:2000, or in addition; may be repeated

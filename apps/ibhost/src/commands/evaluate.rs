@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use ibhost_analyses::accuracy_bound::AccuracyBound;
-use ibhost_analyses::rate_plane::{BetaGrid, Evaluated, pictures};
+use ibhost_analyses::rate_plane::{BetaGrid, Evaluated, page, pictures};
 use ibhost_framework::analysis::AnalysisConfig;
 use ibhost_framework::component::{Component, resolve};
 use ibhost_framework::dataset::DataRoot;
@@ -20,6 +20,7 @@ use super::runs::{Run, save};
 use crate::cli::{EvaluateArgs, Format};
 use crate::exit::Failure;
 use crate::paths::{data_root, show};
+use crate::report::run_folders;
 use crate::table;
 
 /// Evaluations that need no classifier.
@@ -31,7 +32,8 @@ pub fn evaluate(arguments: &EvaluateArgs) -> Result<u8, Failure> {
     let root = data_root(&arguments.look.data)?;
     let label: Label = arguments.look.checkpoint.parse().map_err(|e: String| Failure::usage(format!("--checkpoint: {e}")))?;
     let wanted = wanted(arguments)?;
-    let runs = Run::open_all(&arguments.runs)?;
+    let folders = arguments.runs.iter().map(|path| run_folders(path)).collect::<Result<Vec<_>, _>>()?.concat();
+    let runs = Run::open_all(&folders)?;
     let betas = runs.iter().map(|run| weights(run, arguments)).collect::<Result<Vec<_>, _>>()?;
     for run in &runs {
         wanted.iter().try_for_each(|component| check_fit(component, &run.config.objective.name))?;
@@ -193,6 +195,12 @@ fn evaluated(run: &Run, beta: [f64; 2], found: &Map<String, Value>) -> Evaluated
 
 fn write(output: &Path, models: &[Evaluated], bound: Option<AccuracyBound>, failures: &[Value], format: Format) -> Result<(), Failure> {
     let grid = BetaGrid::new(&models.iter().map(|m| m.beta).collect::<Vec<_>>());
+    let mut cells: Vec<_> = models.iter().filter_map(|m| grid.cell(m.beta)).collect();
+    cells.sort_unstable();
+    if let Some(pair) = cells.windows(2).find(|pair| pair[0] == pair[1]) {
+        let same: Vec<&str> = models.iter().filter(|m| grid.cell(m.beta) == Some(pair[0])).map(|m| m.run.as_str()).collect();
+        tracing::warn!("several runs have the same weights; matrices and heat maps show the last of them: {}", same.join(", "));
+    }
     let mut names: Vec<&String> = models.iter().flat_map(|m| m.values.keys()).collect();
     names.sort_unstable();
     names.dedup();
@@ -220,15 +228,15 @@ fn write(output: &Path, models: &[Evaluated], bound: Option<AccuracyBound>, fail
     let rows: Vec<Vec<String>> = models.iter().map(row).collect();
     let csv: String = std::iter::once(header.join(",")).chain(rows.iter().map(|r| r.join(","))).map(|line| line + "\n").collect();
     let text = serde_json::to_string_pretty(&document).map_err(Failure::failed)?;
+    let files = [("grid.json", text), ("grid.csv", csv), ("rate-space.html", page(models))];
     if format == Format::Json {
         table::print_json(&document)?;
         std::fs::create_dir_all(output).map_err(|e| Failure::failed(format!("cannot create `{}`: {e}", show(output))))?;
-        write_atomic(&output.join("grid.json"), text.as_bytes())?;
-        write_atomic(&output.join("grid.csv"), csv.as_bytes())?;
+        files.iter().try_for_each(|(name, text)| write_atomic(&output.join(name), text.as_bytes()))?;
     } else {
         let print = if format == Format::Markdown { table::markdown } else { table::plain };
         table::print(&print(&header, &rows))?;
-        save(output, &[("grid.json", text), ("grid.csv", csv)])?;
+        save(output, &files)?;
     }
     for picture in pictures(models, bound).map_err(Failure::failed)? {
         let path = output.join(picture.name);

@@ -16,9 +16,9 @@ pub struct Picture {
 }
 
 /// A measured value: key, label, and which edge of it is good.
-struct Metric {
-    key: &'static str,
-    label: &'static str,
+pub(super) struct Metric {
+    pub(super) key: &'static str,
+    pub(super) label: &'static str,
     edge: Edge,
     /// Whether the accuracy bound of the top level limits it.
     bounded: bool,
@@ -29,7 +29,7 @@ const fn metric(key: &'static str, label: &'static str, edge: Edge, bounded: boo
 }
 
 /// In the order of the panels.
-const METRICS: [Metric; 20] = [
+pub(super) const METRICS: [Metric; 20] = [
     metric("fid", "Frechet distance", Edge::Lower, false),
     metric("inception_score", "inception score", Edge::Upper, false),
     metric("diversity", "diversity", Edge::Upper, false),
@@ -61,8 +61,8 @@ const GREY: Colour = [150, 150, 150];
 const LARGEST_BETA: f64 = 12.0;
 /// Guides of equal total rate.
 const GUIDES: usize = 15;
-const TOP_RATE: &str = "R(top) / nats";
-const LOWER_RATE: &str = "R(lower | top) / nats";
+pub(super) const TOP_RATE: &str = "R(top) / nats";
+pub(super) const LOWER_RATE: &str = "R(lower | top) / nats";
 
 /// Colour of a ring: a frontier model, an ordinary evidence lower bound, another model with equal weights, or none.
 fn ring(model: &Evaluated, on_frontier: bool) -> Option<Colour> {

@@ -4,6 +4,8 @@ pub mod colour;
 pub mod figures;
 pub mod frontier;
 pub mod grid;
+pub mod interactive;
 
 pub use figures::{Picture, pictures};
 pub use grid::{BetaGrid, Evaluated};
+pub use interactive::page;
