@@ -28,6 +28,7 @@ pub mod latent_gallery;
 pub mod latent_plot;
 pub mod mixed_ksg;
 pub mod mnistc;
+pub mod model;
 pub mod mutual_information;
 pub mod neighbour_accuracy;
 pub mod neighbours;
@@ -53,7 +54,6 @@ pub mod wasserstein;
 
 mod generated;
 mod levels;
-mod model;
 mod reference_classifier;
 
 #[cfg(test)]

@@ -24,7 +24,10 @@ pub(crate) fn encoder<'a>(context: &AnalysisContext<'a>, analysis: &str) -> Resu
 }
 
 /// The model as a pair of joint densities.
-pub(crate) fn generative<'a>(context: &AnalysisContext<'a>, analysis: &str) -> Result<&'a dyn GenerativeModel, AnalysisError> {
+///
+/// # Errors
+/// [`AnalysisError::Unfit`] when its objective does not offer them.
+pub fn generative<'a>(context: &AnalysisContext<'a>, analysis: &str) -> Result<&'a dyn GenerativeModel, AnalysisError> {
     context.model.as_generative().ok_or_else(|| unfit(analysis, Capability::LogDensity))
 }
 

@@ -1,14 +1,14 @@
-//! Data set `pca`: the principal components of another data set's images, with the published random transform of training images.
+//! Data set `pca`: the principal components of another data set, with the published random transform of training images.
 
 use std::sync::Arc;
 
+use ibhost_framework::component::resolve;
 use ibhost_framework::dataset::{DataError, DataFile, DataInfo, DataRoot, Dataset, DatasetConfig, Samples, Scaling, Split, Values};
 use ibhost_framework::noise::{Noise, Stream};
+use ibhost_framework::registry::Kind;
 use rayon::prelude::*;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-
-use crate::binarised::grey;
 
 /// Samples whose products a task sums; fixed, so that rounding does not depend on the number of threads.
 const CHUNK: usize = 4096;
@@ -17,21 +17,21 @@ const ROUNDS: usize = 300;
 /// Extra directions carried along, which speeds convergence up.
 const EXTRA: usize = 10;
 
-/// The first k principal components of grey images (centred, not whitened).
+/// The first k principal components of another data set (centred, not whitened).
 ///
-/// Test samples are pixels/255, projected. Training samples are drawn anew each step when `augment` is set, with probability 1/2 after
+/// Images are taken with scale:unit where the data set has that option, everything else as it is by default. Test samples are pixels/255, projected. Training samples are drawn anew each step when `augment` is set, with probability 1/2 after
 /// a random affine map (rotation ±10°, translation ±10 %, scale 0.8 to 1.2, shear ±5°, nearest pixel), then dequantised,
 /// clamp((255 p + u)/256, 0.001, 0.999) with u uniform, then projected. The components are those of the training images for both splits;
 /// `per_split:true` fits the test split on its own, as the published curves did: its axes and signs then do not belong to the model's.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct PcaConfig {
-    /// Data set of images with the option scale:unit.
+    /// Data set.
     pub of: String,
     /// Components kept.
     #[schemars(range(min = 1, max = 4096))]
     pub k: usize,
-    /// Transform training images at random in every step.
+    /// Transform training images at random in every step; for values from 0 to 1.
     pub augment: bool,
     /// Fit the test split separately.
     pub per_split: bool,
@@ -217,6 +217,30 @@ fn transformed(image: &[f32], height: usize, width: usize, noise: &mut Stream) -
     out
 }
 
+/// The data set behind the name `of`, images scaled to 0..1.
+fn inner(of: &str) -> Result<Box<dyn DatasetConfig>, DataError> {
+    let named = |text: &str| resolve::<dyn DatasetConfig>(Kind::Dataset, text).map(|(_, config)| config);
+    let plain = named(of).map_err(|error| {
+        DataError::Inconsistent(format!("data set `pca`: of:{of} is no data set\n{error}\n  hint: `ibhost list` shows them"))
+    })?;
+    Ok(named(&format!("{of}/scale:unit")).unwrap_or(plain))
+}
+
+/// Refuses a random transform of values it is not made for.
+fn check_augmentable(of: &str, samples: &Samples) -> Result<(), DataError> {
+    let mut values = Vec::new();
+    for chunk in (0..samples.len()).collect::<Vec<_>>().chunks(CHUNK) {
+        values.clear();
+        samples.gather(chunk, &mut values);
+        if let Some(outside) = values.iter().find(|x| !(0.0..=1.0).contains(*x)) {
+            return Err(DataError::Inconsistent(format!(
+                "data set `pca`: augment:true transforms and dequantises images of values from 0 to 1, but of:{of} has the value {outside}; use augment:false"
+            )));
+        }
+    }
+    Ok(())
+}
+
 #[derive(Debug)]
 struct Pca {
     info: DataInfo,
@@ -230,8 +254,11 @@ struct Pca {
 #[typetag::serde(name = "pca")]
 impl DatasetConfig for PcaConfig {
     fn load(&self, root: &DataRoot) -> Result<Box<dyn Dataset>, DataError> {
-        let inner = grey("pca", &self.of)?.load(root)?;
+        let inner = inner(&self.of)?.load(root)?;
         let (images, test) = (inner.split(Split::Train).clone(), inner.split(Split::Test));
+        if self.augment {
+            check_augmentable(&self.of, &images)?;
+        }
         let projection = Projection::fit(&images, self.k)?;
         let of_test = if self.per_split { Some(Projection::fit(test, self.k)?) } else { None };
         let (train, test) = (projected(&images, &projection)?, projected(test, of_test.as_ref().unwrap_or(&projection))?);
@@ -247,7 +274,7 @@ impl DatasetConfig for PcaConfig {
     }
 
     fn files(&self) -> Vec<DataFile> {
-        grey("pca", &self.of).map(|inner| inner.files()).unwrap_or_default()
+        inner(&self.of).map(|inner| inner.files()).unwrap_or_default()
     }
 }
 
@@ -300,7 +327,7 @@ mod tests {
 
     #[test]
     fn directions_are_orthonormal_and_variances_are_those_of_the_components() {
-        let data = grey("test", "digits").unwrap().load(&DataRoot("/nowhere".into())).unwrap();
+        let data = inner("digits").unwrap().load(&DataRoot("/nowhere".into())).unwrap();
         let samples = data.split(Split::Train);
         let projection = Projection::fit(samples, 6).unwrap();
         for (i, a) in projection.directions.iter().enumerate() {
@@ -333,6 +360,19 @@ mod tests {
         assert_ne!(own.split(Split::Test), data.split(Split::Test));
         assert_eq!(own.split(Split::Train), data.split(Split::Train));
         assert!(load(&PcaConfig { augment: false, ..config }).fresh_batch(&[0], &mut Noise::new(1).stream("step", 0)).is_none());
+    }
+
+    #[test]
+    fn data_sets_without_a_scale_are_taken_as_they_are() {
+        let toy = PcaConfig { of: "toy".to_owned(), k: 2, augment: false, per_split: false };
+        assert_eq!(load(&toy).split(Split::Train).shape(), [1, 1, 2]);
+        let refused = PcaConfig { augment: true, ..toy }.load(&DataRoot("/nowhere".into())).unwrap_err().to_string();
+        assert!(refused.contains("augment:false"), "{refused}");
+        let binary = PcaConfig { of: "binary_digits".to_owned(), k: 3, ..PcaConfig::default() };
+        assert!(load(&binary).fresh_batch(&[0], &mut Noise::new(1).stream("step", 0)).is_some());
+        let unknown =
+            PcaConfig { of: "digit".to_owned(), ..PcaConfig::default() }.load(&DataRoot("/nowhere".into())).unwrap_err().to_string();
+        assert!(unknown.contains("digits"), "{unknown}");
     }
 
     #[test]

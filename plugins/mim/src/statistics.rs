@@ -1,14 +1,15 @@
 //! Analysis `mim_statistics`: divergences, entropies and mutual information of a trained pair of networks, written as `results.csv`.
 
 use burn::tensor::Tensor;
-use ibhost_analyses::kraskov::{Rows, error_scale, kraskov};
+use ibhost_analyses::kraskov::error_scale;
+use ibhost_analyses::ksg::{Calibration, Ksg};
+use ibhost_analyses::model::generative;
 use ibhost_analyses::neighbour_accuracy::neighbour_accuracies;
 use ibhost_analyses::output::write;
 use ibhost_framework::analysis::{AnalysisConfig, AnalysisContext, AnalysisError, AnalysisReport};
 use ibhost_framework::dataset::{KnownDensity, Samples, Split};
 use ibhost_framework::generator::GenerativeModel;
 use ibhost_framework::noise::{Draws, Noise};
-use ibhost_framework::registry::Capability;
 use ibhost_framework::run::RunConfig;
 use ibhost_framework::storage::RunDir;
 use schemars::JsonSchema;
@@ -21,8 +22,6 @@ use crate::names::{image_folder, toy_folder};
 const NAME: &str = "mim_statistics";
 /// Samples pushed through the networks at once.
 const BATCH: usize = 500;
-/// Neighbours of the mutual information estimate.
-const K: usize = 5;
 /// Most pairs the mutual information is estimated from.
 const MOST_PAIRS: usize = 10_000;
 const HALF_LN_2PI: f64 = 0.918_938_533_204_672_7;
@@ -101,6 +100,17 @@ impl PerSample {
         &self.codes
     }
 
+    /// Pairs the mutual information is estimated from.
+    pub fn pairs(&self) -> usize {
+        self.likelihood.len().min(MOST_PAIRS)
+    }
+
+    /// What the estimator behind `MI_ksg` makes of as many Gaussian pairs with exactly that information; nothing where `MI_ksg` is no number.
+    pub fn calibration(&self, statistics: &[(&'static str, f64)], seed: u64) -> Option<Calibration> {
+        let (_, found) = statistics.iter().find(|(name, value)| *name == "MI_ksg" && value.is_finite())?;
+        Ksg::default().calibration(self.pairs(), self.sizes, *found, Noise::new(seed)).ok()
+    }
+
     /// The statistics in the order they are written, in nats (`x_recon_err` in the unit of the inputs); `known` is the data's density.
     ///
     /// Dkl_q_p, Dkl_p_q and their mean Dkl compare q(z|x) and p(z); MI is mean ln q(z|x) - ln p(z); H_q_x is -mean ln q(x), the
@@ -119,13 +129,12 @@ impl PerSample {
             largest + ((encoding - largest).exp() + (decoding - largest).exp()).ln()
         });
         let mixture = -mean(&joint.collect::<Vec<_>>());
-        let [dx, dz] = self.sizes;
-        let pairs = self.likelihood.len().min(MOST_PAIRS);
-        let variables = [Rows::new(&self.inputs[..pairs * dx], dx), Rows::new(&self.codes[..pairs * dz], dz)];
-        let information = kraskov(&variables, K).unwrap_or_else(|error| {
-            tracing::warn!("MI_ksg: {error}");
-            f64::NAN
-        });
+        let ([dx, dz], pairs) = (self.sizes, self.pairs());
+        let information =
+            Ksg::default().estimate(&self.inputs[..pairs * dx], &self.codes[..pairs * dz], self.sizes).unwrap_or_else(|error| {
+                tracing::warn!("MI_ksg: {error}");
+                f64::NAN
+            });
         let mut all = vec![
             ("Dkl_q_p", q_p),
             ("Dkl_p_q", p_q),
@@ -152,7 +161,7 @@ impl PerSample {
 ///
 /// Writes `analyses/results.csv`, and once more under the original's name `analyses/<data set>/<code>/<model>/results.<seed>.csv`, with one `key,value` row a statistic: divergences between q(z|x) and p(z), cross entropies of the
 /// joints, KSG mutual information of input and code (k = 5, at most 10,000 pairs; it grows with their number where the code is nearly
-/// deterministic), reconstruction error, epoch and loss of the checkpoint, and the accuracy of 1, 3, 5 and 10 nearest neighbours from
+/// deterministic; its bias on as many Gaussian pairs of that information stands beside it), reconstruction error, epoch and loss of the checkpoint, and the accuracy of 1, 3, 5 and 10 nearest neighbours from
 /// training codes to test codes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
@@ -182,21 +191,15 @@ pub(crate) fn per_sample(model: &dyn GenerativeModel, samples: &Samples, points:
     found
 }
 
-pub(crate) fn generative<'a>(context: &AnalysisContext<'a>, analysis: &str) -> Result<&'a dyn GenerativeModel, AnalysisError> {
-    context
-        .model
-        .as_generative()
-        .ok_or_else(|| AnalysisError::Unfit { analysis: analysis.to_owned(), capability: Capability::LogDensity.to_string() })
-}
-
 #[typetag::serde(name = "mim_statistics")]
 impl AnalysisConfig for MimStatistics {
     fn run(&self, context: &AnalysisContext<'_>) -> Result<AnalysisReport, AnalysisError> {
         let model = generative(context, NAME)?;
         let (train, test) = (context.data.split(Split::Train), context.data.split(Split::Test));
         let found = per_sample(model, test, self.points, context);
-        let mut rows: Vec<(String, f64)> =
-            found.statistics(context.data.known_density()).into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+        let statistics = found.statistics(context.data.known_density());
+        let calibration = found.calibration(&statistics, context.seed);
+        let mut rows: Vec<(String, f64)> = statistics.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
         if let Some(best) = RunDir::open_read_only(context.run_dir).ok().and_then(|run| run.read_summary().ok()).and_then(|s| s.best) {
             rows.push(("epoch".to_owned(), best.epoch as f64));
             rows.push(("loss".to_owned(), best.value));
@@ -228,6 +231,11 @@ impl AnalysisConfig for MimStatistics {
         }
         let mut table = vec![vec!["statistic".to_owned(), "value".to_owned()]];
         table.extend(rows.iter().map(|(name, value)| vec![name.clone(), format!("{value:.5}")]));
+        if let Some(Calibration { exact, estimate, bias }) = calibration {
+            let pairs = found.pairs();
+            table.push(vec![format!("bias of MI_ksg on {pairs} Gaussian pairs of {exact:.3} nats"), format!("{bias:.5}")]);
+            result.insert("MI_ksg_calibration".to_owned(), json!({"samples": pairs, "exact": exact, "estimate": estimate, "bias": bias}));
+        }
         for (name, value) in &rows {
             result.insert(name.clone(), json!(value));
         }
