@@ -13,17 +13,30 @@ use serde_json::{Value, json};
 
 const HOST: &str = env!("CARGO_BIN_EXE_ibhost-under-test");
 /// Longest time until a trial does what is waited for; a requeued job alone waits some seconds.
-const PATIENCE: Duration = Duration::from_mins(4);
+const PATIENCE: Duration = Duration::from_mins(10);
 
-/// Twelve trials of some seconds that succeed, and two that diverge in their first steps.
-const GRID: &str = "
-name: grid
-run: {objective: vib, encoder: 'mlp/e1:64|e2:64|z:4', batch_size: 20, epochs: 40, checkpoint_every: 50steps}
-axes:
-  lr: [0.001, 0.002, 0.003, 0.004, 0.005, 0.006, 1.0e+30]
-  seed: 0..1
-slurm: {partition: main, time: '0:30:00', throttle: 2}
-";
+/// Long enough to be found at work and disturbed, some ten seconds of a processor; and a fraction of a second.
+const LONG: u32 = 500;
+const SHORT: u32 = 20;
+/// A learning rate that diverges in its first steps.
+const DIVERGING: &str = "1.0e+30";
+
+/// A grid of learning rates with their epochs, two seeds each.
+fn grid(points: &[(&str, u32)]) -> String {
+    let lines: String = points.iter().map(|(lr, epochs)| format!("    lr {lr}: {{lr: {lr}, epochs: {epochs}}}\n")).collect();
+    format!(
+        "name: grid\n\
+         run: {{objective: vib, encoder: 'mlp/e1:64|e2:64|z:4', batch_size: 20, checkpoint_every: 200steps}}\n\
+         axes:\n  variant:\n{lines}  seed: 0..1\n\
+         slurm: {{partition: main, time: '0:30:00', throttle: 2}}\n\
+         report: {{sections: [{{title: Accuracy, table: {{rows: [variant], values: [test.accuracy]}}}}]}}\n"
+    )
+}
+
+/// Twelve trials that succeed, the first four of them long, and two that diverge.
+fn fourteen() -> String {
+    grid(&[("0.001", LONG), ("0.002", LONG), ("0.003", SHORT), ("0.004", SHORT), ("0.005", SHORT), ("0.006", SHORT), (DIVERGING, SHORT)])
+}
 
 fn is_there() -> bool {
     let there = std::env::var_os("IBHOST_SLURM").is_some_and(|value| value == "1");
@@ -75,6 +88,16 @@ impl Cluster {
         }
     }
 
+    /// Waits until a trial other than `besides` is under way.
+    fn find(&self, what: &str, besides: &[usize]) -> (usize, String) {
+        let mut found = None;
+        self.wait(what, |table| {
+            found = under_way(table, self.folder.path(), besides);
+            found.is_some()
+        });
+        found.unwrap()
+    }
+
     /// Waits until no job of the sweep waits or runs.
     fn settle(&self) -> Value {
         let begin = Instant::now();
@@ -94,12 +117,14 @@ fn state(table: &Value, trial: usize) -> &Value {
     table["trials"].as_array().unwrap().iter().find(|state| state["trial"] == trial).unwrap()
 }
 
-/// A trial that runs and has measured something, with its task.
-fn under_way(table: &Value, folder: &Path, besides: Option<usize>) -> Option<(usize, String)> {
+/// A trial that runs, has measured something and saved itself, with its task.
+fn under_way(table: &Value, folder: &Path, besides: &[usize]) -> Option<(usize, String)> {
     table["trials"].as_array().unwrap().iter().find_map(|state| {
         let trial = state["trial"].as_u64()? as usize;
-        let measured = fs::metadata(folder.join(state["run_dir"].as_str()?).join("metrics.jsonl")).is_ok_and(|file| file.len() > 0);
-        let wanted = state["status"] == "running" && measured && Some(trial) != besides;
+        let run = folder.join(state["run_dir"].as_str()?);
+        let measured = fs::metadata(run.join("metrics.jsonl")).is_ok_and(|file| file.len() > 0);
+        let saved = fs::read_dir(run.join("checkpoints")).is_ok_and(|mut entries| entries.next().is_some());
+        let wanted = state["status"] == "running" && measured && saved && !besides.contains(&trial);
         wanted.then(|| Some((trial, state["job"].as_str()?.to_owned())))?
     })
 }
@@ -109,7 +134,8 @@ fn a_sweep_on_a_cluster_survives_kills_limits_and_failures_and_equals_the_local_
     if !is_there() {
         return;
     }
-    let cluster = Cluster::new(GRID);
+    let text = fourteen();
+    let cluster = Cluster::new(&text);
     let folder = cluster.folder.path();
     let submission = cluster.submit(&[]);
     // MaxArraySize is 8 there, so that 14 trials take two arrays.
@@ -119,33 +145,18 @@ fn a_sweep_on_a_cluster_survives_kills_limits_and_failures_and_equals_the_local_
     assert_eq!((again["arrays"].as_array().unwrap().len(), again["queued"].as_u64()), (0, Some(14)), "what waits is not submitted twice");
 
     // Killed as the kernel kills when memory runs out: the job goes back into the queue.
-    let mut found = None;
-    cluster.wait("training", |table| {
-        found = under_way(table, folder, None);
-        found.is_some()
-    });
-    let (killed, _) = found.unwrap();
+    let (killed, _) = cluster.find("training", &[]);
     let record: Value =
         serde_json::from_slice(&fs::read(folder.join(format!("runs/sweeps/grid/trials/{killed:06}/state.json"))).unwrap()).unwrap();
     let status = Command::new("sh").args(["-c", &format!("kill -KILL {}", record["pid"])]).status().unwrap();
     assert!(status.success());
 
     // What Slurm sends ahead of the time limit: the trial saves and the job goes back into the queue.
-    let mut found = None;
-    cluster.wait("training of another trial", |table| {
-        found = under_way(table, folder, Some(killed));
-        found.is_some()
-    });
-    let (limited, job) = found.unwrap();
+    let (limited, job) = cluster.find("training of another trial", &[killed]);
     slurm("scancel", &["--batch", "--signal=USR1", &job]);
 
     // What preemption does.
-    let mut found = None;
-    cluster.wait("training of a third trial", |table| {
-        found = under_way(table, folder, Some(limited)).filter(|(trial, _)| *trial != killed);
-        found.is_some()
-    });
-    let (preempted, job) = found.unwrap();
+    let (preempted, job) = cluster.find("training of a third trial", &[killed, limited]);
     slurm("scontrol", &["requeue", &job]);
 
     let table = cluster.settle();
@@ -160,7 +171,7 @@ fn a_sweep_on_a_cluster_survives_kills_limits_and_failures_and_equals_the_local_
     assert_eq!(csv.lines().count(), 15);
 
     let local = tempfile::tempdir().unwrap();
-    fs::write(local.path().join("sweep.yml"), GRID).unwrap();
+    fs::write(local.path().join("sweep.yml"), &text).unwrap();
     let undisturbed =
         CommandLine::new(HOST, local.path()).run(&["sweep", "sweep.yml", "--jobs", "2", "--format", "json"]).expect(1).last_line();
     for trial in 0..12 {
@@ -173,6 +184,16 @@ fn a_sweep_on_a_cluster_survives_kills_limits_and_failures_and_equals_the_local_
     assert_eq!(resumed["arrays"].as_array().unwrap().iter().map(|array| array["trials"].as_u64().unwrap()).sum::<u64>(), 2);
     let table = cluster.settle();
     assert_eq!((table["counts"]["failed"].as_u64(), state(&table, 12)["attempts"].as_u64()), (Some(2), Some(2)));
+
+    cluster.host.run(&["report", "runs/sweeps/grid", "--output", "report/grid.html"]).expect(0);
+    let page = fs::read_to_string(folder.join("report/grid.html")).unwrap();
+    assert!(
+        page.contains("12 completed of 14 runs") && page.contains("not finite"),
+        "the page counts the trials and says why two are missing"
+    );
+    let csv = fs::read_to_string(folder.join("report/grid-accuracy.csv")).unwrap();
+    let groups: Vec<&str> = csv.lines().skip(1).map(|line| line.split(',').next().unwrap()).collect();
+    assert_eq!(groups, ["lr 0.001", "lr 0.002", "lr 0.003", "lr 0.004", "lr 0.005", "lr 0.006"]);
 }
 
 #[test]
@@ -180,19 +201,19 @@ fn cancelled_trials_save_and_go_on_later() {
     if !is_there() {
         return;
     }
-    let cluster =
-        Cluster::new(&GRID.replace("epochs: 40", "epochs: 400").replace("[0.001, 0.002, 0.003, 0.004, 0.005, 0.006, 1.0e+30]", "[0.001]"));
+    let cluster = Cluster::new(&grid(&[("0.001", LONG), ("0.002", LONG)]));
     cluster.submit(&[]);
-    let folder = cluster.folder.path();
-    cluster.wait("training", |table| under_way(table, folder, None).is_some());
+    cluster.find("training", &[]);
     cluster.host.run(&["sweep", "runs/sweeps/grid", "--cancel"]).expect(0);
     let table = cluster.settle();
-    assert_eq!((table["counts"]["completed"].as_u64(), table["counts"]["failed"].as_u64()), (Some(0), Some(0)), "{table:#}");
+    let counts = &table["counts"];
+    assert_eq!((counts["completed"].as_u64(), counts["failed"].as_u64()), (Some(0), Some(0)), "{table:#}");
+    assert!(counts["pending"].as_u64() >= Some(2), "two trials never began: {table:#}");
     let saved = table["trials"].as_array().unwrap().iter().find(|state| state["run_dir"].is_string()).unwrap();
     assert_eq!(saved["status"], "interrupted");
     assert!(saved["reason"].as_str().unwrap().contains("interrupted on request"), "it saved before it ended: {saved}");
     let finished = cluster.host.run(&["sweep", "runs/sweeps/grid", "--resume", "--jobs", "2", "--format", "json"]).expect(0).last_line();
-    assert_eq!(finished["counts"]["completed"], 2);
+    assert_eq!(finished["counts"]["completed"], 4);
 }
 
 #[test]
@@ -200,12 +221,7 @@ fn the_first_failure_cancels_a_sweep_that_is_to_fail_fast() {
     if !is_there() {
         return;
     }
-    let cluster = Cluster::new(
-        &GRID
-            .replace("[0.001, 0.002, 0.003,", "[1.0e+30, 0.002, 0.003,")
-            .replace("0.006, 1.0e+30]", "0.006]")
-            .replace("epochs: 40", "epochs: 400"),
-    );
+    let cluster = Cluster::new(&grid(&[(DIVERGING, SHORT), ("0.002", LONG), ("0.003", LONG), ("0.004", LONG)]));
     cluster.submit(&["--fail-fast"]);
     let table = cluster.settle();
     assert!(table["counts"]["failed"].as_u64().unwrap() >= 1 && table["counts"]["completed"] == 0, "{table:#}");
@@ -216,6 +232,6 @@ fn an_option_that_slurm_refuses_is_an_error_with_its_words() {
     if !is_there() {
         return;
     }
-    let cluster = Cluster::new(GRID);
+    let cluster = Cluster::new(&fourteen());
     cluster.host.run(&["sweep", "sweep.yml", "--launcher", "slurm", "--slurm", "partition=absent"]).refused(1, &["sbatch", "partition"]);
 }

@@ -164,6 +164,8 @@ impl Queue {
                 let words = state.reason.take().unwrap_or_default();
                 state.reason = Some(format!("{queued}; {words}"));
             }
+            // Taken out of the queue on request: nothing is wrong with it.
+            TrialStatus::Pending if task.state == "CANCELLED" => state.reason = Some(queued),
             // It ended before the trial began: the node, the program or the folder was not there.
             TrialStatus::Pending if task.state != "COMPLETED" => {
                 (state.status, state.reason) = (TrialStatus::Failed, Some(format!("{queued}, before the trial began")));
@@ -218,6 +220,13 @@ mod tests {
         let mut amended = state(5, TrialStatus::Interrupted);
         queue.amend(&mut amended);
         assert_eq!((amended.status, amended.reason.as_deref()), (TrialStatus::Interrupted, Some("job 20_0 is pending")));
+        for (ended, status) in [("CANCELLED", TrialStatus::Pending), ("NODE_FAIL", TrialStatus::Failed)] {
+            queue.add(7, Task { job: "30_0".into(), state: ended.into() });
+            let mut amended = state(7, TrialStatus::Pending);
+            queue.amend(&mut amended);
+            assert_eq!(amended.status, status);
+            assert!(amended.reason.unwrap().starts_with(&format!("job 30_0 is {}", ended.to_lowercase())));
+        }
         let mut alone = state(9, TrialStatus::Pending);
         queue.amend(&mut alone);
         assert_eq!(alone, state(9, TrialStatus::Pending));
