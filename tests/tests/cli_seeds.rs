@@ -50,6 +50,8 @@ fn runs_side_by_side_end_with_the_bytes_of_runs_alone() {
         assert_eq!(yaml(&run.join("summary.yml"))["seed"].to_string(), seed);
         assert_same_end(&alone, run);
         assert_eq!(fs::read(alone.join("config.yml")).unwrap(), fs::read(run.join("config.yml")).unwrap());
+        let command = yaml(&run.join("summary.yml"))["command"].to_string();
+        assert!(command.contains("--seed") && !command.contains("--seeds"), "{command}");
         assert!(!drawn(run).is_empty() && drawn(&alone) == drawn(run), "plots of seed {seed}");
         host.run(&["verify", run.to_str().unwrap()]).expect(0);
         let log = fs::read_to_string(run.join("log.txt")).unwrap();

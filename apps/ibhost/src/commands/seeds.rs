@@ -80,8 +80,7 @@ pub fn run(seeds: &Seeds, arguments: &RunArgs, quiet: bool) -> Result<u8, Failur
     let root = data_root(&arguments.data)?;
     let stop = stop_on_signal();
     let train = |config: &RunConfig| -> Result<End, Failure> {
-        let command = std::env::args().collect();
-        let mut job = Job::create(config.clone(), &root, &arguments.output_dir, command)?;
+        let mut job = Job::create(config.clone(), &root, &arguments.output_dir, command_for(config.training.seed, std::env::args()))?;
         RunLog::open_for_this_thread(Some(log_file(&job)?));
         let mut progress = Progress::labelled(format!("seed {} | ", config.training.seed), quiet);
         let (outcome, summary) = conduct(&mut job, &root, &mut progress, &stop)?;
@@ -101,6 +100,21 @@ pub fn run(seeds: &Seeds, arguments: &RunArgs, quiet: bool) -> Result<u8, Failur
         code = code.max(tell(*seed, end, arguments, &root, quiet)?);
     }
     Ok(code)
+}
+
+/// The command line of this process as it would start the run of `seed` alone.
+fn command_for(seed: u64, words: impl Iterator<Item = String>) -> Vec<String> {
+    let mut command = Vec::new();
+    let mut words = words;
+    while let Some(word) = words.next() {
+        let all = if word == "--seeds" { words.next().is_some() } else { word.starts_with("--seeds=") };
+        if all {
+            command.extend(["--seed".to_owned(), seed.to_string()]);
+        } else {
+            command.push(word);
+        }
+    }
+    command
 }
 
 /// Prints how the run with `seed` ended; its exit code.
@@ -135,6 +149,13 @@ fn tell(seed: u64, end: End, arguments: &RunArgs, root: &DataRoot, quiet: bool) 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_run_names_its_own_seed_alone() {
+        for line in ["ibhost run --seeds 0..9 --lr 0.1", "ibhost run --seeds=0..9 --lr 0.1"] {
+            assert_eq!(command_for(7, line.split(' ').map(str::to_owned)).join(" "), "ibhost run --seed 7 --lr 0.1");
+        }
+    }
 
     #[test]
     fn numbers_and_ranges_are_read_and_mistakes_named() {
