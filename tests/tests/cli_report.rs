@@ -35,7 +35,8 @@ sections:
     published: [{at: {objective.beta: 1e-3}, values: {test.izx_bits: 9.75}}]
 - title: Against beta
   where: {objective.beta: [0.001, 0.1]}
-  against: {x: objective.beta, values: [test.izx_bits, test.error]}
+  against:
+    {x: objective.beta, x_name: beta, values: [test.izx_bits, test.error], published: [{at: {objective.beta: 0.1}, values: {test.error: 0.5}}]}
 - title: Information plane
   plane: {x: test.izx_bits, y: test.izy_bits, series: [objective.beta], training: true}
 - title: Curves

@@ -151,6 +151,31 @@ fn the_first_failure_stops_a_sweep_that_is_to_fail_fast() {
 }
 
 #[test]
+fn labels_of_an_axis_filter_runs_and_make_rows_of_a_report_in_their_order() {
+    let folder = tempfile::tempdir().unwrap();
+    let host = host(folder.path());
+    let axes = "axes:\n  size: {wide: {encoder.e1: 32}, narrow: {encoder.e1: 8}}\n  seed: 0..1\n";
+    let grid = GRID.split("axes:").next().unwrap().to_owned() + axes;
+    write(folder.path(), &grid);
+    sweep(&host, &["sweep.yml", "--jobs", "2"], 0);
+    let found: Value = serde_json::from_str(&host.run(&["runs", "size=narrow", "--format", "json"]).expect(0).stdout).unwrap();
+    assert_eq!(found.as_array().unwrap().len(), 2, "{found}");
+    // The report may change after the sweep, and its template is also read from the sweep's file.
+    let rows = "report: {sections: [{title: Size, table: {rows: [size], values: [test.accuracy], reference: theirs, \
+                published: [{at: {size: wide}, values: {test.accuracy: 0.5}}]}}]}\n";
+    write(folder.path(), &(grid + rows));
+    sweep(&host, &["sweep.yml", "--resume"], 0);
+    host.run(&["report", "runs/sweeps/grid", "--output", "a.html"]).expect(0);
+    host.run(&["report", "runs", "--template", "sweep.yml", "--output", "b.html"]).expect(0);
+    let csv = fs::read_to_string(folder.path().join("a-size.csv")).unwrap();
+    assert_eq!(csv, fs::read_to_string(folder.path().join("b-size.csv")).unwrap());
+    let lines: Vec<&str> = csv.lines().collect();
+    assert!(lines[0].ends_with("test.accuracy (theirs)"), "{csv}");
+    assert!(lines[1].starts_with("wide,") && lines[1].ends_with(",2,0.5"), "{csv}");
+    assert!(lines[2].starts_with("narrow,") && lines[2].ends_with(",2,"), "{csv}");
+}
+
+#[test]
 fn a_limit_on_memory_fails_the_trial_and_says_so() {
     let folder = tempfile::tempdir().unwrap();
     write(folder.path(), &GRID.replace("e1:16", "e1:30000").replace("e2:16", "e2:30000").replace("0..1", "0..0"));

@@ -9,10 +9,11 @@ use ibhost_framework::component::text_of;
 use ibhost_framework::storage::run_dir::local_time;
 use ibhost_framework::storage::{StorageError, write_atomic};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::definition::Definition;
 use crate::error::SweepError;
-use crate::plan::{Plan, Trial};
+use crate::plan::{Plan, Trial, labels};
 use crate::process::FolderLock;
 use crate::state::{TrialFolder, TrialState, TrialStatus};
 use crate::store::record::RunRecord;
@@ -59,8 +60,7 @@ impl SweepFolder {
             let definition = plan.definition.clone();
             let stored =
                 Stored { format: FORMAT.into(), version: VERSION, created: local_time(), program: program.into(), trials, definition };
-            let bytes = serde_json::to_vec_pretty(&stored).map_err(|e| encode(&file, &e))?;
-            write_atomic(&file, &bytes)?;
+            write(&file, &stored)?;
             return Ok(Self { path: path.to_path_buf(), plan });
         }
         if !resume {
@@ -76,6 +76,10 @@ impl SweepFolder {
         }
         if !changes.is_empty() {
             return Err(SweepError::Changed { path: path.to_path_buf(), changes });
+        }
+        // Another report or launcher, as the trials are the same.
+        if stored.definition != plan.definition {
+            write(&file, &Stored { definition: plan.definition.clone(), ..stored })?;
         }
         Ok(Self { path: path.to_path_buf(), plan })
     }
@@ -207,6 +211,25 @@ impl SweepFolder {
     }
 }
 
+/// Folder of the sweep and number of the trial that the run in `run` belongs to, `<sweep>/trials/<number>/<run>`.
+pub fn membership(run: &Path) -> Option<(PathBuf, usize)> {
+    let absolute = std::path::absolute(run).unwrap_or_else(|_| run.to_path_buf());
+    let trial = absolute.parent()?;
+    let number = trial.file_name()?.to_str()?.parse().ok()?;
+    let sweep = trial.parent().filter(|trials| trials.ends_with("trials"))?.parent()?;
+    sweep.join(SWEEP_FILE).is_file().then(|| (sweep.to_path_buf(), number))
+}
+
+/// Value of each axis for the run in `run`; of an axis with labels, the label. Nothing for a run that belongs to no sweep.
+pub fn axes_of(run: &Path) -> Vec<(String, Value)> {
+    let Some((sweep, number)) = membership(run) else { return Vec::new() };
+    let labels = SweepFolder::definition(&sweep).and_then(|definition| labels(&definition, number));
+    labels.unwrap_or_else(|error| {
+        tracing::warn!("`{}` is shown without the axes of its sweep: {error}", run.display());
+        Vec::new()
+    })
+}
+
 /// A cell of a CSV file.
 fn quote(cell: &str) -> String {
     if cell.contains([',', '"', '\n', '\r']) { format!("\"{}\"", cell.replace('"', "\"\"")) } else { cell.to_owned() }
@@ -229,6 +252,11 @@ fn read(file: &Path) -> Result<Stored, SweepError> {
         return Err(StorageError::Version { path, found, supported: VERSION }.into());
     }
     Ok(stored)
+}
+
+fn write(file: &Path, stored: &Stored) -> Result<(), SweepError> {
+    let bytes = serde_json::to_vec_pretty(stored).map_err(|e| encode(file, &e))?;
+    Ok(write_atomic(file, &bytes)?)
 }
 
 fn encode(file: &Path, error: &serde_json::Error) -> SweepError {

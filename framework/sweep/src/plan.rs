@@ -221,6 +221,14 @@ fn axis_points(axis: &str, value: &Value, place: &str) -> Result<Vec<Point>, Swe
     variants.iter().map(point).collect()
 }
 
+/// Value of each axis in the trial `number`; of an axis with labels, the label. The grid is not expanded for it.
+///
+/// # Errors
+/// The place in the definition and what is wrong there.
+pub fn labels(definition: &Definition, number: usize) -> Result<Vec<(String, Value)>, SweepError> {
+    Ok(trial(&groups(definition)?, number).labels)
+}
+
 /// The trial `number` of the whole grid: its digits choose the points, the last group varying fastest.
 fn trial(groups: &[Vec<Point>], number: usize) -> Trial {
     let mut rest = number;
@@ -332,6 +340,7 @@ mod tests {
         assert_eq!(plan.trials.len(), 8);
         assert_eq!(plan.trials[0].title(), "0 (lr=0.1, size=small, seed=0, limit_train=10)");
         assert_eq!(plan.trials[5].title(), "5 (lr=1, size=small, seed=1, limit_train=20)");
+        assert_eq!(super::labels(&plan.definition, 5).unwrap(), plan.trials[5].labels);
         let set: Vec<&str> = plan.trials[5].settings.iter().map(|(path, _)| path.as_str()).collect();
         assert_eq!(set, ["lr", "batch_size", "epochs", "seed", "limit_train"]);
     }

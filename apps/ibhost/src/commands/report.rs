@@ -5,7 +5,7 @@ use std::path::Path;
 use ibhost_framework::storage::run_dir::read_yaml;
 use ibhost_framework::storage::write_atomic;
 use ibhost_sweep::SweepFolder;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::cli::ReportArgs;
 use crate::exit::Failure;
@@ -58,12 +58,13 @@ pub fn sweep_template(value: &Value) -> Result<Template, Failure> {
     Ok(template)
 }
 
-/// A template from a file of its own.
+/// A template from a file of its own, or from the file of a sweep.
 fn read_template(path: &Path) -> Result<Template, Failure> {
-    let template: Template = read_yaml(path).map_err(|e| {
-        Failure::usage(format!(
-            "{e}\n  hint: a template has `sections`, each with a title and one of table, against, curves, plane, robustness, pictures"
-        ))
+    let content: Map<String, Value> = read_yaml(path).map_err(Failure::usage)?;
+    let template = content.get("report").filter(|_| !content.contains_key("sections")).cloned().unwrap_or(Value::Object(content));
+    let template: Template = serde_json::from_value(template).map_err(|e| {
+        let hint = "a template has `sections`, each with a title and one of table, against, curves, plane, robustness, pictures";
+        Failure::usage(format!("`{}`: {e}\n  hint: {hint}", show(path)))
     })?;
     template.check().map_err(|problem| Failure::usage(format!("`{}`: {problem}", show(path))))?;
     Ok(template)

@@ -6,6 +6,7 @@ use ibhost_analyses::batch_table::last_epochs_mean;
 use ibhost_framework::component::text_of;
 use ibhost_framework::run::RunConfig;
 use ibhost_framework::storage::{MetricsLog, MetricsSplit, Row, RunDir, write_atomic};
+use ibhost_sweep::folder::axes_of;
 use serde_json::Value;
 
 use super::check_run_folder;
@@ -19,6 +20,8 @@ pub struct Run {
     pub path: PathBuf,
     /// What it was configured to do.
     pub config: RunConfig,
+    /// Value of each axis of the sweep it belongs to.
+    pub axes: Vec<(String, Value)>,
 }
 
 impl Run {
@@ -31,7 +34,8 @@ impl Run {
     pub fn open(path: &Path) -> Result<Self, Failure> {
         check_run_folder(path)?;
         let folder = RunDir::open_read_only(path)?;
-        Ok(Self { path: path.to_path_buf(), config: RunConfig::from_json(folder.read_config()?)? })
+        let config = RunConfig::from_json(folder.read_config()?)?;
+        Ok(Self { path: path.to_path_buf(), config, axes: axes_of(path) })
     }
 
     /// The rows of its metrics log.
@@ -64,7 +68,7 @@ impl Run {
             return found.ok_or_else(|| Failure::usage(format!("{} never measured `{name}`", show(&self.path))));
         }
         let (file, document) = self.analysis(source)?;
-        let found = path.split('.').try_fold(&document["result"], |value, key| value.get(key)).and_then(Value::as_f64);
+        let found = entry(&document["result"], path).and_then(Value::as_f64);
         found.ok_or_else(|| self.lacks(&file, source, &format!("its result has no number `{path}`")))
     }
 
@@ -98,7 +102,7 @@ impl Run {
     }
 
     /// Value of `path` in the run's configuration: a component (`strategy`), its name alone
-    /// (`strategy.name`), one of its parameters (`objective.m`) or a number (`lr`).
+    /// (`strategy.name`), one of its parameters (`objective.m`), a number (`lr`), or the label of an axis of its sweep.
     pub fn setting(&self, path: &str) -> Result<String, Failure> {
         let config = &self.config;
         let component = |name: &str| match name {
@@ -118,11 +122,10 @@ impl Run {
                 .map(ToString::to_string)
                 .or_else(|| serde_json::to_value(&config.training).ok().and_then(|v| v.get(path).map(text_of))),
         };
-        found.ok_or_else(|| {
-            Failure::usage(format!(
-                "{}: there is no setting `{path}`\n  hint: name one such as strategy, objective.m or lr",
-                show(&self.path)
-            ))
+        let label = || self.axes.iter().find(|(axis, _)| axis == path).map(|(_, label)| text_of(label));
+        found.or_else(label).ok_or_else(|| {
+            let hint = "name one such as strategy, objective.m or lr, or an axis of the run's sweep";
+            Failure::usage(format!("{}: there is no setting `{path}`\n  hint: {hint}", show(&self.path)))
         })
     }
 
@@ -133,6 +136,15 @@ impl Run {
     }
 }
 
+/// The entry of `value` at `path`: keys and positions joined by dots. A key may have dots itself, as `test_eps_0.1` has.
+pub fn entry<'a>(value: &'a Value, path: &str) -> Option<&'a Value> {
+    let child = |key: &str| match value {
+        Value::Array(entries) => entries.get(key.parse::<usize>().ok()?),
+        other => other.get(key),
+    };
+    child(path).or_else(|| path.match_indices('.').find_map(|(at, _)| entry(child(&path[..at])?, &path[at + 1..])))
+}
+
 /// Writes `files` (name and text) into `folder`.
 pub fn save(folder: &Path, files: &[(&str, String)]) -> Result<(), Failure> {
     std::fs::create_dir_all(folder).map_err(|e| Failure::failed(format!("cannot create `{}`: {e}", show(folder))))?;
@@ -141,4 +153,19 @@ pub fn save(folder: &Path, files: &[(&str, String)]) -> Result<(), Failure> {
         table::print(&format!("wrote {}", show(&folder.join(name))))?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn entries_are_found_by_keys_with_dots_and_by_positions() {
+        let value = json!({"test_eps_0.1": 1, "splits": [{"mi": 2}, {"mi": 3}], "a": {"b.c": {"d": 4}}});
+        let number = |path: &str| entry(&value, path).and_then(Value::as_i64);
+        assert_eq!(["test_eps_0.1", "splits.1.mi", "a.b.c.d"].map(number), [Some(1), Some(3), Some(4)]);
+        assert_eq!(["test_eps_0.2", "splits.2.mi", "splits.x", "a.b"].map(number), [None; 4]);
+    }
 }

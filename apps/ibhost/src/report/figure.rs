@@ -5,7 +5,7 @@ use ibhost_analyses::plot::colour::tab10;
 use ibhost_analyses::plot::means::{Series, curve, means_against};
 use ibhost_analyses::plot::{Figure, Layer, Mark, Stroke};
 
-use super::template::{AgainstTemplate, CurvesTemplate, PlaneTemplate, RobustnessTemplate, Section};
+use super::template::{AgainstTemplate, CurvesTemplate, PlaneTemplate, Published, RobustnessTemplate, Section};
 use super::unmeasured;
 use super::value::{Trial, metric_of};
 use crate::exit::Failure;
@@ -32,18 +32,47 @@ pub fn against(section: &Section, template: &AgainstTemplate, trials: &[(usize, 
             let members = placed.iter().filter(|(label, ..)| label == name);
             members.filter_map(|(_, x, trial)| Some((*x, quantity.factor() * trial.value(quantity.of())?))).collect()
         };
-        let series: Vec<Series> = colours(placed.iter().map(|(label, ..)| label.as_str()))
-            .into_iter()
-            .map(|(label, colour)| Series { label: label.to_owned(), colour, stroke: Stroke::Solid, points: points_of(label) })
-            .collect();
+        let colours = colours(placed.iter().map(|(label, ..)| label.as_str()));
+        let ours = colours.iter().map(|(label, colour)| Series {
+            label: (*label).to_owned(),
+            colour: *colour,
+            stroke: Stroke::Solid,
+            points: points_of(label),
+        });
+        let mut series: Vec<Series> = ours.collect();
         if !trials.is_empty() && series.iter().all(|s| s.points.is_empty()) {
             return Err(unmeasured(section, quantity.of(), trials));
         }
-        let mut figure = means_against(quantity.name(), &template.x, quantity.name(), &series);
+        let theirs = colours.iter().filter_map(|(label, colour)| {
+            let (_, _, member) = placed.iter().find(|(of, ..)| of == label)?;
+            let label =
+                [*label, template.reference.0.as_str()].map(str::to_owned).into_iter().filter(|word| !word.is_empty()).collect::<Vec<_>>();
+            Some(Series {
+                label: label.join(" "),
+                colour: *colour,
+                stroke: Stroke::Dashed,
+                points: published(template, member, quantity.of()),
+            })
+        });
+        series.extend(theirs.filter(|series| !series.points.is_empty()));
+        let x_name = template.x_name.as_deref().unwrap_or(&template.x);
+        let mut figure = means_against(quantity.name(), x_name, quantity.name(), &series);
         without_nameless(&mut figure);
         figures.push(figure);
     }
     Ok(figures)
+}
+
+/// Published figures of the curve that `trial` belongs to, by the value of `x`.
+fn published(template: &AgainstTemplate, trial: &Trial, of: &str) -> Vec<(f64, f64)> {
+    let there = template.published.iter().filter(|entry| trial.is_at(entry, Some(&template.x)));
+    let point = |entry: &Published| {
+        // `2.2 ± .1` is drawn at 2.2.
+        let value = entry.values.get(of)?;
+        let value = value.as_f64().or_else(|| value.as_str()?.split_whitespace().next()?.parse().ok())?;
+        Some((entry.at.get(&template.x)?.as_f64()?, value))
+    };
+    there.filter_map(point).collect()
 }
 
 /// One series without settings needs no legend.

@@ -8,6 +8,7 @@ mod value;
 
 use std::path::Path;
 
+use ibhost_analyses::plot::Figure;
 use ibhost_framework::storage::RunStatus;
 
 use crate::exit::Failure;
@@ -54,22 +55,36 @@ fn content(section: &Section, trials: &[(usize, &Trial)]) -> Result<Content, Fai
     if let Some(template) = &section.table {
         return table::table(section, template, trials).map(Content::Table);
     }
+    let drawn = |figures: Vec<Figure>, series: &[String]| Ok(Content::Figures(figures, members(series, trials)?));
     if let Some(template) = &section.against {
-        return figure::against(section, template, trials).map(Content::Figures);
+        return drawn(figure::against(section, template, trials)?, &template.series);
     }
     if let Some(template) = &section.curves {
-        return figure::curves(section, template, trials).map(Content::Figures);
+        return drawn(figure::curves(section, template, trials)?, &template.series);
     }
     if let Some(template) = &section.plane {
-        return figure::plane(section, template, trials).map(|figure| Content::Figures(vec![figure]));
+        return drawn(vec![figure::plane(section, template, trials)?], &template.series);
     }
     if let Some(template) = &section.robustness {
-        return figure::corruption(section, template, trials).map(Content::Figures);
+        return drawn(figure::corruption(section, template, trials)?, &template.series);
     }
     match &section.pictures {
         Some(template) => pictures(section, template, trials).map(Content::Pictures),
         None => Ok(Content::Nothing),
     }
+}
+
+/// The runs behind each curve or colour of a figure.
+fn members(series: &[String], trials: &[(usize, &Trial)]) -> Result<Vec<(String, Vec<usize>)>, Failure> {
+    let mut found: Vec<(String, Vec<usize>)> = Vec::new();
+    for (at, trial) in trials {
+        let label = trial.label(series)?;
+        match found.iter_mut().find(|(known, _)| *known == label) {
+            Some((_, runs)) => runs.push(*at),
+            None => found.push((label, vec![*at])),
+        }
+    }
+    Ok(found)
 }
 
 fn pictures(section: &Section, template: &PicturesTemplate, trials: &[(usize, &Trial)]) -> Result<Vec<Picture>, Failure> {

@@ -5,6 +5,7 @@ use std::path::Path;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use ibhost_analyses::plot::{Figure, svg};
+use ibhost_framework::component::text_of;
 use ibhost_framework::storage::RunStatus;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
@@ -20,8 +21,8 @@ const FIGURE: (u32, u32) = (760, 480);
 pub enum Content {
     /// A table.
     Table(ReportTable),
-    /// Figures side by side.
-    Figures(Vec<Figure>),
+    /// Figures side by side, and the positions of the runs behind each label of theirs.
+    Figures(Vec<Figure>, Vec<(String, Vec<usize>)>),
     /// PNG files with their captions and the position of their run.
     Pictures(Vec<Picture>),
     /// No run has got far enough.
@@ -124,7 +125,7 @@ pub fn render(page: &Page<'_>) -> Result<String, Failure> {
 fn section(part: &Part, sources: &mut Vec<Source>) -> Result<Markup, Failure> {
     Ok(match &part.content {
         Content::Table(table) => table_markup(table, sources),
-        Content::Figures(figures) => {
+        Content::Figures(figures, members) => {
             let mut drawings = Vec::new();
             for figure in figures {
                 drawings
@@ -134,6 +135,15 @@ fn section(part: &Part, sources: &mut Vec<Source>) -> Result<Markup, Failure> {
                 div.figures {
                     @for (figure, drawing) in figures.iter().zip(drawings) {
                         figure role="img" aria-label=(figure.title) { (PreEscaped(drawing)) }
+                    }
+                }
+                details {
+                    summary { (members.iter().map(|(_, runs)| runs.len()).sum::<usize>()) " runs" }
+                    @for (label, runs) in members {
+                        p {
+                            @if !label.is_empty() { (label) ": " }
+                            @for run in runs { a href={ "#run-" (run) } { (run + 1) } " " }
+                        }
                     }
                 }
             }
@@ -184,7 +194,7 @@ fn table_markup(table: &ReportTable, sources: &mut Vec<Source>) -> Markup {
                                     td.number style=[cell.shade.map(|shade| format!("--shade:{:.0}%", 70.0 * shade))] {
                                         a href={ "#number-" (number.next().unwrap_or(first)) } { (cell.text(&column.quantity)) }
                                         @if same.is_none() { sub { (cell.runs.len()) } }
-                                        @if let Some(published) = &cell.published { small { "published " (published) } }
+                                        @if let Some(published) = &cell.published { small { (table.reference) " " (published) } }
                                     }
                                 } @else { td.number { "–" } }
                             }
@@ -243,8 +253,9 @@ fn runs(page: &Page<'_>) -> Markup {
         @for (at, trial) in page.trials.iter().enumerate() {
             @let summary = &trial.summary;
             article id={ "run-" (at) } {
-                h3 { a href=(link(page.folder, &trial.run.path)) { (trial.name()) } }
+                h3 { (at + 1) ". " a href=(link(page.folder, &trial.run.path)) { (trial.name()) } }
                 p {
+                    @for (axis, value) in &trial.run.axes { (axis) "=" (text_of(value)) ", " }
                     strong { (status(trial.status)) }
                     @if let Some(reason) = &summary.reason { ": " (reason) }
                     ", " (summary.epochs) " epochs, " (summary.steps) " steps, seed " (summary.seed) ", "
@@ -277,10 +288,15 @@ mod tests {
 
     #[test]
     fn text_is_escaped_and_nothing_is_fetched() {
-        let part = Part { title: "<a> & b".to_owned(), text: None, content: Content::Figures(vec![Figure::new("t < 1", "x", "y")]) };
+        let part = Part {
+            title: "<a> & b".to_owned(),
+            text: None,
+            content: Content::Figures(vec![Figure::new("t < 1", "x", "y")], vec![("s < 2".to_owned(), vec![0])]),
+        };
         let page = Page { title: "<script>", text: None, parts: &[part], trials: &[], folder: Path::new(".") };
         let text = render(&page).unwrap();
         assert!(text.contains("&lt;script&gt;") && text.contains("&lt;a&gt; &amp; b") && !text.contains("<script"));
+        assert!(text.contains("s &lt; 2: <a href=\"#run-0\">1</a>"), "{text}");
         for attribute in ["src=\"http", "href=\"http", "url(", "@import"] {
             assert!(!text.contains(attribute), "{attribute}");
         }

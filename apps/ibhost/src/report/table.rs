@@ -1,11 +1,12 @@
 //! Tables of a report: groups of runs by settings, and what each group measured.
 
 use std::cmp::Ordering;
+use std::collections::{HashMap, HashSet};
 use std::fmt::Write as _;
 
 use ibhost_analyses::tables::{csv_cell, mean_and_std};
 
-use super::template::{Quantity, Section, TableTemplate, is_value};
+use super::template::{Quantity, Section, TableTemplate};
 use super::value::Trial;
 use crate::exit::Failure;
 
@@ -18,6 +19,8 @@ pub struct ReportTable {
     pub settings: Vec<String>,
     /// Names of the columns.
     pub columns: Vec<Column>,
+    /// What the figures beside ours are called.
+    pub reference: String,
     /// Values of the settings and one cell a column.
     pub rows: Vec<(Vec<String>, Vec<Option<Cell>>)>,
 }
@@ -54,22 +57,26 @@ impl Cell {
     }
 }
 
-/// Values of settings, numbers in their order and before texts.
-fn ordering(a: &[String], b: &[String]) -> Ordering {
-    let one = |(a, b): (&String, &String)| match (a.parse::<f64>(), b.parse::<f64>()) {
+/// Every distinct entry: numbers in their order and before texts, texts as they came, which is the order of a sweep's axis.
+fn distinct(keys: impl Iterator<Item = Vec<String>>) -> Vec<Vec<String>> {
+    let mut seen = HashSet::new();
+    let mut found: Vec<Vec<String>> = keys.filter(|key| seen.insert(key.clone())).collect();
+    let mut came: HashMap<(usize, String), usize> = HashMap::new();
+    for (order, key) in found.iter().enumerate() {
+        for (place, text) in key.iter().enumerate() {
+            came.entry((place, text.clone())).or_insert(order);
+        }
+    }
+    let one = |place: usize, a: &String, b: &String| match (a.parse::<f64>(), b.parse::<f64>()) {
         (Ok(a), Ok(b)) => a.total_cmp(&b),
         (Ok(_), Err(_)) => Ordering::Less,
         (Err(_), Ok(_)) => Ordering::Greater,
-        (Err(_), Err(_)) => a.cmp(b),
+        (Err(_), Err(_)) => came.get(&(place, a.clone())).cmp(&came.get(&(place, b.clone()))),
     };
-    a.iter().zip(b).map(one).find(|order| order.is_ne()).unwrap_or(Ordering::Equal)
-}
-
-/// Every distinct entry in its order.
-fn distinct(keys: impl Iterator<Item = Vec<String>>) -> Vec<Vec<String>> {
-    let mut found: Vec<Vec<String>> = keys.collect();
-    found.sort_by(|a, b| ordering(a, b));
-    found.dedup();
+    found.sort_by(|a, b| {
+        let mut orders = a.iter().zip(b).enumerate().map(|(place, (a, b))| one(place, a, b));
+        orders.find(|order| order.is_ne()).unwrap_or(Ordering::Equal)
+    });
     found
 }
 
@@ -89,9 +96,10 @@ pub fn table(section: &Section, template: &TableTemplate, trials: &[(usize, &Tri
         for quantity in &template.values {
             let name = match (&template.columns, group.first()) {
                 (Some(setting), Some(value)) => {
-                    let setting = setting.rsplit('.').next().unwrap_or(setting);
                     let what = if template.values.len() > 1 { format!(": {}", quantity.name()) } else { String::new() };
-                    format!("{setting}={value}{what}")
+                    // A word speaks for itself, a number does not.
+                    let of = setting.rsplit('.').next().filter(|_| value.parse::<f64>().is_ok()).map(|name| format!("{name}="));
+                    format!("{}{value}{what}", of.unwrap_or_default())
                 }
                 _ => quantity.name().to_owned(),
             };
@@ -120,15 +128,13 @@ pub fn table(section: &Section, template: &TableTemplate, trials: &[(usize, &Tri
     if template.shade {
         shade(&mut filled, template.values.len());
     }
-    Ok(ReportTable { title: section.title.clone(), settings: template.rows.clone(), columns, rows: filled })
+    let (title, reference) = (section.title.clone(), template.reference.0.clone());
+    Ok(ReportTable { title, settings: template.rows.clone(), columns, reference, rows: filled })
 }
 
 /// The published figure of the group a run belongs to.
 fn published(template: &TableTemplate, trial: &Trial, quantity: &Quantity) -> Option<String> {
-    let is_there = |at: &super::template::Published| {
-        at.at.iter().all(|(setting, wanted)| trial.run.setting(setting).is_ok_and(|text| is_value(&text, wanted)))
-    };
-    let entry = template.published.iter().find(|entry| entry.values.contains_key(quantity.of()) && is_there(entry))?;
+    let entry = template.published.iter().find(|entry| entry.values.contains_key(quantity.of()) && trial.is_at(entry, None))?;
     entry.values.get(quantity.of()).map(ibhost_framework::component::text_of)
 }
 
@@ -159,7 +165,7 @@ impl ReportTable {
 
     /// Mean, standard deviation, number of runs and published figure of every cell, in full precision.
     pub fn csv(&self) -> String {
-        let parts = |c: &Column| ["mean", "std", "n", "published"].map(|part| format!("{} ({part})", c.name));
+        let parts = |c: &Column| ["mean", "std", "n", self.reference.as_str()].map(|part| format!("{} ({part})", c.name));
         let header = self.settings.iter().cloned().chain(self.columns.iter().flat_map(parts));
         let body = self.rows.iter().map(|(settings, cells)| {
             let parts = |cell: &Option<Cell>| match cell {
@@ -229,14 +235,18 @@ mod tests {
             title: "Rate".to_owned(),
             settings: vec!["objective.beta".to_owned()],
             columns: vec![column("m=1"), column("m=12, 50 %")],
+            reference: "published".to_owned(),
             rows: vec![(vec!["0.01".to_owned()], vec![Some(cell(1.5, &[1.0, 2.0])), None])],
         }
     }
 
     #[test]
-    fn numbers_are_ordered_as_numbers() {
+    fn numbers_are_ordered_as_numbers_and_texts_as_they_came() {
         let key = |text: &str| vec![text.to_owned()];
         assert_eq!(distinct(["10", "9", "1e-3", "none", "9"].map(key).into_iter()), ["1e-3", "9", "10", "none"].map(key));
+        let pair = |(a, b): (&str, &str)| vec![a.to_owned(), b.to_owned()];
+        let found = distinct([("VIB", "2"), ("NIB", "1"), ("VIB", "1"), ("VIB", "2")].map(pair).into_iter());
+        assert_eq!(found, [("VIB", "1"), ("VIB", "2"), ("NIB", "1")].map(pair));
     }
 
     #[test]

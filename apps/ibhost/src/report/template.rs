@@ -69,6 +69,20 @@ pub struct TableTemplate {
     /// Figures of the paper, shown beside ours.
     #[serde(default)]
     pub published: Vec<Published>,
+    /// What these are called; `published` without it.
+    #[serde(default)]
+    pub reference: Reference,
+}
+
+/// What the figures beside ours are called.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Reference(pub String);
+
+impl Default for Reference {
+    fn default() -> Self {
+        Self("published".to_owned())
+    }
 }
 
 /// Published figures of one group of runs.
@@ -151,11 +165,20 @@ impl Quantity {
 pub struct AgainstTemplate {
     /// Setting that is a number.
     pub x: String,
+    /// What it is called, with its unit.
+    #[serde(default)]
+    pub x_name: Option<String>,
     /// Settings that make curves.
     #[serde(default)]
     pub series: Vec<String>,
     /// One panel each.
     pub values: Vec<Quantity>,
+    /// Figures of the paper, each at a value of `x`, drawn as dashed curves.
+    #[serde(default)]
+    pub published: Vec<Published>,
+    /// What these are called; `published` without it.
+    #[serde(default)]
+    pub reference: Reference,
 }
 
 /// Metrics per epoch.
@@ -259,6 +282,11 @@ impl Template {
             if section.table.as_ref().is_some_and(|table| table.rows.is_empty() || table.values.is_empty()) {
                 return Err(format!("the table of section `{}` needs at least one entry in `rows` and in `values`", section.title));
             }
+            if let Some(against) = &section.against
+                && against.published.iter().any(|entry| !entry.at.get(&against.x).is_some_and(Value::is_number))
+            {
+                return Err(format!("every published figure of section `{}` needs a number for `{}` in `at`", section.title, against.x));
+            }
             let plane = section.plane.as_ref().filter(|plane| plane.training);
             if let Some(axis) = plane.and_then(|plane| [&plane.x, &plane.y].into_iter().find(|q| super::value::metric_of(q.of()).is_none()))
             {
@@ -298,6 +326,9 @@ mod tests {
         let mut two = template;
         two.sections[0].curves = Some(CurvesTemplate { metrics: vec!["loss".to_owned()], series: Vec::new() });
         assert!(two.check().unwrap_err().contains("table and curves"));
+        let placeless =
+            "sections:\n- {title: a, against: {x: lr, values: [test.loss], published: [{at: {seed: 1}, values: {test.loss: 2}}]}}\n";
+        assert!(yaml_from_str::<Template>(placeless).unwrap().check().unwrap_err().contains("needs a number for `lr`"));
         let unknown = yaml_from_str::<Template>("sections:\n- {title: a, tabel: {}}\n").unwrap_err();
         assert!(unknown.contains("tabel"), "{unknown}");
     }

@@ -7,8 +7,8 @@ use ibhost_framework::storage::{MetricsSplit, Row, RunDir, RunStatus, Summary};
 use ibhost_sweep::store::find_runs;
 use serde_json::Value;
 
-use super::template::{Section, is_value};
-use crate::commands::runs::Run;
+use super::template::{Published, Section, is_value};
+use crate::commands::runs::{Run, entry};
 use crate::exit::Failure;
 use crate::paths::show;
 
@@ -67,11 +67,7 @@ impl Trial {
         }
         let (analysis, path) = of.split_once('.')?;
         let (_, document) = self.run.analysis(analysis).ok()?;
-        let step = |value: &'_ Value, key: &str| match value {
-            Value::Array(entries) => entries.get(key.parse::<usize>().ok()?).cloned(),
-            other => other.get(key).cloned(),
-        };
-        path.split('.').try_fold(document["result"].clone(), |value, key| step(&value, key))?.as_f64()
+        entry(&document["result"], path)?.as_f64()
     }
 
     /// Labels of several settings: `m=12, beta=0.01`.
@@ -93,6 +89,12 @@ impl Trial {
             }
         }
         Ok(true)
+    }
+
+    /// Whether the run is one of the group that published figures are for, the setting `besides` left out.
+    pub fn is_at(&self, published: &Published, besides: Option<&str>) -> bool {
+        let mut wanted = published.at.iter().filter(|(setting, _)| Some(setting.as_str()) != besides);
+        wanted.all(|(setting, wanted)| self.run.setting(setting).is_ok_and(|text| is_value(&text, wanted)))
     }
 
     /// Name of its folder.

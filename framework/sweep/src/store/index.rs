@@ -17,7 +17,7 @@ use crate::error::SweepError;
 
 const FILE: &str = ".ibhost-index.sqlite";
 /// Raised whenever the tables or the text of a record change.
-const SCHEMA: i64 = 1;
+const SCHEMA: i64 = 2;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// An open index.

@@ -7,6 +7,8 @@ use ibhost_framework::storage::{Best, Metrics, RunDir, RunStatus, StorageError, 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::folder::{axes_of, membership};
+
 /// Deepest nesting of folders that is searched for runs.
 const DEPTH: usize = 8;
 
@@ -44,7 +46,8 @@ pub struct RunRecord {
     pub sweep: Option<String>,
     /// Its number there.
     pub trial: Option<usize>,
-    /// Every setting by its path: a component's name under `objective`, its parameters under `objective.beta`, numbers under `lr`.
+    /// Every setting by its path: a component's name under `objective`, its parameters under `objective.beta`, numbers under `lr`, and the
+    /// label of an axis of its sweep that is called after no setting.
     #[serde(default)]
     pub settings: Map<String, Value>,
     /// Latest measurements, `<split>.<metric>`, in the order they were logged.
@@ -74,7 +77,8 @@ impl RunRecord {
     /// When `path` is not the folder of a run.
     pub fn read(path: &Path) -> Result<Self, StorageError> {
         let run = RunDir::open_read_only(path)?;
-        let (sweep, trial) = membership(path);
+        let (sweep, trial) = membership(path).unzip();
+        let sweep = sweep.and_then(|folder| Some(folder.file_name()?.to_string_lossy().into_owned()));
         let mut record = Self {
             run_dir: path.to_path_buf(),
             status: None,
@@ -103,7 +107,12 @@ impl RunRecord {
             (Err(error), _) | (_, Err(error)) => record.reason = Some(error.to_string()),
         }
         match run.read_config() {
-            Ok(Value::Object(config)) => record.settings = flatten(config),
+            Ok(Value::Object(config)) => {
+                record.settings = flatten(config);
+                for (axis, label) in axes_of(path) {
+                    record.settings.entry(axis).or_insert(label);
+                }
+            }
             Ok(_) => {}
             Err(error) => record.reason = record.reason.or_else(|| Some(error.to_string())),
         }
@@ -162,18 +171,6 @@ impl RunRecord {
         fields.extend(self.settings.iter().map(|(key, value)| (key.clone(), value.clone())));
         fields.extend(self.metrics.iter().map(|(name, value)| (name.clone(), Value::from(*value))));
         fields
-    }
-}
-
-/// Sweep and number of a run in `<sweeps>/<name>/trials/<number>/<run>`.
-fn membership(path: &Path) -> (Option<String>, Option<usize>) {
-    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
-    let trial = absolute.parent();
-    let number = trial.and_then(Path::file_name).and_then(|name| name.to_str()).and_then(|name| name.parse().ok());
-    let sweep = trial.and_then(Path::parent).filter(|trials| trials.ends_with("trials")).and_then(Path::parent);
-    match (number, sweep.filter(|sweep| sweep.join("sweep.json").is_file()).and_then(Path::file_name)) {
-        (Some(number), Some(name)) => (Some(name.to_string_lossy().into_owned()), Some(number)),
-        _ => (None, None),
     }
 }
 
