@@ -31,7 +31,16 @@ def fetched(driver: webdriver.Chrome, address: str) -> set[str]:
     return {url for url in urls if not url.startswith("data:")}
 
 
-def main(page: Path, screenshots: Path) -> None:
+def top(driver: webdriver.Chrome, sections: int) -> bytes:
+    """The picture of the page down to the end of so many sections."""
+    bottom = driver.execute_script("return document.getElementById(`section-${arguments[0]}`).getBoundingClientRect().bottom", sections - 1)
+    width = SIZES["wide"][0]
+    clip = {"x": 0, "y": 0, "width": width, "height": int(bottom) + 16, "scale": 1}
+    shot = driver.execute_cdp_cmd("Page.captureScreenshot", {"captureBeyondViewport": True, "format": "png", "clip": clip})
+    return base64.b64decode(shot["data"])
+
+
+def main(page: Path, screenshots: Path, sections: int) -> None:
     screenshots.mkdir(parents=True, exist_ok=True)
     address = page.resolve().as_uri()
     with tempfile.TemporaryDirectory() as profile:
@@ -53,6 +62,8 @@ def main(page: Path, screenshots: Path) -> None:
                         "return [...document.querySelectorAll('figure svg, figure img')].map(e => e.getBoundingClientRect().width)"
                     )
                     assert drawn and min(drawn) > 100, f"{name}: figures of {drawn} pixels"
+                    if sections and (scheme, name) == ("light", "wide"):
+                        (screenshots / "report-top.png").write_bytes(top(driver, sections))
                     shot = driver.execute_cdp_cmd("Page.captureScreenshot", {"captureBeyondViewport": True, "format": "png"})
                     (screenshots / f"report-{scheme}-{name}.png").write_bytes(base64.b64decode(shot["data"]))
             said = [entry for entry in driver.get_log("browser")]
@@ -64,4 +75,4 @@ def main(page: Path, screenshots: Path) -> None:
     print(f"{page.name}: {2 * len(SIZES)} views, quiet, nothing fetched; pictures in {screenshots}")
 
 
-main(Path(sys.argv[1]), Path(sys.argv[2]))
+main(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]) if len(sys.argv) > 3 else 0)
