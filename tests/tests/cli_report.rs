@@ -57,7 +57,11 @@ fn every_number_of_a_report_is_a_mean_over_linked_runs() {
     let [a, b] = [runs[0].1, runs[1].1];
     let number = format!("{:.3} ± {:.3}", f64::midpoint(a, b), ((a - b).powi(2) / 2.0).sqrt());
     assert!(page.contains(&number), "{number}");
-    assert!(page.contains("published 9.75") && page.contains("Rate &amp; accuracy") && page.contains("4 completed of 4 runs"));
+    assert!(
+        page.contains("<small title=\"published\">9.75</small>")
+            && page.contains("Rate &amp; accuracy")
+            && page.contains("4 completed of 4 runs")
+    );
     assert!(page.contains("No completed run belongs here yet."));
     assert_eq!(page.matches("<svg").count(), 4, "two panels against beta, the plane, the loss");
     // Every link inside of the page has its target.

@@ -194,7 +194,7 @@ fn table_markup(table: &ReportTable, sources: &mut Vec<Source>) -> Markup {
                                     td.number style=[cell.shade.map(|shade| format!("--shade:{:.0}%", 70.0 * shade))] {
                                         a href={ "#number-" (number.next().unwrap_or(first)) } { (cell.text(&column.quantity)) }
                                         @if same.is_none() { sub { (cell.runs.len()) } }
-                                        @if let Some(published) = &cell.published { small { (table.reference) " " (published) } }
+                                        @if let Some(published) = &cell.published { small title=(table.reference) { (published) } }
                                     }
                                 } @else { td.number { "–" } }
                             }
@@ -202,6 +202,9 @@ fn table_markup(table: &ReportTable, sources: &mut Vec<Source>) -> Markup {
                     }
                 }
             }
+        }
+        @if table.rows.iter().any(|(_, cells)| cells.iter().flatten().any(|cell| cell.published.is_some())) {
+            p.quiet { "Small below a number: " (table.reference) "." }
         }
         @match same {
             Some(1) => p.quiet { "One run a number." },
