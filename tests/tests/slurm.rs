@@ -23,7 +23,7 @@ const DIVERGING: &str = "1.0e+30";
 
 /// A grid of learning rates with their epochs, two seeds each.
 fn grid(points: &[(&str, u32)]) -> String {
-    let lines: String = points.iter().map(|(lr, epochs)| format!("    lr {lr}: {{lr: {lr}, epochs: {epochs}}}\n")).collect();
+    let lines = points.iter().map(|(lr, epochs)| format!("    lr {lr}: {{lr: {lr}, epochs: {epochs}}}\n")).collect::<Vec<_>>().concat();
     format!(
         "name: grid\n\
          run: {{objective: vib, encoder: 'mlp/e1:64|e2:64|z:4', batch_size: 20, checkpoint_every: 200steps}}\n\

@@ -103,9 +103,8 @@ pub fn run(seeds: &Seeds, arguments: &RunArgs, quiet: bool) -> Result<u8, Failur
 }
 
 /// The command line of this process as it would start the run of `seed` alone.
-fn command_for(seed: u64, words: impl Iterator<Item = String>) -> Vec<String> {
+fn command_for(seed: u64, mut words: impl Iterator<Item = String>) -> Vec<String> {
     let mut command = Vec::new();
-    let mut words = words;
     while let Some(word) = words.next() {
         let all = if word == "--seeds" { words.next().is_some() } else { word.starts_with("--seeds=") };
         if all {

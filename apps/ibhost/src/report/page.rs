@@ -209,7 +209,7 @@ fn table_markup(table: &ReportTable, sources: &mut Vec<Source>) -> Markup {
         @match same {
             Some(1) => p.quiet { "One run a number." },
             Some(n) => p.quiet { (n) " runs a number." },
-            None => p.quiet { "The small figure is the number of runs." },
+            None => p.quiet { "The lowered figure is the number of runs." },
         }
     }
 }
