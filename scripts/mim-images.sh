@@ -3,9 +3,9 @@
 #
 #   scripts/mim-images.sh OUTPUT_DIR [DATA_DIR]
 #
-# IMAGES training images are used (default 5000), the next 1000 choose the checkpoint; EPOCHS epochs (12), COMPONENTS pseudo-inputs (100),
-# WARMUP epochs (4); MODELS are presets (default "convhvae-2level convhvae-2level-smim"). SAMPLES codes are drawn for the likelihood of LIKELIHOODS test images (100 of 100),
-# neighbours and the map take POINTS images (2000).
+# IMAGES training images are used (default 5000), the next HOLDOUT (1000) choose the checkpoint; EPOCHS epochs (12), COMPONENTS pseudo-inputs (100),
+# WARMUP epochs (4), BATCH images a step (100), learning rate LR (0.0005); MODELS are presets (default "convhvae-2level convhvae-2level-smim").
+# SAMPLES codes are drawn for the likelihood of LIKELIHOODS test images (100 of 100), neighbours and the map take POINTS images (2000).
 # IBHOST names the program (default target/release/ibhost), THREADS how many it may use. A model whose folder holds an embedding is not repeated.
 set -euo pipefail
 output=$1 data=${2:-data}
@@ -18,8 +18,8 @@ for model in ${MODELS:-convhvae-2level convhvae-2level-smim}; do
     if ! compgen -G "$parent/*/analyses/tsne-embedding.png" >/dev/null; then
         # shellcheck disable=SC2086 # no threads, no words
         run=$("$ibhost" run $threads --preset "$model" --data-dir "$data" --output-dir "$parent" --format json \
-            --set "dataset.first=$((${IMAGES:-5000} + 1000))" --set dataset.holdout=1000 --set "objective.components=${COMPONENTS:-100}" \
-            --set "objective.warmup=${WARMUP:-4}" --set "epochs=${EPOCHS:-12}" --set "early_stopping.from=${WARMUP:-4}" --set seed=14 2>"$parent/run.log" |
+            --set "dataset.first=$((${IMAGES:-5000} + ${HOLDOUT:-1000}))" --set "dataset.holdout=${HOLDOUT:-1000}" --set "objective.components=${COMPONENTS:-100}" \
+            --set "objective.warmup=${WARMUP:-4}" --set "epochs=${EPOCHS:-12}" --set "early_stopping.from=${WARMUP:-4}" --set "batch_size=${BATCH:-100}" --set "lr=${LR:-0.0005}" --set seed=14 2>"$parent/run.log" |
             tail -1 | sed 's/.*"run_dir": *"\([^"]*\)".*/\1/')
         # shellcheck disable=SC2086
         "$ibhost" analyze "$run" $threads --data-dir "$data" --checkpoint best --analysis image_grids \

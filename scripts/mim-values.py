@@ -4,8 +4,8 @@
     scripts/mim-values.py [SWEEPS] [IBHOST]
 
 For every family of curves whose sweep lies in SWEEPS (default runs/sweeps): docs/values/mim-FAMILY.csv (line, x, seed, metric, value), the figure
-docs/images/mim-FAMILY.png with the published values dashed, and the table between the marks of the family in docs/mim.md, mean ± standard
-deviation over the seeds with the published mean and deviation in brackets. Reads trials.csv (`ibhost sweep SWEEPS/NAME --collect` writes
+docs/images/mim-FAMILY.png with the published values dashed, and what is between the marks of the family in docs/mim.md: the table, mean ± standard
+deviation over the seeds with the published mean and deviation in brackets, and the figure. Reads trials.csv (`ibhost sweep SWEEPS/NAME --collect` writes
 it for a sweep that is not over) and each completed trial's analyses/results.csv.
 """
 import collections
@@ -22,8 +22,8 @@ METRICS = {"MI_ksg": "MI", "H_q_x": "NLL", "x_recon_err": "RMSE", "clf_acc_KNN5"
 FAMILIES = {
     "capacity": ("mim-toy4", "encoder.mid", "hidden units", ["MIM", "VAE"]),
     "entropy": ("mim-toy4", "encoder.mid", "hidden units", ["MIM-H", "VAE+H"]),
-    "bottleneck": ("mim-toy4-20", "encoder.z", "code", ["MIM", "VAE"]),
-    "pca": ("mim-pca-fashion-mnist20", "encoder.z", "code", ["MIM", "VAE"]),
+    "bottleneck": ("mim-toy4-20", "encoder.z", "dimensions of the code", ["MIM", "VAE"]),
+    "pca": ("mim-pca-fashion-mnist20", "encoder.z", "dimensions of the code", ["MIM", "VAE"]),
 }
 Row = tuple[str, float, int, str, float]
 
@@ -103,7 +103,8 @@ def main() -> None:
         start, end = f"<!-- {family} -->\n", f"<!-- end of {family} -->"
         if start not in page or end not in page:
             sys.exit(f"docs/mim.md has no place for the table: `{start.strip()}` and `{end}`")
-        block = start + table(rows, title, models, beside) + "\n" + end
+        picture = f"![{' and '.join(models)} over the {title}, published values dashed](images/mim-{family}.png)"
+        block = f"{start}{table(rows, title, models, beside)}\n\n{picture}\n{end}"
         page = re.sub(re.escape(start) + ".*?" + re.escape(end), lambda _: block, page, flags=re.DOTALL)
         figure = [ibhost, "plot", "--figure", "axis", "--x", title, "--metrics", ",".join(METRICS), "--values", values]
         subprocess.run([*figure, "--reference", reference, "--output", docs / "images" / f"mim-{family}.png"], check=True)
