@@ -2,7 +2,7 @@
 
 /// Something larger than the memory that is free.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{what} takes {} of memory and {} are free\n  hint: {hint}", readable(*.bytes), readable(*.free))]
+#[error("{what}: this takes {} of memory and {} are free\n  hint: {hint}", readable(*.bytes), readable(*.free))]
 pub struct NoRoom {
     /// What was to be allocated.
     pub what: String,

@@ -131,8 +131,7 @@ fn the_number_of_threads_changes_no_byte_of_any_objective() {
             arguments.drain(at..at + 2);
         }
         let short = ["--limit-train", "120", "--batch-size", "40", "--steps", "6", "--checkpoint-every", "2steps"];
-        let [one, two] =
-            ["1", "2"].map(|threads| host.train(&[&["--threads", threads], &short[..], &arguments].concat()).1);
+        let [one, two] = ["1", "2"].map(|threads| host.train(&[&["--threads", threads], &short[..], &arguments].concat()).1);
         assert_same_end(&one, &two);
     }
 }

@@ -122,21 +122,27 @@ impl Session {
                 return Err(EngineError::Request(format!("the {split} split of `{}` holds no sample", config.dataset)));
             }
         }
-        let context = || {
-            BuildContext::new(device.clone().autodiff(), config.training.seed)
-                .with_examples(train.clone())
-                .with_density(data.known_density())
-        };
+        let context = BuildContext::new(device.clone().autodiff(), config.training.seed)
+            .with_examples(train.clone())
+            .with_density(data.known_density());
         let info = DataInfo { class_entropy: Some(train.class_entropy()), ..data.info().clone() };
         let optimiser = config.optimiser.build::<dyn OptimiserConfig>()?;
         if is_host(&device) {
-            let counting = context().counting();
-            objective.build(&Parts { encoder: &*encoder, decoder: &*decoder, data: &info, context: &counting })?;
+            let counted = |build: &dyn Fn(&BuildContext) -> bool| {
+                let counting = BuildContext::new(device.clone(), config.training.seed).counting();
+                build(&counting).then(|| counting.counted())
+            };
+            // What does not fit together is refused below, by the objective in its own words.
+            let latents = encoder.latents_for(info.shape);
+            let encoding = counted(&|context| encoder.build(info.shape, context).is_ok());
+            let classifying = counted(&|context| decoder.build(latents.iter().sum(), info.classes.len(), context).is_ok());
+            let generating = counted(&|context| decoder.build_generator(&latents, info.shape, context).is_ok());
+            let decoding = [classifying, generating].into_iter().flatten().min();
+            let parameters = encoding.unwrap_or(0).saturating_add(decoding.unwrap_or(0));
             let moments = if optimiser.rule(1, config.training.lr).has_second_moment() { 2 } else { 1 };
             let copies = if training { 2 + moments + usize::from(config.training.average.is_some()) } else { 1 };
-            check_room(counting.counted(), copies)?;
+            check_room(parameters, copies)?;
         }
-        let context = context();
         let parts = Parts { encoder: &*encoder, decoder: &*decoder, data: &info, context: &context };
         let model: BoxedObjective = Erased::new(objective.build(&parts)?);
         let plan = match model.plan() {
@@ -152,17 +158,7 @@ impl Session {
         let average = config.training.average.map(|decay| WeightAverage { decay, weights: parameters::average_buffers(&model) });
         let quantities = objective.quantities();
         let watch = Watch::new(&config.training.watch, watched_direction(&config.training.watch, &quantities)?);
-        let session = Self {
-            device,
-            noise: Noise::new(config.training.seed),
-            data,
-            train,
-            optimiser,
-            schedule,
-            quantities,
-            config,
-            plan,
-        };
+        let session = Self { device, noise: Noise::new(config.training.seed), data, train, optimiser, schedule, quantities, config, plan };
         let optimisers = session.plan.optimisers.iter().map(|_| OptimiserState::default()).collect();
         let state = State {
             model,
@@ -228,10 +224,13 @@ impl Session {
     }
 }
 
-/// Refuses a network of `parameters` scalars when `copies` numbers for each (the weight; in training its gradient, the optimiser's moments
-/// and the average too) exceed the free memory. What a batch takes on its way through the network is not foreseen.
+/// Refuses an encoder and a decoder of `parameters` scalars together when `copies` numbers for each (the weight; in training its gradient, the
+/// optimiser's moments and the average too) exceed the free memory. It is the least that a run takes: networks of the objective's own and
+/// what a batch takes on its way are not foreseen.
 fn check_room(parameters: u64, copies: usize) -> Result<(), NoRoom> {
-    let what = format!("a network of {parameters} parameters with {copies} numbers for each (weights, gradients, state of the optimiser)");
+    let what = format!(
+        "encoder and decoder with {parameters} parameters and {copies} numbers for each (weights, gradients, state of the optimiser)"
+    );
     let bytes = parameters.saturating_mul(size_of::<f32>() as u64);
     room::check(what, bytes, &[copies], "choose narrower or fewer layers, or a machine with more memory")
 }
