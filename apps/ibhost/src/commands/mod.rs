@@ -26,7 +26,7 @@ use ibhost_framework::storage::{RunDir, StorageError};
 
 use crate::cli::{Cli, Command};
 use crate::exit::Failure;
-use crate::logging;
+use crate::logging::{self, RunLog};
 use crate::paths::show;
 pub use seeds::Seeds;
 
@@ -43,12 +43,17 @@ pub fn dispatch(cli: Cli) -> Result<u8, Failure> {
             .build_global()
             .map_err(|e| Failure::failed(format!("cannot start {threads} threads: {e}")))?;
     }
-    match cli.command {
-        Command::Run(arguments) => run::run(&arguments, cli.quiet, &log),
-        Command::Resume(arguments) => resume::resume(&arguments, cli.quiet, &log),
+    // Within the pool a parallel loop begins at once; from outside each one would wake a thread of it and wait for that to answer.
+    rayon::scope(|_| run_command(cli.command, cli.threads, cli.quiet, &log))
+}
+
+fn run_command(command: Command, threads: Option<usize>, quiet: bool, log: &RunLog) -> Result<u8, Failure> {
+    match command {
+        Command::Run(arguments) => run::run(&arguments, quiet, log),
+        Command::Resume(arguments) => resume::resume(&arguments, quiet, log),
         Command::List(arguments) => list::list(&arguments),
-        Command::Sweep(arguments) => sweep::sweep(&arguments, cli.threads, cli.quiet),
-        Command::Trial(arguments) => trial::trial(&arguments, cli.quiet, &log),
+        Command::Sweep(arguments) => sweep::sweep(&arguments, threads, quiet),
+        Command::Trial(arguments) => trial::trial(&arguments, quiet, log),
         Command::Runs(arguments) => list_runs::list_runs(&arguments),
         Command::Describe(arguments) => describe::describe(&arguments),
         Command::Analyze(arguments) => analyze::analyze(&arguments),
@@ -57,7 +62,7 @@ pub fn dispatch(cli: Cli) -> Result<u8, Failure> {
         Command::Report(arguments) => report::report_command(&arguments),
         Command::Tabulate(arguments) => tabulate::tabulate(&arguments),
         Command::Verify(arguments) => verify::verify(&arguments),
-        Command::Data(command) => data::data(&command, cli.quiet),
+        Command::Data(command) => data::data(&command, quiet),
         Command::Devices(arguments) => devices::devices(&arguments),
         Command::NewPlugin(arguments) => new_plugin::new_plugin(&arguments),
         Command::Completions(arguments) => generate::completions(&arguments),
