@@ -198,7 +198,9 @@ fn add_to_rows<T: Real>(rows: &mut [T], bias: &[T]) {
     let batch = rows.len() / bias.len().max(1);
     vectorised(|| {
         for (row, &bias) in rows.chunks_exact_mut(batch.max(1)).zip(bias) {
-            row.iter_mut().for_each(|y| *y += bias);
+            for y in row {
+                *y += bias;
+            }
         }
     });
 }

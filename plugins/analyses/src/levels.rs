@@ -74,7 +74,7 @@ pub(crate) fn level_codes(
             level.code.extend(columns(&code));
             match (&scale, &mut level.scale) {
                 (Some(factors), Some(all)) if spreads > latent => {
-                    let on_diagonal = |i: usize| i % spreads % (latent + 1) == 0;
+                    let on_diagonal = |i: usize| (i % spreads).is_multiple_of(latent + 1);
                     all.extend(read(factors.clone()).into_iter().enumerate().map(|(i, s)| if on_diagonal(i) { positive(s) } else { s }));
                 }
                 (Some(scale), Some(all)) => all.extend(columns(scale).into_iter().map(positive)),
