@@ -77,28 +77,16 @@ fn main() -> ExitCode {
     }
 }
 
-/// The workloads of training, those of estimators, and the names of all.
-fn known() -> (Vec<Workload>, Vec<Estimator>, Vec<&'static str>) {
-    let (all, estimators) = (workloads(), estimators());
-    let names = all.iter().map(|w| w.name).chain(estimators.iter().map(|e| e.name)).chain([SEEDS, DATA]).collect();
-    (all, estimators, names)
-}
-
 fn run(arguments: &Arguments) -> Result<(), String> {
+    let (all, estimators) = (workloads(), estimators());
+    let names: Vec<&str> = all.iter().map(|w| w.name).chain(estimators.iter().map(|e| e.name)).chain([SEEDS, DATA]).collect();
     if arguments.list {
-        println!("{}", known().2.join("\n"));
+        println!("{}", names.join("\n"));
         return Ok(());
     }
     ibhost_kernels::keep_freed_memory();
     let threads = arguments.threads.unwrap_or_else(rayon::current_num_threads).max(1);
-    rayon::ThreadPoolBuilder::new().num_threads(threads).build_global().map_err(|e| e.to_string())?;
-    // As the program does: a parallel loop begins within the pool.
-    rayon::scope(|_| measure(arguments, threads))
-}
-
-/// Measures the workloads that are asked for and prints a line for each.
-fn measure(arguments: &Arguments, threads: usize) -> Result<(), String> {
-    let (all, estimators, names) = known();
+    rayon::ThreadPoolBuilder::new().num_threads(threads).use_current_thread().build_global().map_err(|e| e.to_string())?;
     let wanted: Vec<&str> =
         if arguments.names.iter().any(|n| n == "all") { names.clone() } else { arguments.names.iter().map(String::as_str).collect() };
     for name in wanted {

@@ -26,7 +26,7 @@ use ibhost_framework::storage::{RunDir, StorageError};
 
 use crate::cli::{Cli, Command};
 use crate::exit::Failure;
-use crate::logging::{self, RunLog};
+use crate::logging;
 use crate::paths::show;
 pub use seeds::Seeds;
 
@@ -34,25 +34,20 @@ pub use seeds::Seeds;
 pub fn dispatch(cli: Cli) -> Result<u8, Failure> {
     let log = logging::start(cli.verbose, cli.quiet);
     ibhost_kernels::keep_freed_memory();
-    if let Some(threads) = cli.threads {
-        if threads == 0 {
-            return Err(Failure::usage("--threads must be at least 1"));
-        }
-        rayon::ThreadPoolBuilder::new()
-            .num_threads(threads)
-            .build_global()
-            .map_err(|e| Failure::failed(format!("cannot start {threads} threads: {e}")))?;
+    if cli.threads == Some(0) {
+        return Err(Failure::usage("--threads must be at least 1"));
     }
-    // Within the pool a parallel loop begins at once; from outside each one would wake a thread of it and wait for that to answer.
-    rayon::scope(|_| run_command(cli.command, cli.threads, cli.quiet, &log))
-}
-
-fn run_command(command: Command, threads: Option<usize>, quiet: bool, log: &RunLog) -> Result<u8, Failure> {
-    match command {
+    // This thread belongs to the pool, so that a parallel loop begins at once; from outside each one would wake a thread and wait for it.
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(cli.threads.unwrap_or_default()).use_current_thread().build_global();
+    if let (Err(error), Some(threads)) = (pool, cli.threads) {
+        return Err(Failure::failed(format!("cannot start {threads} threads: {error}")));
+    }
+    let (quiet, log) = (cli.quiet, &log);
+    match cli.command {
         Command::Run(arguments) => run::run(&arguments, quiet, log),
         Command::Resume(arguments) => resume::resume(&arguments, quiet, log),
         Command::List(arguments) => list::list(&arguments),
-        Command::Sweep(arguments) => sweep::sweep(&arguments, threads, quiet),
+        Command::Sweep(arguments) => sweep::sweep(&arguments, cli.threads, quiet),
         Command::Trial(arguments) => trial::trial(&arguments, quiet, log),
         Command::Runs(arguments) => list_runs::list_runs(&arguments),
         Command::Describe(arguments) => describe::describe(&arguments),
