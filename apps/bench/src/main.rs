@@ -85,7 +85,8 @@ fn run(arguments: &Arguments) -> Result<(), String> {
         return Ok(());
     }
     ibhost_kernels::keep_freed_memory();
-    let threads = arguments.threads.unwrap_or_else(rayon::current_num_threads).max(1);
+    let all_processors = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let threads = arguments.threads.unwrap_or_else(all_processors).max(1);
     rayon::ThreadPoolBuilder::new().num_threads(threads).use_current_thread().build_global().map_err(|e| e.to_string())?;
     let wanted: Vec<&str> =
         if arguments.names.iter().any(|n| n == "all") { names.clone() } else { arguments.names.iter().map(String::as_str).collect() };
