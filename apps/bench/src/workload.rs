@@ -96,6 +96,14 @@ fn pixelhvae_operations(batch: f64) -> f64 {
     6.0 * (500.0 * top + batch * (encoders + decoder))
 }
 
+/// Settings of a HIT model on images of the size of CIFAR-10.
+fn hit_on_cifar(objective: &str, model: &str) -> Value {
+    json!({
+        "objective": objective, "encoder": format!("{model}/c:32|z:32"), "decoder": format!("{model}/c:32|sigma:0.71"), "optimiser": "adam",
+        "schedule": "constant", "dataset": CIFAR, "batch_size": 256, "lr": 3e-4,
+    })
+}
+
 /// What both HIT models share on 3x32x32 images: p(y|z) and p(x|y), forward and twice backward.
 fn hit_decoder() -> f64 {
     let code = 32.0 * 256.0 + 256.0 * 1024.0;
@@ -225,12 +233,7 @@ pub fn workloads() -> Vec<Workload> {
         },
         Workload {
             name: "hvae-cifar10",
-            settings: || {
-                json!({
-                    "objective": "hit", "encoder": "hvae/c:32|z:32", "decoder": "hvae/c:32|sigma:0.71", "optimiser": "adam",
-                    "schedule": "constant", "dataset": CIFAR, "batch_size": 256, "lr": 3e-4,
-                })
-            },
+            settings: || hit_on_cifar("hit", "hvae"),
             evaluation_batch: 256,
             steps: [8, 2],
             inner: 1,
@@ -239,12 +242,7 @@ pub fn workloads() -> Vec<Workload> {
         },
         Workload {
             name: "lvae-cifar10",
-            settings: || {
-                json!({
-                    "objective": "hit/warmup:0", "encoder": "lvae/c:32|z:32", "decoder": "lvae/c:32|sigma:0.71", "optimiser": "adam",
-                    "schedule": "constant", "dataset": CIFAR, "batch_size": 256, "lr": 3e-4,
-                })
-            },
+            settings: || hit_on_cifar("hit/warmup:0", "lvae"),
             evaluation_batch: 256,
             steps: [8, 2],
             inner: 1,

@@ -8,7 +8,8 @@ use crate::matmul::{Layout, product};
 use crate::operation::{Operation, apply};
 use crate::real::{Real, vectorised};
 
-/// Multiplications of a forward pass from which matrix products of the whole batch pay for being called.
+/// Multiplications of a forward pass from which it goes layer by layer: what one operation spares no longer counts, and the layers' own
+/// products are spread over threads.
 const LARGE_FROM: usize = 1 << 20;
 /// Partial sums kept side by side. Their number is fixed, so that every machine adds in the same order.
 const LANES: usize = 16;
@@ -65,7 +66,7 @@ fn plain(x: Tensor<2>, hidden: Affine, location: Affine, log_scale: Affine, acti
 }
 
 /// [`normal_network`] with the result `[2, batch, outputs]`: locations, then scales. Inside, features are rows and samples columns, so that
-/// every loop runs over the batch, however few features there are.
+/// products and loops run along the batch, however few features there are; both heads are one product.
 #[derive(Clone, Debug)]
 struct Network {
     activation: Activation,
