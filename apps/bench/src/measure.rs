@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use ibhost_framework::dataset::{DataRoot, Split};
 use ibhost_framework::engine::{EngineError, Orders, Session, State, StepState, evaluate, training_step};
+use ibhost_framework::noise::Draws;
 use ibhost_framework::run::RunConfig;
 
 /// A workload in the middle of its training.
@@ -82,15 +83,23 @@ impl Stepper {
         means.iter().find(|(name, _)| name == "loss").map_or(f64::NAN, |(_, value)| *value)
     }
 
-    /// Samples a second through the test-time path, over at least `seconds`.
-    pub fn evaluation_rate(&self, seconds: f64) -> f64 {
+    /// Samples a second through the test-time path, over at least `seconds`: every measure, or where `classifies` the class scores alone.
+    pub fn evaluation_rate(&self, seconds: f64, classifies: bool) -> f64 {
         let Some(state) = &self.state else { return f64::NAN };
         let model = Session::evaluation_model(state, false);
         let size = self.session.config.training.evaluation_batch;
         let test = self.session.data.split(Split::Test);
         let pass: Vec<usize> = (0..size.min(test.len())).collect();
         let Ok(batch) = test.select(&pass) else { return f64::NAN };
-        let run = || evaluate(&*model, &batch, size, &self.session.device, self.session.noise, 1);
+        let run = || match model.as_classifier().filter(|_| classifies) {
+            Some(classifier) => {
+                let batch = batch.batch(&pass, &self.session.device);
+                let scores = classifier.logits(batch.inputs, &mut Draws::seeded(self.session.noise, 1, "evaluate"));
+                // Reading a number waits for the device.
+                drop(scores.sum().into_data());
+            }
+            None => drop(evaluate(&*model, &batch, size, &self.session.device, self.session.noise, 1)),
+        };
         run();
         let (begin, mut samples) = (Instant::now(), 0);
         while begin.elapsed().as_secs_f64() < seconds || samples == 0 {

@@ -22,6 +22,29 @@ pub struct Detection {
 pub struct Scores {
     inside: Vec<f64>,
     outside: Vec<f64>,
+    /// Smallest and largest of all.
+    range: [f64; 2],
+}
+
+/// Smallest and largest of some numbers; `None` when there are none or one is not finite.
+fn range(values: &[f64]) -> Option<[f64; 2]> {
+    // Side by side, so that no comparison waits for the one before.
+    const LANES: usize = 32;
+    let first = *values.first()?;
+    let (mut lows, mut highs, mut nothing) = ([first; LANES], [first; LANES], [0.0; LANES]);
+    let mut extend = |values: &[f64]| {
+        for (k, &x) in values.iter().enumerate() {
+            lows[k] = if x < lows[k] { x } else { lows[k] };
+            highs[k] = if x > highs[k] { x } else { highs[k] };
+            // Zero, unless x is infinite or no number.
+            nothing[k] += x * 0.0;
+        }
+    };
+    let (whole, rest) = values.as_chunks::<LANES>();
+    vectorised(|| whole.iter().for_each(|values| extend(values)));
+    extend(rest);
+    let finite = nothing.iter().all(|x| *x == 0.0);
+    finite.then(|| [lows.into_iter().fold(first, f64::min), highs.into_iter().fold(first, f64::max)])
 }
 
 /// Scores handled at once.
@@ -83,8 +106,8 @@ impl Thresholds {
 impl Scores {
     /// Scores of samples inside and outside. `None` when a side is empty or a score is not a number.
     pub fn new(inside: Vec<f64>, outside: Vec<f64>) -> Option<Self> {
-        let bad = inside.is_empty() || outside.is_empty() || inside.iter().chain(&outside).any(|s| !s.is_finite());
-        (!bad).then_some(Self { inside, outside })
+        let ([low, high], [other_low, other_high]) = (range(&inside)?, range(&outside)?);
+        Some(Self { inside, outside, range: [low.min(other_low), high.max(other_high)] })
     }
 
     /// Mean false-positive rate at the inside scores of descending rank int(0.9495 n) to int(0.9505 n).
@@ -103,17 +126,12 @@ impl Scores {
         thresholds.iter().map(alarms).sum::<f64>() / thresholds.len() as f64
     }
 
-    fn range(&self) -> (f64, f64) {
-        let all = || self.inside.iter().chain(&self.outside).copied();
-        (all().fold(f64::INFINITY, f64::min), all().fold(f64::NEG_INFINITY, f64::max))
-    }
-
     /// The paper's metrics: `steps` thresholds from the smallest to the largest score, areas by rectangles.
     ///
     /// The sliver of the curves beyond the last threshold is not added, so perfectly separated scores give areas under precision and recall
     /// slightly below 1. When all scores are equal: area 0.5, base rates and error 0.5.
     pub fn on_grid(&self, steps: usize) -> Detection {
-        let (low, high) = self.range();
+        let [low, high] = self.range;
         let gap = (high - low) / steps as f64;
         let base = self.inside.len() as f64 / (self.inside.len() + self.outside.len()) as f64;
         if gap <= 0.0 {

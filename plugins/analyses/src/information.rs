@@ -2,6 +2,8 @@
 
 use rayon::prelude::*;
 
+use crate::shared_scale::SharedScale;
+
 /// Standard deviations of the noise around the means.
 #[derive(Clone, Copy, Debug)]
 pub enum Scales<'a> {
@@ -19,7 +21,9 @@ trait Real:
     const LOWEST: Self;
     fn from_f64(x: f64) -> Self;
     fn to_f64(self) -> f64;
-    /// e^x for x <= 0, without branches where that lets the compiler use vectors.
+    /// This number, or where e^x would leave the normal numbers the last one where it does not: its share of any sum is nothing.
+    fn above_nothing(self) -> Self;
+    /// e^x for x <= 0 that passed `above_nothing`, without branches where that lets the compiler use vectors.
     fn exp_below_zero(self) -> Self;
 }
 
@@ -31,6 +35,11 @@ impl Real for f64 {
     }
     fn to_f64(self) -> f64 {
         self
+    }
+    #[allow(clippy::inline_always)] // As below.
+    #[inline(always)]
+    fn above_nothing(self) -> Self {
+        if self > -708.0 { self } else { -708.0 }
     }
     fn exp_below_zero(self) -> Self {
         self.exp()
@@ -48,9 +57,13 @@ impl Real for f32 {
     }
     #[allow(clippy::inline_always)] // Only what is inlined into the wide loop is compiled for wide vectors.
     #[inline(always)]
+    fn above_nothing(self) -> Self {
+        if self > -87.0 { self } else { -87.0 }
+    }
+    #[allow(clippy::inline_always)] // As above.
+    #[inline(always)]
     fn exp_below_zero(self) -> Self {
-        // Below -87 the result would leave the normal numbers; its share of any sum is nothing.
-        let x = if self > -87.0 { self } else { -87.0 };
+        let x = self;
         // Adding and taking away 1.5 * 2^23 rounds to the nearest integer without leaving the vector unit.
         let shifted = x * std::f32::consts::LOG2_E + 12_582_912.0;
         let n = shifted - 12_582_912.0;
@@ -66,9 +79,71 @@ const COLUMNS: usize = 512;
 /// Partial sums kept side by side so that additions need not wait for each other.
 const LANES: usize = 16;
 
+/// The largest of some ln densities.
+#[allow(clippy::inline_always)] // Only what is inlined into the wide loop is compiled for wide vectors.
+#[inline(always)]
+fn highest<T: Real>(l: &[T]) -> f64 {
+    let mut tops = [T::LOWEST; LANES];
+    for chunk in l.chunks_exact(LANES) {
+        for (top, &x) in tops.iter_mut().zip(chunk) {
+            *top = if x > *top { x } else { *top };
+        }
+    }
+    tops.iter().fold(f64::NEG_INFINITY, |top, x| top.max(x.to_f64()))
+}
+
+/// Weights e^(l - highest) of what was added so far: their sum, and the sum of (l - highest) e^(l - highest).
+pub(crate) struct Weights {
+    highest: f64,
+    pub(crate) total: f64,
+    pub(crate) moment: f64,
+}
+
+impl Default for Weights {
+    fn default() -> Self {
+        Self { highest: f64::NEG_INFINITY, total: 0.0, moment: 0.0 }
+    }
+}
+
+impl Weights {
+    /// Adds whole lanes of ln densities whose largest is `top`.
+    #[allow(clippy::inline_always)] // As above.
+    #[inline(always)]
+    fn add<T: Real>(&mut self, l: &[T], top: f64) {
+        let shift = T::from_f64(self.raise(top));
+        let (mut totals, mut moments) = ([T::ZERO; LANES], [T::ZERO; LANES]);
+        for chunk in l.chunks_exact(LANES) {
+            for k in 0..LANES {
+                let x = (chunk[k] - shift).above_nothing();
+                let e = x.exp_below_zero();
+                totals[k] = totals[k] + e;
+                moments[k] = moments[k] + e * x;
+            }
+        }
+        self.total += totals.iter().map(|x| x.to_f64()).sum::<f64>();
+        self.moment += moments.iter().map(|x| x.to_f64()).sum::<f64>();
+    }
+
+    /// Makes `highest` at least `top` and returns it.
+    pub(crate) fn raise(&mut self, top: f64) -> f64 {
+        if top > self.highest {
+            // e^(l - highest) of what was summed so far shrinks by the difference of the maxima, and l - highest grows by it.
+            let shrink = (self.highest - top).exp();
+            self.moment = if self.total > 0.0 { (self.moment + self.total * (self.highest - top)) * shrink } else { 0.0 };
+            self.total *= shrink;
+            self.highest = top;
+        }
+        self.highest
+    }
+
+    /// Entropy in nats of the weights divided by their sum.
+    pub(crate) fn entropy(&self) -> f64 {
+        self.total.ln() - self.moment / self.total
+    }
+}
+
 /// Means and inverse scales with the dimension outermost, and the ln normaliser of every column, padded to whole blocks.
 struct Columns<T> {
-    count: usize,
     padded: usize,
     /// `[latent, padded]`, divided by the shared scale if there is one.
     means: Vec<T>,
@@ -105,14 +180,14 @@ impl<T: Real> Columns<T> {
             };
         }
         let means = spread(&|j, k| means[j * latent + k] * factor);
-        Self { count, padded, means, inverse, normaliser, factor }
+        Self { padded, means, inverse, normaliser, factor }
     }
 
     /// Entropy in nats of the weights softmax_j(ln N(code; mean_j, scale_j)).
     #[allow(clippy::inline_always)] // As above.
     #[inline(always)]
     fn weight_entropy(&self, code: &[f64], l: &mut [T; COLUMNS]) -> f64 {
-        let (mut highest, mut total, mut moment) = (f64::NEG_INFINITY, 0.0, 0.0);
+        let mut weights = Weights::default();
         for from in (0..self.padded).step_by(COLUMNS) {
             l.copy_from_slice(&self.normaliser[from..from + COLUMNS]);
             let mut k = 0;
@@ -144,36 +219,9 @@ impl<T: Real> Columns<T> {
                 }
                 k += 1;
             }
-            let mut tops = [T::LOWEST; LANES];
-            for chunk in l.chunks_exact(LANES) {
-                for (top, &x) in tops.iter_mut().zip(chunk) {
-                    *top = if x > *top { x } else { *top };
-                }
-            }
-            let top = tops.iter().fold(f64::NEG_INFINITY, |top, x| top.max(x.to_f64()));
-            if top > highest {
-                // e^(l - highest) of what was summed so far shrinks by the difference of the maxima, and l - highest grows by it.
-                let shrink = (highest - top).exp();
-                moment = if total > 0.0 { (moment + total * (highest - top)) * shrink } else { 0.0 };
-                total *= shrink;
-                highest = top;
-            }
-            let shift = T::from_f64(highest);
-            let (mut totals, mut moments) = ([T::ZERO; LANES], [T::ZERO; LANES]);
-            for chunk in l.chunks_exact(LANES) {
-                for k in 0..LANES {
-                    let x = chunk[k] - shift;
-                    let e = x.exp_below_zero();
-                    // Padding is at minus infinity, where 0 times x would be no number.
-                    let x = if x > T::from_f64(-1e30) { x } else { T::ZERO };
-                    totals[k] = totals[k] + e;
-                    moments[k] = moments[k] + e * x;
-                }
-            }
-            total += totals.iter().map(|x| x.to_f64()).sum::<f64>();
-            moment += moments.iter().map(|x| x.to_f64()).sum::<f64>();
+            weights.add(l, highest(l));
         }
-        total.ln() - moment / total
+        weights.entropy()
     }
 }
 
@@ -183,20 +231,16 @@ const ROWS: usize = 64;
 fn information<T: Real>(codes: &[f64], means: &[f64], scales: Scales<'_>, latent: usize) -> f64 {
     let columns = Columns::<T>::new(means, scales, latent);
     let arch = pulp::Arch::new();
-    let entropies: Vec<f64> = codes
-        .par_chunks(ROWS * latent)
-        .map(|rows| {
-            // Compiled once more for the vectors of the machine at hand.
-            arch.dispatch(
-                #[inline(always)]
-                || {
-                    let mut l = [T::ZERO; COLUMNS];
-                    rows.chunks_exact(latent).map(|code| columns.weight_entropy(code, &mut l)).sum::<f64>()
-                },
-            )
-        })
-        .collect();
-    (columns.count as f64).ln() - entropies.iter().sum::<f64>() / (codes.len() / latent) as f64
+    mean_information(codes, means, latent, |rows| {
+        // Compiled once more for the vectors of the machine at hand.
+        arch.dispatch(
+            #[inline(always)]
+            || {
+                let mut l = [T::ZERO; COLUMNS];
+                rows.chunks_exact(latent).map(|code| columns.weight_entropy(code, &mut l)).sum::<f64>()
+            },
+        )
+    })
 }
 
 /// Pairs times dimensions above which sums are done in single precision.
@@ -206,17 +250,28 @@ const SINGLE_ABOVE: usize = 1 << 26;
 /// of softmax_j(sum_k ln N(code_ik; mean_jk, scale_jk)). Never above ln N.
 ///
 /// `codes` and `means` are `[N, latent]`, sample-major; `codes` may be the means themselves (the `mean` variant) or draws (`sampled`).
-/// Takes memory for the rows and a block of columns only. More than 2^26 differences are summed in single precision, block sums in double.
+/// Takes memory for the rows and a block of columns only. More than 2^26 differences are summed in single precision, block sums in double;
+/// under a shared scale by expansion of the square, where the means are near enough for it.
 /// NaN when there is no row.
 pub fn aggregated_information(codes: &[f64], means: &[f64], scales: Scales<'_>, latent: usize) -> f64 {
     if latent == 0 || means.len() < latent || codes.len() < latent {
         return f64::NAN;
     }
-    if codes.len() / latent * (means.len() / latent) * latent > SINGLE_ABOVE {
-        information::<f32>(codes, means, scales, latent)
-    } else {
-        information::<f64>(codes, means, scales, latent)
+    if codes.len() / latent * (means.len() / latent) * latent <= SINGLE_ABOVE {
+        return information::<f64>(codes, means, scales, latent);
     }
+    if let Scales::Shared(scale) = scales
+        && let Some(shared) = SharedScale::new(means, scale, latent)
+    {
+        return mean_information(codes, means, latent, |rows| shared.entropies(rows));
+    }
+    information::<f32>(codes, means, scales, latent)
+}
+
+/// ln N less the mean entropy, from the sum of the entropies of some rows of codes.
+fn mean_information(codes: &[f64], means: &[f64], latent: usize, entropies: impl Fn(&[f64]) -> f64 + Send + Sync) -> f64 {
+    let sums: Vec<f64> = codes.par_chunks(ROWS * latent).map(entropies).collect();
+    ((means.len() / latent) as f64).ln() - sums.iter().sum::<f64>() / (codes.len() / latent) as f64
 }
 
 /// Entropy in nats of the class frequencies of `labels`.
@@ -279,6 +334,9 @@ mod tests {
             let expected = direct(&means, &means, &shared, latent);
             let double = information::<f64>(&means, &means, Scales::Shared(0.4), latent);
             let single = information::<f32>(&means, &means, Scales::Shared(0.4), latent);
+            let shared = SharedScale::new(&means, 0.4, latent).unwrap();
+            let expanded = mean_information(&means, &means, latent, |rows| shared.entropies(rows));
+            assert!((expanded - expected).abs() < 1e-4, "{n} {expected} {expanded}");
             assert!((double - expected).abs() < 1e-10 && (single - expected).abs() < 1e-4, "{n} {expected} {double} {single}");
         }
     }
@@ -296,10 +354,10 @@ mod tests {
         let mut worst = 0f64;
         for i in 0..200_000 {
             let x = -80.0 * i as f32 / 200_000.0;
-            worst = worst.max((f64::from(x.exp_below_zero()) / f64::from(x).exp() - 1.0).abs());
+            worst = worst.max((f64::from(x.above_nothing().exp_below_zero()) / f64::from(x).exp() - 1.0).abs());
         }
         assert!(worst < 3e-7, "{worst}");
-        assert!(f32::NEG_INFINITY.exp_below_zero() < 1e-37);
+        assert!(f32::NEG_INFINITY.above_nothing().exp_below_zero() < 1e-37);
     }
 
     #[test]

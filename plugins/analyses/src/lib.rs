@@ -55,6 +55,7 @@ pub mod wasserstein;
 mod generated;
 mod levels;
 mod reference_classifier;
+mod shared_scale;
 
 #[cfg(test)]
 mod fixture;
