@@ -4,9 +4,11 @@ use burn::tensor::Tensor;
 pub use ibhost_kernels::{centred_log_density, normal_sample};
 
 use crate::logistic_mixture::LogisticMixture;
+use crate::normal_mixture::NormalMixture;
 
 /// A batch of distributions over `features` values.
 #[derive(Clone, Debug)]
+#[allow(clippy::large_enum_variant)] // All are a few tensor handles, of which a step makes a handful.
 pub enum Density {
     /// Independent normals.
     Normal {
@@ -15,6 +17,8 @@ pub enum Density {
         /// Standard deviations, `[batch, features]`, positive.
         scale: Tensor<2>,
     },
+    /// Mixtures of normals with diagonal covariance.
+    NormalMixture(NormalMixture),
     /// Independent Bernoulli variables.
     Bernoulli {
         /// P(x = 1), `[batch, features]`, away from 0 and 1 by what the caller chose.
@@ -44,6 +48,7 @@ impl Density {
         let [batch, _] = x.dims();
         match self {
             Self::Normal { mean, scale } => normal_log_prob(x, mean.clone(), scale.clone()),
+            Self::NormalMixture(mixture) => mixture.log_prob(x),
             Self::Bernoulli { probabilities } => {
                 let off = probabilities.clone().neg().add_scalar(1.0).log();
                 // One product fewer than x ln p + (1 - x) ln(1 - p).
@@ -76,6 +81,7 @@ impl Density {
             Self::Normal { mean, .. } | Self::Logistic256 { mean, .. } => mean.clone(),
             Self::Bernoulli { probabilities } | Self::GuardedBernoulli { probabilities, .. } => probabilities.clone(),
             Self::LogisticMixture(mixture) => mixture.mean(),
+            Self::NormalMixture(mixture) => mixture.mean(),
         }
     }
 
@@ -83,15 +89,18 @@ impl Density {
     pub fn dims(&self) -> [usize; 2] {
         match self {
             Self::LogisticMixture(mixture) => mixture.dims(),
+            Self::NormalMixture(mixture) => mixture.dims(),
             _ => self.mean().dims(),
         }
     }
 
     /// Samples that gradients flow through: mean + scale noise for normals; the probabilities themselves for Bernoulli variables and the
-    /// means for logistic ones and mixtures of them, which have no such samples. Noise `[batch, features]` is standard normal.
+    /// means for logistic ones and mixtures of them, which have no such samples. Noise `[batch, features]` is standard normal; a mixture of
+    /// normals takes one more column, which chooses the component (see [`NormalMixture::sample`]).
     pub fn reparameterised(&self, noise: Tensor<2>) -> Tensor<2> {
         match self {
             Self::Normal { mean, scale } => normal_sample(mean.clone(), scale.clone(), noise),
+            Self::NormalMixture(mixture) => mixture.sample(noise).0,
             Self::Bernoulli { .. } | Self::GuardedBernoulli { .. } | Self::LogisticMixture(_) | Self::Logistic256 { .. } => self.mean(),
         }
     }

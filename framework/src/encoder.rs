@@ -6,6 +6,7 @@ use crate::build::{BuildContext, BuildError};
 use crate::component::Configured;
 use crate::module::{Erased, ErasedModule};
 use crate::noise::Draws;
+use crate::normal_mixture::NormalMixture;
 use crate::posterior::Posterior;
 
 /// Module kind of boxed encoders.
@@ -20,6 +21,11 @@ pub trait Encoder: ErasedModule<EncoderKind> {
     /// As [`Encoder::encode`] in a training step, with what is random then (dropout) drawn from `draws`.
     fn encode_training(&self, inputs: Tensor<4>, _draws: &mut Draws) -> Posterior {
         self.encode(inputs)
+    }
+
+    /// q(z|x) where it is a mixture; [`Encoder::encode`] then gives the normal with its mean and deviations.
+    fn mixture(&self, _inputs: Tensor<4>) -> Option<NormalMixture> {
+        None
     }
 
     /// What the encoder's own regularisation adds to a training loss, `[1]`, in the unit of that loss.

@@ -19,6 +19,7 @@ pub mod logistic_mixture;
 pub mod math;
 pub mod module;
 pub mod noise;
+pub mod normal_mixture;
 pub mod objective;
 pub mod optimiser;
 pub mod parameters;

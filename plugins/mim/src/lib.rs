@@ -4,6 +4,7 @@
 pub mod animation;
 pub mod contours;
 pub mod hierarchical;
+pub mod mixture_net;
 pub mod names;
 pub mod objective;
 pub mod packing;

@@ -48,16 +48,19 @@ pub fn toy_folder(config: &RunConfig) -> Option<[String; 3]> {
     let loss = text(objective, "loss")?;
     let model = if loss == "mim" && is(objective, "sampled") { "mim-samp".to_owned() } else { loss };
     let size = |key: &str| text(encoder, key).unwrap_or_else(|| "0".to_owned());
+    let components = |key: &str| text(objective, key).unwrap_or_else(|| "0".to_owned());
     let flags = [("entropy", "-inv_H"), ("learn_p_z", "-learn_P_z"), ("self_supervised", "-self")];
     let flags: String = flags.into_iter().filter(|(key, _)| is(objective, key)).map(|(_, suffix)| suffix).collect();
     let tag = config.training.name.as_ref().map(|name| format!("-{name}")).unwrap_or_default();
     let folder = format!(
-        "{model}_logvar{}_mid-dim{}_layers{}_q-x{}_q-zx0_p-z{}_p-xz0{flags}{tag}",
+        "{model}_logvar{}_mid-dim{}_layers{}_q-x{}_q-zx{}_p-z{}_p-xz{}{flags}{tag}",
         text(objective, "min_logvar")?,
         size("mid"),
         size("layers"),
         density(objective, "q_x"),
+        components("q_zx_gmm"),
         density(objective, "p_z"),
+        components("p_xz_gmm"),
     );
     Some([toy_dataset(&config.dataset), format!("z{}", size("z")), folder])
 }
@@ -123,6 +126,7 @@ mod tests {
             name("mim/loss:vae|entropy:true|p_z:gmm_marginal|p_z_gmm:7|min_logvar:6", "toy/k:4|d:20"),
             "toy4_20/z2/vae_logvar6_mid-dim50_layers2_q-x0marginal_q-zx0_p-z7gmm-marginal_p-xz0-inv_H"
         );
+        assert!(name("mim/q_zx_gmm:3|p_xz_gmm:2", "toy/k:4").ends_with("_q-x0marginal_q-zx3_p-z0anchor_p-xz2"));
         assert!(name("mim/self_supervised:true", "toy/text:MIM|pairs:true").starts_with("ToyMIM/z2/mim_logvar10_"));
         assert!(name("mim/loss:ae", "pca/of:fashion_mnist|k:20").starts_with("pca-fashion-mnist20/z2/ae_logvar10_"));
         assert!(name("mim", "toy/k:-4").starts_with("toy-4/"));

@@ -4,7 +4,7 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use ibhost_framework::build::BuildError;
 use ibhost_framework::dataset::Batch;
-use ibhost_framework::density::{Density, centred_log_density, normal_log_prob, normal_sample};
+use ibhost_framework::density::{Density, centred_log_density};
 use ibhost_framework::encoder::BoxedEncoder;
 use ibhost_framework::generator::{BoxedGenerator, GenerativeModel, LogTerms};
 use ibhost_framework::math::{log_mean_exp, weighted_sum};
@@ -16,8 +16,9 @@ use ibhost_framework::objective::{
 use ibhost_framework::posterior::Posterior;
 use ibhost_nets::pseudo_inputs::{PseudoInputs, Start};
 
+use crate::mixture_net::{MixtureNet, matched};
 use crate::prior::{BINARY_MARGIN, KnownMixture, LearnedBernoulli, LearnedMixture, LearnedNormal, Marginal};
-use crate::terms::{Criterion, per_sample, with_score_function};
+use crate::terms::{Criterion, per_sample, with_choice, with_score_function};
 
 mod config;
 
@@ -43,8 +44,14 @@ impl MimConfig {
         };
         let latent: usize = parts.encoder.latents_for(parts.data.shape).iter().sum();
         let features = shape.iter().product();
-        let encoder: BoxedEncoder = Erased::new(parts.encoder.build(shape, context)?);
-        let decoder: BoxedGenerator = Erased::new(parts.decoder.build_generator(&[latent], shape, context)?);
+        let encoder: BoxedEncoder = Erased::new(match self.q_zx_gmm {
+            0 => parts.encoder.build(shape, context)?,
+            components => Box::new(MixtureNet::encoder(parts, shape, components)?),
+        });
+        let decoder: BoxedGenerator = Erased::new(match self.p_xz_gmm {
+            0 => parts.decoder.build_generator(&[latent], shape, context)?,
+            components => Box::new(MixtureNet::decoder(parts, latent, shape, components)?),
+        });
         let device = context.device.clone().without_autodiff();
         let blank = Tensor::zeros([1, shape[0], height, width], &device);
         if matches!(encoder.valid().encode(blank), Posterior::Full { .. }) {
@@ -162,6 +169,27 @@ pub struct Branch {
     pub input: Tensor<2>,
     /// Whether the input was sampled without reparameterisation.
     pub discrete: bool,
+    /// ln of the weights of the mixture components that the samples behind the densities come from, `[batch]`, where there are mixtures.
+    pub choice: Option<Tensor<1>>,
+}
+
+/// A sample of `density` that gradients flow through as far as they can, and ln of the weight of its component where that was a choice.
+fn draw(density: &Density, purpose: &str, draws: &mut Draws) -> (Tensor<2>, Option<Tensor<1>>) {
+    if let Density::NormalMixture(mixture) = density {
+        let [batch, features] = mixture.dims();
+        let (sample, choice) = mixture.sample(draws.normal(purpose, [batch, features + 1], &mixture.mean.device()));
+        return (sample, Some(choice));
+    }
+    let noise = draws.normal(purpose, density.dims(), &density.mean().device());
+    (density.reparameterised(noise), None)
+}
+
+/// ln of the probability of both choices, where there are any.
+fn both(first: Option<Tensor<1>>, second: Option<Tensor<1>>) -> Option<Tensor<1>> {
+    match (first, second) {
+        (Some(first), Some(second)) => Some(first + second),
+        (first, second) => first.or(second),
+    }
 }
 
 /// ln p(x|z) + ln p(z) - ln q(z|x): the logarithm of an importance weight, whose expectation over q is p(x); all `[batch]`.
@@ -200,19 +228,18 @@ impl MimObjective {
         }
     }
 
-    /// Location and scale of q(z|x); an auto-encoder's scale is the smallest one.
-    fn encode(&self, x: Tensor<2>) -> (Tensor<2>, Tensor<2>) {
-        let posterior = self.encoder.encode(self.images(x));
-        let mean = posterior.mean();
-        match posterior {
-            Posterior::Diagonal { scale, .. } if self.config.loss != Criterion::Ae => (mean, scale),
-            _ => (mean.clone(), mean.full_like(self.config.min_scale())),
+    /// q(z|x); the scale of an auto-encoder is the smallest one.
+    fn encode(&self, x: Tensor<2>) -> Density {
+        let images = self.images(x);
+        if let Some(mixture) = self.encoder.mixture(images.clone()) {
+            return Density::NormalMixture(mixture);
         }
-    }
-
-    /// q(z|x) as a density.
-    fn posterior_density(&self, x: Tensor<2>) -> Density {
-        let (mean, scale) = self.encode(x);
+        let posterior = self.encoder.encode(images);
+        let mean = posterior.mean();
+        let scale = match posterior {
+            Posterior::Diagonal { scale, .. } if self.config.loss != Criterion::Ae => scale,
+            _ => mean.full_like(self.config.min_scale()),
+        };
         Density::Normal { mean, scale }
     }
 
@@ -227,7 +254,7 @@ impl MimObjective {
 
     /// ln p(z) where it is a density of its own.
     fn log_p_z(&self, z: Tensor<2>) -> Tensor<1> {
-        self.p_z.log_prob(z.clone(), |u| self.posterior_density(u)).unwrap_or_else(|| centred_log_density(z, 1.0 + self.config.min_scale()))
+        self.p_z.log_prob(z.clone(), |u| self.encode(u)).unwrap_or_else(|| centred_log_density(z, 1.0 + self.config.min_scale()))
     }
 
     /// ln q(x) where it is a density of its own.
@@ -237,29 +264,26 @@ impl MimObjective {
 
     /// The branch of encoded data: a code of q(z|source), and the densities at the target.
     pub fn data_branch(&self, source: Tensor<2>, target: Tensor<2>, draws: &mut Draws) -> Branch {
-        let (mean, scale) = self.encode(source);
-        let noise = draws.normal("posterior", mean.dims(), &mean.device());
-        let code = normal_sample(mean.clone(), scale.clone(), noise);
+        let encoding = self.encode(source);
+        let (code, choice) = draw(&encoding, "posterior", draws);
         let density = self.decode(code.clone());
         let x = Self::scored(target.clone(), &density);
         let likelihood = density.log_prob(x.clone());
-        let posterior = normal_log_prob(code.clone(), mean, scale);
+        let posterior = encoding.log_prob(code.clone());
         let prior = if self.config.p_z == CodePrior::Marginal { posterior.clone() } else { self.log_p_z(code.clone()) };
         let marginal = self.log_q_x(x).unwrap_or_else(|| importance_weight(likelihood.clone(), prior.clone(), posterior.clone()));
-        Branch { terms: LogTerms { likelihood, prior, posterior, marginal }, code, input: target, discrete: false }
+        Branch { terms: LogTerms { likelihood, prior, posterior, marginal }, code, input: target, discrete: false, choice }
     }
 
     /// The branch of sampled codes `[batch, latent]`: inputs of p(x|codes), and the densities at both.
     pub fn sampled_branch(&self, codes: Tensor<2>, draws: &mut Draws) -> Branch {
         let density = self.decode(codes.clone());
-        let noise = draws.normal("sampled inputs", density.dims(), &codes.device());
-        let input = density.reparameterised(noise);
-        let (mean, scale) = self.encode(input.clone());
-        let noise = draws.normal("sampled posterior", mean.dims(), &mean.device());
-        let code = normal_sample(mean.clone(), scale.clone(), noise);
+        let (input, mut choice) = draw(&density, "sampled inputs", draws);
+        let encoding = self.encode(input.clone());
+        let (code, second) = draw(&encoding, "sampled posterior", draws);
         let x = Self::scored(input.clone(), &density);
         let likelihood = density.log_prob(x.clone());
-        let posterior = normal_log_prob(codes.clone(), mean.clone(), scale.clone());
+        let posterior = encoding.log_prob(codes.clone());
         let by_density = self.log_q_x(x.clone());
         let prior = match (&by_density, self.config.p_z) {
             (Some(marginal), CodePrior::Marginal) => posterior.clone() + marginal.clone() - likelihood.clone(),
@@ -268,22 +292,28 @@ impl MimObjective {
         let marginal = by_density.unwrap_or_else(|| match self.config.q_x_sample {
             SampledMarginal::Decoder => likelihood.clone(),
             SampledMarginal::Importance => {
+                // Only here does the loss depend on the second code.
+                choice = both(choice.take(), second);
                 let again = self.decode(code.clone()).log_prob(x);
-                importance_weight(again, self.log_p_z(code.clone()), normal_log_prob(code.clone(), mean, scale))
+                importance_weight(again, self.log_p_z(code.clone()), encoding.log_prob(code.clone()))
             }
         });
-        Branch { terms: LogTerms { likelihood, prior, posterior, marginal }, code, input, discrete: density.is_discrete() }
+        Branch { terms: LogTerms { likelihood, prior, posterior, marginal }, code, input, discrete: density.is_discrete(), choice }
     }
 
     /// Loss of every sample of a branch, `[batch]`.
     pub fn branch_loss(&self, branch: &Branch, beta: f64) -> Tensor<1> {
         let minus_h = self.config.loss == Criterion::Mim && self.config.entropy && !self.config.beta_in_minus_h;
         let loss = per_sample(self.config.loss, self.config.entropy, if minus_h { 1.0 } else { beta }, &branch.terms);
-        if branch.discrete { with_score_function(loss, branch.terms.likelihood.clone()) } else { loss }
+        let loss = if branch.discrete { with_score_function(loss, branch.terms.likelihood.clone()) } else { loss };
+        match &branch.choice {
+            Some(choice) => with_choice(loss, choice.clone()),
+            None => loss,
+        }
     }
 
     fn prior_codes(&self, count: usize, device: &Device, draws: &mut Draws) -> Tensor<2> {
-        let learned = if self.config.learn_p_z { self.p_z.sample(count, draws, |u| self.posterior_density(u)) } else { None };
+        let learned = if self.config.learn_p_z { self.p_z.sample(count, draws, |u| self.encode(u)) } else { None };
         learned.unwrap_or_else(|| draws.normal("prior codes", [count, self.latent], device))
     }
 
@@ -368,16 +398,17 @@ impl MimObjective {
 
 impl PosteriorModel for MimObjective {
     fn posterior(&self, inputs: Tensor<4>) -> Posterior {
-        let (mean, scale) = self.encode(Self::flat(self.single(inputs)));
-        Posterior::Diagonal { mean, scale }
+        match self.encode(Self::flat(self.single(inputs))) {
+            Density::Normal { mean, scale } => Posterior::Diagonal { mean, scale },
+            Density::NormalMixture(mixture) => matched(&mixture),
+            density => Posterior::Point { mean: density.mean() },
+        }
     }
 }
 
 impl GenerativeModel for MimObjective {
     fn sample_codes(&self, inputs: Tensor<4>, draws: &mut Draws) -> Tensor<2> {
-        let (mean, scale) = self.encode(Self::flat(self.single(inputs)));
-        let noise = draws.normal("posterior", mean.dims(), &mean.device());
-        normal_sample(mean, scale, noise)
+        draw(&self.encode(Self::flat(self.single(inputs))), "posterior", draws).0
     }
 
     fn likelihood(&self, codes: Tensor<2>, _teacher: Option<Tensor<4>>) -> Density {
@@ -389,9 +420,9 @@ impl GenerativeModel for MimObjective {
     }
 
     fn sample_prior(&self, count: usize, draws: &mut Draws) -> Tensor<2> {
-        let device = self.encode(Tensor::zeros([1, self.shape.iter().product()], &self.device())).0.device();
+        let device = self.encode(Tensor::zeros([1, self.shape.iter().product()], &self.device())).mean().device();
         self.p_z
-            .sample(count, draws, |u| self.posterior_density(u))
+            .sample(count, draws, |u| self.encode(u))
             .unwrap_or_else(|| draws.normal("prior codes", [count, self.latent], &device).mul_scalar(1.0 + self.config.min_scale()))
     }
 
@@ -400,8 +431,7 @@ impl GenerativeModel for MimObjective {
     }
 
     fn posterior_log_prob(&self, inputs: Tensor<4>, codes: Tensor<2>) -> Tensor<1> {
-        let (mean, scale) = self.encode(Self::flat(self.single(inputs)));
-        normal_log_prob(codes, mean, scale)
+        self.encode(Self::flat(self.single(inputs))).log_prob(codes)
     }
 
     fn marginal_log_prob(&self, inputs: Tensor<4>, codes: Tensor<2>) -> Tensor<1> {
@@ -416,22 +446,19 @@ impl GenerativeModel for MimObjective {
     }
 
     fn reconstruct(&self, codes: Tensor<2>, draws: &mut Draws) -> Tensor<2> {
-        let density = self.decode(codes.clone());
-        let noise = draws.normal("reconstruction", density.dims(), &codes.device());
-        density.reparameterised(noise)
+        draw(&self.decode(codes), "reconstruction", draws).0
     }
 
     fn log_evidence(&self, inputs: Tensor<4>, samples: usize, draws: &mut Draws) -> Tensor<1> {
         let x = Self::flat(self.single(inputs));
         let [batch, _] = x.dims();
-        let (mean, scale) = self.encode(x.clone());
+        let encoding = self.encode(x.clone());
         let mut weights = Vec::with_capacity(samples);
         for _ in 0..samples.max(1) {
-            let noise = draws.normal("importance", mean.dims(), &mean.device());
-            let code = normal_sample(mean.clone(), scale.clone(), noise);
+            let (code, _) = draw(&encoding, "importance", draws);
             let density = self.decode(code.clone());
             let likelihood = density.log_prob(Self::scored(x.clone(), &density));
-            let posterior = normal_log_prob(code.clone(), mean.clone(), scale.clone());
+            let posterior = encoding.log_prob(code.clone());
             let weight = importance_weight(likelihood, self.log_p_z(code), posterior);
             weights.push(weight.reshape([batch, 1]));
         }
@@ -446,5 +473,7 @@ impl MimObjective {
     }
 }
 
+#[cfg(test)]
+mod mixture_tests;
 #[cfg(test)]
 mod tests;

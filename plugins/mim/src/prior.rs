@@ -7,6 +7,7 @@ use ibhost_framework::build::BuildContext;
 use ibhost_framework::density::{Density, normal_log_prob};
 use ibhost_framework::logistic_mixture::LogisticMixture;
 use ibhost_framework::noise::Draws;
+use ibhost_framework::normal_mixture::NormalMixture;
 use ibhost_nets::pseudo_inputs::{PseudoInputs, normal_mixture_log_prob};
 
 use crate::packing::pack;
@@ -184,10 +185,7 @@ impl Marginal {
             return Some(known.log_prob(x));
         }
         let pseudo = self.pseudo.as_ref()?;
-        Some(match components(pseudo.inputs.val()) {
-            Density::Normal { mean, scale } => normal_mixture_log_prob(x, mean, scale, None),
-            density => equal_mixture(x, &density),
-        })
+        Some(equal_mixture(x, &components(pseudo.inputs.val())))
     }
 
     /// `count` samples without gradient; `None` when there is no parameter or the density is not over codes.
@@ -203,6 +201,10 @@ impl Marginal {
                 Density::Normal { mean, scale } => {
                     let n = mean.dims()[0];
                     (mean, scale, vec![1.0 / n as f64; n])
+                }
+                Density::NormalMixture(each) => {
+                    let (mean, scale, log_weights) = pooled(&each);
+                    (mean, scale, log_weights.exp().into_data().iter::<f64>().collect())
                 }
                 _ => return None,
             }
@@ -231,12 +233,23 @@ fn repeat_rows(t: Tensor<2>, times: usize) -> Tensor<2> {
     t.reshape([1, rows, dim]).expand([times, rows, dim]).reshape([times * rows, dim])
 }
 
+/// Means and scales `[rows * components, dim]` and log weights `[rows * components]` of the equal mixture of the rows of `each`.
+fn pooled(each: &NormalMixture) -> (Tensor<2>, Tensor<2>, Tensor<1>) {
+    let [rows, components] = each.log_weights.dims();
+    let log_weights = each.log_weights.clone().reshape([rows * components]).sub_scalar((rows as f64).ln());
+    (each.rows(&each.mean), each.rows(&each.scale), log_weights)
+}
+
 /// ln of the equal mixture of the rows of `density` at `x` `[batch, dim]`, `[batch]`.
 fn equal_mixture(x: Tensor<2>, density: &Density) -> Tensor<1> {
     let ([batch, dim], [components, _]) = (x.dims(), density.dims());
     let repeat = |t: &Tensor<2>| repeat_rows(t.clone(), batch);
     let each = match density {
-        Density::Normal { mean, scale } => Density::Normal { mean: repeat(mean), scale: repeat(scale) },
+        Density::Normal { mean, scale } => return normal_mixture_log_prob(x, mean.clone(), scale.clone(), None),
+        Density::NormalMixture(each) => {
+            let (mean, scale, log_weights) = pooled(each);
+            return normal_mixture_log_prob(x, mean, scale, Some(log_weights));
+        }
         Density::Bernoulli { probabilities } => Density::Bernoulli { probabilities: repeat(probabilities) },
         Density::GuardedBernoulli { probabilities, guard } => {
             Density::GuardedBernoulli { probabilities: repeat(probabilities), guard: *guard }
@@ -257,6 +270,7 @@ mod tests {
     use super::*;
     use burn::tensor::Device;
     use ibhost_framework::noise::Noise;
+    use ibhost_nets::pseudo_inputs::Start;
 
     #[test]
     fn weak_components_are_switched_off() {
@@ -285,5 +299,29 @@ mod tests {
         assert!((low - 0.75).abs() < 0.03, "{low}");
         assert!(x.iter().filter(|v| **v > 0.0).all(|v| (v - 10.0).abs() < 1e-4));
         assert!(Marginal::fixed().sample(1, &mut draws, |u| Density::Bernoulli { probabilities: u }).is_none());
+    }
+
+    #[test]
+    fn the_mixture_of_mixtures_of_pseudo_inputs_has_all_their_components() {
+        let context = BuildContext::new(Device::flex(), 1);
+        let pseudo = PseudoInputs::new(2, 1, Start::Normal { mean: 0.0, std: 1.0 }, &context);
+        let prior = Marginal { pseudo: Some(pseudo), ..Marginal::fixed() };
+        let device = Device::flex();
+        let mixtures = |_| {
+            let log_weights = Tensor::<2>::from_floats([[0.8f32.ln(), 0.2f32.ln()], [0.5f32.ln(), 0.5f32.ln()]], &device);
+            let mean = Tensor::<3>::from_floats([[[-30.0], [-10.0]], [[10.0], [30.0]]], &device);
+            Density::NormalMixture(NormalMixture { log_weights, scale: mean.ones_like(), mean })
+        };
+        let places = Tensor::<2>::from_floats([[-30.0], [-10.0], [10.0], [30.0]], &device);
+        let found: Vec<f64> = prior.log_prob(places, mixtures).unwrap().into_data().iter::<f64>().collect();
+        let weights = [0.4, 0.1, 0.25, 0.25];
+        let top = -0.918_938_533_204_672_7;
+        assert!(found.iter().zip(weights).all(|(f, w): (&f64, f64)| (f - w.ln() - top).abs() < 1e-5), "{found:?}");
+        let mut draws = Draws::seeded(Noise::new(1), 0, "test");
+        let sample: Vec<f64> = prior.sample(8000, &mut draws, mixtures).unwrap().into_data().iter::<f64>().collect();
+        for (place, weight) in [-30.0, -10.0, 10.0, 30.0].into_iter().zip(weights) {
+            let share = sample.iter().filter(|z| (**z - place).abs() < 8.0).count() as f64 / 8000.0;
+            assert!((share - weight).abs() < 0.025, "{place}: {share}");
+        }
     }
 }

@@ -53,6 +53,24 @@ pub fn with_score_function(loss: Tensor<1>, likelihood: Tensor<1>) -> Tensor<1> 
     loss + fixed.clone() * likelihood.clone() - fixed * likelihood.detach()
 }
 
+/// `loss` `[batch]` of samples whose mixture component was drawn, with the score of that choice: L + sg(L - l) (c - sg(c)), c = ln of the
+/// component's weight `[batch]`. The value stays, the gradient gains (L - l) grad c.
+///
+/// l is the mean loss of the other samples of the batch. They are independent of c, so that it changes no expectation, and it takes out what
+/// all losses have in common, which is mostly noise here.
+pub fn with_choice(loss: Tensor<1>, choice: Tensor<1>) -> Tensor<1> {
+    let fixed = loss.clone().detach();
+    let [batch] = fixed.dims();
+    let centred = if batch > 1 {
+        // L - l = (L - mean) batch / (batch - 1).
+        (fixed.clone() - fixed.mean()).mul_scalar(batch as f64 / (batch - 1) as f64)
+    } else {
+        fixed
+    };
+    // The difference comes first and is exactly 0.
+    loss + centred * (choice.clone() - choice.detach())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -96,5 +114,47 @@ mod tests {
         assert!((values(loss.clone().inner())[0] + 6.0).abs() < 1e-6);
         let gradients = loss.sum().backward();
         assert!((values(a.grad(&gradients).unwrap())[0] - (3.0 - 6.0)).abs() < 1e-6);
+    }
+
+    #[test]
+    fn the_score_of_a_choice_makes_the_gradient_of_an_expectation_reach_the_weights() {
+        use burn::tensor::activation::log_softmax;
+        use ibhost_framework::noise::{Draws, Noise};
+        use ibhost_framework::normal_mixture::NormalMixture;
+        // The mean of z^2 + 50 under w_1 N(1, 0.5^2) + w_2 N(-2, 1) has the derivative w_1 w_2 ((1 + 0.25) - (4 + 1)) by the first raw log
+        // weight, 2 w_1 by the first mean and 2 w_2 scale_2 by the second scale.
+        let (device, count) = (Device::flex().autodiff(), 100_000);
+        let raw = Tensor::<2>::from_floats([[0.3, -0.4]], &device).require_grad();
+        let mean = Tensor::<3>::from_floats([[[1.0], [-2.0]]], &device).require_grad();
+        let scale = Tensor::<3>::from_floats([[[0.5], [1.0]]], &device).require_grad();
+        let mixture = NormalMixture {
+            log_weights: log_softmax(raw.clone(), 1).expand([count, 2]),
+            mean: mean.clone().expand([count, 2, 1]),
+            scale: scale.clone().expand([count, 2, 1]),
+        };
+        let (z, choice) = mixture.sample(Draws::seeded(Noise::new(2), 0, "test").normal("mixture", [count, 2], &device));
+        let loss = z.powi_scalar(2).reshape([count]) + 50.0;
+        let whole = with_choice(loss.clone(), choice);
+        assert!(values(whole.clone()) == values(loss), "the value changed");
+        let gradients = whole.mean().backward();
+        let all = |x: Option<Tensor<3>>| x.map(|x| x.into_data().iter::<f64>().collect::<Vec<_>>()).unwrap();
+        let to_raw: Vec<f64> = raw.grad(&gradients).unwrap().into_data().iter::<f64>().collect();
+        let (to_mean, to_scale) = (all(mean.grad(&gradients)), all(scale.grad(&gradients)));
+        let first = 1.0 / (1.0 + (-0.7f64).exp());
+        let close = |found: f64, expected: f64| assert!((found - expected).abs() < 0.03, "{found} {expected}");
+        close(to_raw[0], first * (1.0 - first) * (1.25 - 5.0));
+        close(to_raw[1], -first * (1.0 - first) * (1.25 - 5.0));
+        close(to_mean[0], 2.0 * first);
+        close(to_mean[1], -4.0 * (1.0 - first));
+        close(to_scale[0], 2.0 * first * 0.5);
+        close(to_scale[1], 2.0 * (1.0 - first));
+    }
+
+    #[test]
+    fn one_sample_has_no_others_to_compare_with() {
+        let c = Tensor::<1>::from_floats([-0.5], &Device::flex().autodiff()).require_grad();
+        let loss = Tensor::<1>::from_floats([3.0], &Device::flex().autodiff());
+        let gradients = with_choice(loss, c.clone()).sum().backward();
+        assert_eq!(values(c.grad(&gradients).unwrap()), [3.0]);
     }
 }

@@ -78,11 +78,17 @@ pub struct MimConfig {
     pub q_x_gmm: usize,
     /// q(x) `marginal` on the sampled branch.
     pub q_x_sample: SampledMarginal,
-    /// Mixture components of q(z|x): always 0. The original's `--q-zx-gmm` has no network for the weights of its components and cannot run.
-    #[schemars(range(min = 0, max = 100_000))]
+    /// Components of q(z|x); 0 for a single normal. More need the encoder `vector_mlp`, which gains a head for their log weights.
+    ///
+    /// q(z|x) = sum_k softmax(logcoefs)_k N(loc_k, diag((exp(logscale_k) + 10^-min_logvar)^2)) with min_logvar of the encoder; no component is
+    /// switched off. The original's `--q-zx-gmm` lacks that head and cannot run. A code comes from a component chosen by its weight and is
+    /// reparameterised within it; the weights learn from the score of the choice, since ln q(z|x) cancels with q_x:marginal. Analyses of
+    /// normal posteriors see its mean and standard deviations.
+    #[schemars(range(min = 0, max = 1000))]
     pub q_zx_gmm: usize,
-    /// Mixture components of p(x|z): always 0, as `q_zx_gmm`.
-    #[schemars(range(min = 0, max = 100_000))]
+    /// Components of p(x|z); 0 for the decoder's own density. More need the decoder `vector_mlp/output:normal`; as `q_zx_gmm`, with min_logvar
+    /// of the decoder.
+    #[schemars(range(min = 0, max = 1000))]
     pub p_xz_gmm: usize,
     /// Sample codes from the current p(z) instead of N(0, I).
     pub learn_p_z: bool,
@@ -132,19 +138,18 @@ impl MimConfig {
 
     pub(super) fn check(&self) -> Result<(), BuildError> {
         let refuse = |problem: &str| Err(BuildError::new("mim", problem));
-        for (key, components, network) in [("q_zx_gmm", self.q_zx_gmm, "q(z|x)"), ("p_xz_gmm", self.p_xz_gmm, "p(x|z)")] {
-            if components > 0 {
-                return refuse(&format!(
-                    "{key}:{components} asks for a mixture as {network}; the original option has no network for the weights of its components \
-                     and cannot run, so that there is nothing to reproduce. Leave {key} out; mixtures are offered as p(z) and q(x): p_z_gmm, q_x_gmm"
-                ));
-            }
-        }
         if self.sampled && self.loss != Criterion::Mim {
             return refuse("sampled:true belongs to loss:mim; the other losses have no sampled branch");
         }
         if self.loss == Criterion::Ae && self.entropy {
             return refuse("loss:ae has no entropy term; leave entropy out or use loss:vae");
+        }
+        if self.loss == Criterion::Ae && self.q_zx_gmm > 0 {
+            let components = self.q_zx_gmm;
+            return refuse(&format!(
+                "q_zx_gmm:{components} is a mixture as q(z|x), but the code of loss:ae is a point with the smallest scale; leave q_zx_gmm out, \
+                 or use loss:mim or loss:vae"
+            ));
         }
         if self.p_z == CodePrior::Marginal && self.q_x == InputMarginal::Marginal && self.sampled {
             return refuse("p_z:marginal and q_x:marginal define each other on the sampled branch; choose another q_x, e.g. q_x:prior");

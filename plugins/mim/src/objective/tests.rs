@@ -130,8 +130,7 @@ fn contradictions_are_refused_with_a_way_out() {
         (MimConfig { p_z: CodePrior::GmmMarginal, ..MimConfig::default() }, "p_z_gmm"),
         (MimConfig { p_z_gmm: 3, ..MimConfig::default() }, "leave it out"),
         (MimConfig { p_z: CodePrior::Marginal, learn_p_z: true, ..MimConfig::default() }, "learn_p_z"),
-        (MimConfig { q_zx_gmm: 3, ..MimConfig::default() }, "no network for the weights"),
-        (MimConfig { p_xz_gmm: 2, ..MimConfig::default() }, "p_z_gmm, q_x_gmm"),
+        (MimConfig { loss: Criterion::Ae, q_zx_gmm: 3, ..MimConfig::default() }, "q_zx_gmm:3 is a mixture"),
     ];
     for (config, part) in cases {
         let error = build(&config, Output::Normal).unwrap_err().to_string();
