@@ -47,6 +47,9 @@ fn range(values: &[f64]) -> Option<[f64; 2]> {
     finite.then(|| [lows.into_iter().fold(first, f64::min), highs.into_iter().fold(first, f64::max)])
 }
 
+/// 2^52: the last bit of numbers from here to its double is worth 1.
+const WHOLE: f64 = 4_503_599_627_370_496.0;
+
 /// Scores handled at once.
 const PART: usize = 256;
 
@@ -83,12 +86,14 @@ impl Thresholds {
             // Numbers of thresholds as floating-point numbers and corrections without branches, so that the loop is one of vectors.
             vectorised(|| {
                 for (passed, &score) in passed.iter_mut().zip(scores) {
-                    let mut count = ((score - self.first) * each_gap).floor() + 1.0;
-                    // Off by one at most, by rounding.
-                    let (next, last) = (self.first + count * self.gap, self.first + (count - 1.0) * self.gap);
-                    count += if passes(score, next) { 1.0 } else { 0.0 };
-                    count -= if passes(score, last) { 0.0 } else { 1.0 };
-                    *passed = count.clamp(0.0, most) as u32;
+                    // What rounding may add is taken away and more, so that the number is right or one too small.
+                    let count = ((score - self.first) * each_gap - 1e-6).floor() + 1.0;
+                    let next = self.first + count * self.gap;
+                    let count = count + if passes(score, next) { 1.0 } else { 0.0 };
+                    // `clamp` checks its ends, and a conversion for what cannot be; the low bits of the sum are the whole number.
+                    let count = if count > 0.0 { count } else { 0.0 };
+                    let count = if count < most { count } else { most };
+                    *passed = (count + WHOLE).to_bits() as u32;
                 }
             });
             passed[..scores.len()].iter().for_each(|&passed| counts[passed as usize] += 1);
@@ -230,17 +235,19 @@ impl Scores {
 /// Area under precision and recall by rectangles, from the hits and false alarms at each threshold and how many of either there could be.
 /// Precision is that of equally many scores on both sides.
 fn area_of_precision([hits, alarms]: [&[u32]; 2], [positive, negative]: [u64; 2]) -> f64 {
+    // Products of two numbers of scores are exact in double precision.
+    let [positive, negative] = [positive, negative].map(|count| count as f64);
     let (mut area, mut last) = (0.0, positive);
     for (&hits, &alarms) in hits.iter().zip(alarms) {
-        let found = u64::from(hits);
-        // The others add nothing.
-        if found > 0 && found < last {
-            let share = (found * negative) as f64;
-            area += (last - found) as f64 * share / (share + (u64::from(alarms) * positive) as f64);
+        let found = f64::from(hits);
+        // Without hits there is no precision.
+        if hits > 0 {
+            let share = found * negative;
+            area += (last - found) * share / (share + f64::from(alarms) * positive);
         }
         last = found;
     }
-    area / positive as f64
+    area / positive
 }
 
 /// False-positive rate at the highest threshold that keeps at least 95 % of the inside; scores ascending.

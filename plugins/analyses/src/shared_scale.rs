@@ -73,6 +73,7 @@ struct Entropies<'a> {
 impl WithSimd for Entropies<'_> {
     type Output = f64;
 
+    #[allow(clippy::inline_always)] // The instruction set is that of the function this is inlined into.
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) -> f64 {
         let Self { shared, codes } = self;
