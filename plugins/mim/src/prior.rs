@@ -1,7 +1,7 @@
 //! Densities that stand for p(z) and q(x): fixed, learned normal, learned mixture, learned Bernoulli, pseudo-inputs, the density of the data.
 
 use burn::module::{Module, Param};
-use burn::tensor::activation::{log_softmax, sigmoid};
+use burn::tensor::activation::log_softmax;
 use burn::tensor::{Int, Tensor, TensorData};
 use ibhost_framework::build::BuildContext;
 use ibhost_framework::density::{Density, normal_log_prob};
@@ -9,6 +9,7 @@ use ibhost_framework::logistic_mixture::LogisticMixture;
 use ibhost_framework::noise::Draws;
 use ibhost_framework::normal_mixture::NormalMixture;
 use ibhost_nets::pseudo_inputs::{PseudoInputs, normal_mixture_log_prob};
+use ibhost_nets::vector_mlp::probabilities;
 
 use crate::packing::pack;
 
@@ -118,7 +119,7 @@ impl LearnedBernoulli {
 
     /// Probabilities, `[1, dim]`.
     pub fn probabilities(&self) -> Tensor<2> {
-        sigmoid(self.logits.val()).clamp(self.min_scale, 1.0 - self.min_scale)
+        probabilities(self.logits.val(), self.min_scale)
     }
 }
 

@@ -3,7 +3,7 @@
 use burn::module::Module;
 use burn::nn::Linear;
 use burn::tensor::activation::{relu, sigmoid};
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{DType, Device, Tensor};
 use ibhost_framework::build::{BuildContext, BuildError};
 use ibhost_framework::decoder::{Decoder, DecoderConfig};
 use ibhost_framework::density::Density;
@@ -135,7 +135,14 @@ impl NormalNet {
     }
 }
 
-/// Hidden layers followed by probabilities sigmoid(.) kept min_scale away from 0 and 1.
+/// sigmoid(logits) kept `margin` away from 0 and 1, or as far as the type of the numbers can tell from 1: in single precision 1 - 1e-8 is 1,
+/// whose other outcome would have a log-likelihood of minus infinity.
+pub fn probabilities<const D: usize>(logits: Tensor<D>, margin: f64) -> Tensor<D> {
+    let margin = if logits.dtype() == DType::F64 { margin } else { margin.max(f64::from(f32::EPSILON) / 2.0) };
+    sigmoid(logits).clamp(margin, 1.0 - margin)
+}
+
+/// Hidden layers followed by [`probabilities`], with min_scale as the margin.
 #[derive(Module, Debug)]
 pub struct BernoulliNet {
     /// Hidden layers.
@@ -157,7 +164,7 @@ impl BernoulliNet {
     /// Probabilities, `[batch, outputs]`.
     pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
         let hidden = self.act.after_each(&self.hidden, x);
-        sigmoid(self.logits.forward(hidden)).clamp(self.min_scale, 1.0 - self.min_scale)
+        probabilities(self.logits.forward(hidden), self.min_scale)
     }
 }
 
@@ -329,6 +336,12 @@ mod tests {
         let density = decoder.generate(&huge, None);
         assert_eq!(density.dims(), [3, 4]);
         assert!(density.mean().into_data().iter::<f64>().all(|p| (0.0999..0.9001).contains(&p)));
+        // The default margin of 1e-10 is nothing in single precision.
+        let narrow = DenseDecoderConfig { output: Output::Bernoulli, ..DenseDecoderConfig::default() };
+        let decoder = narrow.build_generator(&[1], [1, 1, 2], &context).unwrap();
+        let certain = decoder.generate(&[Tensor::full([1, 1], 1e9, &Device::flex())], None);
+        let both = [0.0, 1.0].map(|x| certain.log_prob(Tensor::full([1, 2], x, &Device::flex())).into_data().iter::<f64>().sum::<f64>());
+        assert!(both.iter().all(|l| l.is_finite()) && both.iter().any(|l| *l < -10.0), "{both:?}");
         assert!(config.build(2, 10, &context).unwrap_err().to_string().contains("linear"));
     }
 }
