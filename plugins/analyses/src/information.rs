@@ -21,7 +21,7 @@ trait Real:
     const LOWEST: Self;
     fn from_f64(x: f64) -> Self;
     fn to_f64(self) -> f64;
-    /// This number, or where e^x would leave the normal numbers the last one where it does not: its share of any sum is nothing.
+    /// This number, or where e^x would leave the normal numbers the last one where it does not: its share of any sum is nothing. Keeps NaN.
     fn above_nothing(self) -> Self;
     /// e^x for x <= 0 that passed `above_nothing`, without branches where that lets the compiler use vectors.
     fn exp_below_zero(self) -> Self;
@@ -39,7 +39,7 @@ impl Real for f64 {
     #[allow(clippy::inline_always)] // As below.
     #[inline(always)]
     fn above_nothing(self) -> Self {
-        if self > -708.0 { self } else { -708.0 }
+        if self < -708.0 { -708.0 } else { self }
     }
     fn exp_below_zero(self) -> Self {
         self.exp()
@@ -58,7 +58,7 @@ impl Real for f32 {
     #[allow(clippy::inline_always)] // Only what is inlined into the wide loop is compiled for wide vectors.
     #[inline(always)]
     fn above_nothing(self) -> Self {
-        if self > -87.0 { self } else { -87.0 }
+        if self < -87.0 { -87.0 } else { self }
     }
     #[allow(clippy::inline_always)] // As above.
     #[inline(always)]
@@ -251,8 +251,8 @@ const SINGLE_ABOVE: usize = 1 << 26;
 ///
 /// `codes` and `means` are `[N, latent]`, sample-major; `codes` may be the means themselves (the `mean` variant) or draws (`sampled`).
 /// Takes memory for the rows and a block of columns only. More than 2^26 differences are summed in single precision, block sums in double;
-/// under a shared scale by expansion of the square, where the means are near enough for it.
-/// NaN when there is no row.
+/// under a shared scale by expansion of the square, where all rows are near enough for it.
+/// NaN when there is no row or one holds NaN.
 pub fn aggregated_information(codes: &[f64], means: &[f64], scales: Scales<'_>, latent: usize) -> f64 {
     if latent == 0 || means.len() < latent || codes.len() < latent {
         return f64::NAN;
@@ -261,7 +261,7 @@ pub fn aggregated_information(codes: &[f64], means: &[f64], scales: Scales<'_>, 
         return information::<f64>(codes, means, scales, latent);
     }
     if let Scales::Shared(scale) = scales
-        && let Some(shared) = SharedScale::new(means, scale, latent)
+        && let Some(shared) = SharedScale::new([codes, means], scale, latent)
     {
         return mean_information(codes, means, latent, |rows| shared.entropies(rows));
     }
@@ -334,7 +334,7 @@ mod tests {
             let expected = direct(&means, &means, &shared, latent);
             let double = information::<f64>(&means, &means, Scales::Shared(0.4), latent);
             let single = information::<f32>(&means, &means, Scales::Shared(0.4), latent);
-            let shared = SharedScale::new(&means, 0.4, latent).unwrap();
+            let shared = SharedScale::new([&means, &means], 0.4, latent).unwrap();
             let expanded = mean_information(&means, &means, latent, |rows| shared.entropies(rows));
             assert!((expanded - expected).abs() < 1e-4, "{n} {expected} {expanded}");
             assert!((double - expected).abs() < 1e-10 && (single - expected).abs() < 1e-4, "{n} {expected} {double} {single}");
@@ -347,6 +347,18 @@ mod tests {
         assert!((aggregated_information(&means, &means, Scales::Shared(0.1), 1) - 100f64.ln()).abs() < 1e-12);
         assert!(aggregated_information(&means, &means, Scales::Shared(1e9), 1).abs() < 1e-12);
         assert!(aggregated_information(&[], &[], Scales::Shared(1.0), 1).is_nan());
+    }
+
+    #[test]
+    fn a_code_that_is_no_number_is_not_hidden() {
+        for bad in [0, 1] {
+            let (mut codes, mut means) = (normal(9000, "codes"), normal(9000, "means"));
+            [&mut codes, &mut means][bad][77] = f64::NAN;
+            for rows in [1000, 9000] {
+                let found = aggregated_information(&codes[..rows], &means[..rows], Scales::Shared(1.0), 1);
+                assert!(found.is_nan(), "{bad} {rows} {found}");
+            }
+        }
     }
 
     #[test]

@@ -10,7 +10,7 @@ const COLUMNS: usize = 256;
 const CODES: usize = 4;
 /// Vectors side by side, so that no product waits for the one before.
 const VECTORS: usize = 2;
-/// Largest squared distance of a mean from their centre, in scales, up to which the rounding of the expanded square stays below 1e-3 nats.
+/// Largest squared distance of a mean or code from the means' centre, in scales, up to which the rounding of the expanded square stays below 1e-3 nats.
 const FARTHEST: f64 = 4096.0;
 
 /// Means about their centre, in scales.
@@ -25,12 +25,18 @@ pub(crate) struct SharedScale {
 }
 
 impl SharedScale {
-    /// Prepares `means` `[N, latent]`; nothing when they lie too far apart for single precision.
-    pub(crate) fn new(means: &[f64], scale: f64, latent: usize) -> Option<Self> {
+    /// Prepares `means` `[N, latent]` for `codes` `[rows, latent]`; nothing when one lies too far from the centre for single precision or is
+    /// no number.
+    pub(crate) fn new([codes, means]: [&[f64]; 2], scale: f64, latent: usize) -> Option<Self> {
         let (count, inverse) = (means.len() / latent, 1.0 / scale);
         let mut centre = vec![0.0; latent];
         for mean in means.chunks_exact(latent) {
             centre.iter_mut().zip(mean).for_each(|(centre, x)| *centre += x / count as f64);
+        }
+        let square = |row: &[f64]| row.iter().zip(&centre).map(|(x, centre)| ((x - centre) * inverse).powi(2)).sum::<f64>();
+        // A comparison with NaN is false.
+        if !codes.chunks_exact(latent).chain(means.chunks_exact(latent)).all(|row| square(row) < FARTHEST) {
+            return None;
         }
         let blocks = count.div_ceil(COLUMNS);
         let mut placed = Self {
@@ -47,10 +53,6 @@ impl SharedScale {
                 let x = (x - centre) * inverse;
                 square += x * x;
                 placed.means[(block * latent + k) * COLUMNS + column] = x as f32;
-            }
-            // Also refuses what is no number.
-            if !matches!(square.partial_cmp(&FARTHEST), Some(std::cmp::Ordering::Less)) {
-                return None;
             }
             placed.offsets[j] = (-0.5 * square) as f32;
         }
@@ -169,11 +171,11 @@ mod tests {
     use ibhost_framework::noise::Noise;
 
     #[test]
-    fn means_far_apart_or_not_numbers_are_refused() {
-        assert!(SharedScale::new(&[0.0, 100.0], 1.0, 1).is_some());
-        assert!(SharedScale::new(&[0.0, 200.0], 1.0, 1).is_none());
-        assert!(SharedScale::new(&[0.0, f64::NAN], 1.0, 1).is_none());
-        assert!(SharedScale::new(&[0.0, 1.0], 0.0, 1).is_none());
+    fn rows_far_apart_or_not_numbers_are_refused() {
+        let fits = |codes: &[f64], means: &[f64], scale| SharedScale::new([codes, means], scale, 1).is_some();
+        let near = [0.0, 100.0];
+        assert!(fits(&near, &near, 1.0) && !fits(&near, &[0.0, 200.0], 1.0) && !fits(&[50.0, 500.0], &near, 1.0));
+        assert!(!fits(&near, &[0.0, f64::NAN], 1.0) && !fits(&[f64::NAN], &near, 1.0) && !fits(&near, &[0.0, 1.0], 0.0));
     }
 
     #[test]
@@ -181,7 +183,7 @@ mod tests {
         let mut stream = Noise::new(3).stream("means", 0);
         for (n, latent, scale) in [(1, 1, 1.0), (5, 3, 0.5), (259, 7, 0.3), (771, 16, 2.0)] {
             let means: Vec<f64> = (0..n * latent).map(|_| 20.0 + 3.0 * stream.normal()).collect();
-            let shared = SharedScale::new(&means, scale, latent).unwrap();
+            let shared = SharedScale::new([&means, &means], scale, latent).unwrap();
             let expected: f64 = means
                 .chunks_exact(latent)
                 .map(|code| {
