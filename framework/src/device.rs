@@ -147,7 +147,11 @@ fn gpu(name: &str, index: Option<&str>) -> Result<burn::tensor::DeviceKind, Devi
 #[allow(deprecated)] // burn recommends its own kernels instead, but LibTorch is what PyTorch users compare with.
 fn open_tch(index: Option<&str>) -> Result<Device, DeviceError> {
     match index {
-        None | Some("cpu") => Ok(Device::libtorch()),
+        None | Some("cpu") => {
+            // LibTorch has a pool of its own.
+            tch::set_num_threads(i32::try_from(rayon::current_num_threads()).unwrap_or(i32::MAX));
+            Ok(Device::libtorch())
+        }
         Some("mps") => Ok(Device::libtorch_mps()),
         Some(other) => match other.strip_prefix("cuda").map(|rest| rest.strip_prefix(':').unwrap_or("0").parse::<usize>()) {
             Some(Ok(number)) => Ok(Device::libtorch_cuda(number)),

@@ -11,6 +11,9 @@ use crate::norm::{Affine, BackwardAffine, GradientSums, Incoming, Moments, scale
 use crate::operation::{Operation, apply};
 use crate::real::Real;
 
+#[cfg(feature = "tch")]
+mod libtorch;
+
 /// What [`batch_norm_train`] gives.
 #[derive(Clone, Debug)]
 pub struct Normalised {
@@ -53,8 +56,15 @@ pub fn batch_norm_train(
             Normalised { output: Tensor::from_dispatch(y), mean, variance }
         }
         (Ok(_), None) => unreachable!("the forward pass leaves its moments"),
-        (Err(([x, gamma, beta], residual)), _) => {
-            plain_train(Tensor::from_dispatch(x), Tensor::from_dispatch(gamma), Tensor::from_dispatch(beta), residual, epsilon, relu)
+        (Err((inputs, residual)), _) => {
+            let [x, gamma, beta] = inputs;
+            let (x, gamma, beta) = (Tensor::from_dispatch(x), Tensor::from_dispatch(gamma), Tensor::from_dispatch(beta));
+            #[cfg(feature = "tch")]
+            let (x, gamma, beta, residual) = match libtorch::train((x, gamma, beta, residual), epsilon, relu) {
+                Ok(normalised) => return normalised,
+                Err(inputs) => inputs,
+            };
+            plain_train(x, gamma, beta, residual, epsilon, relu)
         }
     }
 }
@@ -75,7 +85,15 @@ pub fn batch_norm(x: Tensor<4>, parameters: [Tensor<1>; 4], residual: Option<Ten
     };
     match result {
         Ok(y) => Tensor::from_dispatch(y),
-        Err((x, parameters, residual)) => plain(Tensor::from_dispatch(x), parameters.map(Tensor::from_dispatch), residual, epsilon, relu),
+        Err((x, parameters, residual)) => {
+            let (x, parameters) = (Tensor::from_dispatch(x), parameters.map(Tensor::from_dispatch));
+            #[cfg(feature = "tch")]
+            let (x, parameters, residual) = match libtorch::evaluate((x, parameters, residual), epsilon, relu) {
+                Ok(y) => return y,
+                Err(inputs) => inputs,
+            };
+            plain(x, parameters, residual, epsilon, relu)
+        }
     }
 }
 

@@ -20,7 +20,14 @@ pub fn gated<const D: usize>(x: Tensor<D>) -> Tensor<D> {
     assert!(dims[D - 1].is_multiple_of(2), "an odd number of features, {dims:?}, has no halves");
     match apply(Gated, [x.into_dispatch()]) {
         Ok(y) => Tensor::from_dispatch(y),
-        Err([x]) => plain::<D>(Tensor::from_dispatch(x)),
+        Err([x]) => {
+            #[cfg(feature = "tch")]
+            let x = match crate::libtorch::gated(x) {
+                Ok(y) => return Tensor::from_dispatch(y),
+                Err(x) => x,
+            };
+            plain::<D>(Tensor::from_dispatch(x))
+        }
     }
 }
 

@@ -15,12 +15,16 @@
 //!    `f32` or `f64` tensor of flex, or the graph recomputes values to save memory;
 //! 4. tests through `testing::check`, which compares values and gradients with `plain` in both precisions.
 //!
+//! Where LibTorch has the operation itself, `libtorch::apply` stands between [`apply`] and the plain formula; see `conv/libtorch.rs`.
+//!
 //! Integer inputs such as labels are read with [`integers`] and kept in the operation's struct. Loops over slices that should use the
 //! widest vectors of the machine go into [`vectorised`]. Splitting over threads must not depend on their number: cut into parts of a
 //! fixed size, so that results are the same for any `RAYON_NUM_THREADS`.
 
 // Only what is inlined into `vectorised` is compiled for wide vectors, so here the choice is not the compiler's.
 #![allow(clippy::inline_always)]
+// What an operation refuses goes back to its caller, and with more backends built in a tensor is a large enum.
+#![allow(clippy::result_large_err)]
 
 mod allocator;
 mod array;
@@ -32,6 +36,10 @@ mod gate;
 mod gaussian;
 mod instance_norm;
 mod lanes;
+// burn marks all of its LibTorch backend as deprecated.
+#[cfg(feature = "tch")]
+#[allow(deprecated)]
+mod libtorch;
 mod linear;
 mod matmul;
 mod memory;

@@ -9,7 +9,9 @@ use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::flex::{Flex, FlexTensor};
 use burn::backend::tensor::FloatTensor;
-use burn::backend::{BackendTensor, DispatchAutodiffContext, DispatchTensor, DispatchTensorKind, GradientCheckpointingStrategy};
+use burn::backend::{
+    BackendTensor, DispatchAutodiffContext, DispatchTensor, DispatchTensorKind, GradientCheckpointingStrategy, TensorMetadata,
+};
 use burn::tensor::DType;
 
 use crate::array::Array;
@@ -35,28 +37,38 @@ pub trait Operation<const N: usize>: Clone + Debug + Send + 'static {
 /// # Errors
 /// The inputs, unchanged, for the plain formula to use.
 pub fn apply<O: Operation<N>, const N: usize>(operation: O, inputs: [DispatchTensor; N]) -> Result<DispatchTensor, [DispatchTensor; N]> {
-    let mut tracks = false;
-    for input in &inputs {
-        match (&input.kind, input.autodiff) {
-            (DispatchTensorKind::Flex(BackendTensor::Float(_)), DispatchAutodiffContext::Disabled) => {}
-            // Recomputing strategies need a forward function they can call again.
-            (DispatchTensorKind::Autodiff(inner), DispatchAutodiffContext::Enabled(GradientCheckpointingStrategy::Disabled))
-                if matches!(**inner, DispatchTensorKind::Flex(BackendTensor::Autodiff(_))) =>
-            {
-                tracks = true;
-            }
-            _ => return Err(inputs),
-        }
-    }
-    let dtype = burn::backend::TensorMetadata::dtype(&inputs[0]);
-    if inputs.iter().any(|input| burn::backend::TensorMetadata::dtype(input) != dtype) {
-        return Err(inputs);
-    }
-    match dtype {
+    let plain = |kind: &DispatchTensorKind| matches!(kind, DispatchTensorKind::Flex(BackendTensor::Float(_)));
+    let tracked = |kind: &DispatchTensorKind| matches!(kind, DispatchTensorKind::Flex(BackendTensor::Autodiff(_)));
+    let Some(tracks) = tracks(&inputs, plain, tracked) else { return Err(inputs) };
+    match inputs[0].dtype() {
         DType::F32 => Ok(run::<f32, O, N>(operation, inputs, tracks)),
         DType::F64 => Ok(run::<f64, O, N>(operation, inputs, tracks)),
         _ => Err(inputs),
     }
+}
+
+/// Whether one of the inputs is in an autodiff graph, when all are of one precision, each is of a kind that `plain` or, inside of a graph,
+/// `tracked` accepts, and no graph recomputes values.
+pub(crate) fn tracks(
+    inputs: &[DispatchTensor],
+    plain: impl Fn(&DispatchTensorKind) -> bool,
+    tracked: impl Fn(&DispatchTensorKind) -> bool,
+) -> Option<bool> {
+    let mut tracks = false;
+    for input in inputs {
+        match (&input.kind, input.autodiff) {
+            (kind, DispatchAutodiffContext::Disabled) if plain(kind) => {}
+            // Recomputing strategies need a forward function they can call again.
+            (DispatchTensorKind::Autodiff(inner), DispatchAutodiffContext::Enabled(GradientCheckpointingStrategy::Disabled))
+                if tracked(inner) =>
+            {
+                tracks = true;
+            }
+            _ => return None,
+        }
+    }
+    let one = inputs.windows(2).all(|pair| pair[0].dtype() == pair[1].dtype());
+    one.then_some(tracks)
 }
 
 // With more backends built in there are more kinds.

@@ -32,7 +32,14 @@ pub fn tanh<const D: usize>(x: Tensor<D>) -> Tensor<D> {
 pub fn relu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
     match apply(Pointwise::Relu, [x.into_dispatch()]) {
         Ok(y) => Tensor::from_dispatch(y),
-        Err([x]) => activation::relu(Tensor::<D>::from_dispatch(x)),
+        Err([x]) => {
+            #[cfg(feature = "tch")]
+            let x = match crate::libtorch::relu(x) {
+                Ok(y) => return Tensor::from_dispatch(y),
+                Err(x) => x,
+            };
+            activation::relu(Tensor::<D>::from_dispatch(x))
+        }
     }
 }
 

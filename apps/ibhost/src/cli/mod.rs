@@ -31,7 +31,7 @@ pub struct Cli {
     /// Only errors on stderr, no progress.
     #[arg(short, long, global = true)]
     pub quiet: bool,
-    /// Threads to compute with; all processors without it. The result does not depend on it.
+    /// Threads to compute with; all processors without it. On flex the result does not depend on it.
     #[arg(long, global = true, value_name = "N")]
     pub threads: Option<usize>,
 }

@@ -6,6 +6,8 @@
 mod convolution;
 mod frame;
 mod gram;
+#[cfg(feature = "tch")]
+mod libtorch;
 mod operation;
 mod phase;
 mod shape;

@@ -39,7 +39,14 @@ pub fn same_padding(size: usize, kernel: usize, stride: usize) -> [usize; 2] {
 /// # Panics
 /// When the sizes do not fit together or the padded image is smaller than the kernel.
 pub fn conv2d(x: Tensor<4>, weight: Tensor<4>, bias: Option<Tensor<1>>, geometry: ConvGeometry) -> Tensor<4> {
-    through(Conv { geometry }, x, weight, bias, |x, weight, bias| plain(x, weight, bias, geometry))
+    through(Conv { geometry }, x, weight, bias, |x, weight, bias| {
+        #[cfg(feature = "tch")]
+        let (x, weight, bias) = match super::libtorch::conv2d((x, weight, bias), geometry) {
+            Ok(y) => return y,
+            Err(inputs) => inputs,
+        };
+        plain(x, weight, bias, geometry)
+    })
 }
 
 /// The transpose of [`conv2d`] in x: y\[n, i stride - top + u, j stride - left + v, o\] = b\[o\] + sum over c of
@@ -59,16 +66,23 @@ pub fn conv_transpose2d(
     extra: usize,
 ) -> Tensor<4> {
     let operation = ConvTranspose { stride, padding, extra };
-    through(operation, x, weight, bias, |x, weight, bias| plain_transpose(x, weight, bias, stride, padding, extra))
+    through(operation, x, weight, bias, |x, weight, bias| {
+        #[cfg(feature = "tch")]
+        let (x, weight, bias) = match super::libtorch::conv_transpose2d((x, weight, bias), stride, padding, extra) {
+            Ok(y) => return y,
+            Err(inputs) => inputs,
+        };
+        plain_transpose(x, weight, bias, stride, padding, extra)
+    })
 }
 
-/// The operation on flex, with or without a bias, or else the plain formula.
+/// The operation on flex, with or without a bias, or else what there is for other backends.
 fn through<O: Operation<2> + Operation<3>>(
     operation: O,
     x: Tensor<4>,
     weight: Tensor<4>,
     bias: Option<Tensor<1>>,
-    plain: impl Fn(Tensor<4>, Tensor<4>, Option<Tensor<1>>) -> Tensor<4>,
+    elsewhere: impl Fn(Tensor<4>, Tensor<4>, Option<Tensor<1>>) -> Tensor<4>,
 ) -> Tensor<4> {
     let result = match bias {
         Some(bias) => apply(operation, [x.into_dispatch(), weight.into_dispatch(), bias.into_dispatch()])
@@ -77,7 +91,7 @@ fn through<O: Operation<2> + Operation<3>>(
     };
     match result {
         Ok(y) => Tensor::from_dispatch(y),
-        Err((x, weight, bias)) => plain(Tensor::from_dispatch(x), Tensor::from_dispatch(weight), bias),
+        Err((x, weight, bias)) => elsewhere(Tensor::from_dispatch(x), Tensor::from_dispatch(weight), bias),
     }
 }
 
