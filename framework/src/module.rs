@@ -2,7 +2,7 @@
 
 use std::any::Any;
 use std::fmt::Debug;
-use std::ops::Deref;
+use std::ops::{Deref, DerefMut};
 
 use burn::module::{Devices, Flag, Module, ModuleDisplay, ModuleDisplayDefault, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{Bool, Device, Int, Tensor};
@@ -269,6 +269,12 @@ impl<K: ModuleKind> Deref for Erased<K> {
     type Target = K::Object;
     fn deref(&self) -> &K::Object {
         &self.0
+    }
+}
+
+impl<K: ModuleKind> DerefMut for Erased<K> {
+    fn deref_mut(&mut self) -> &mut K::Object {
+        &mut self.0
     }
 }
 

@@ -158,6 +158,9 @@ pub trait Objective: ErasedModule<ObjectiveKind> {
         Vec::new()
     }
 
+    /// Computes once what all batches of an evaluation share; called on a new evaluation copy, whose weights stay as they are.
+    fn prepare_evaluation(&mut self) {}
+
     /// Batch means of every quantity on held-out data; called on the evaluation copy, without autodiff.
     fn evaluate(&self, batch: &Batch, draws: &mut Draws) -> Vec<Measure>;
 

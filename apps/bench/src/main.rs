@@ -140,7 +140,7 @@ fn training(workload: &Workload, arguments: &Arguments) -> Result<Value, String>
         result["gemm_peak_gflops"] = product_rate(&arguments.device)?.into();
     }
     if !arguments.no_eval {
-        let rates: Vec<f64> = (0..arguments.repeats.max(1)).map(|_| stepper.evaluation_rate(0.15, workload.classifies)).collect();
+        let rates: Vec<f64> = (0..arguments.repeats.max(1)).map(|_| stepper.evaluation_rate(0.15, workload.evaluation)).collect();
         result["eval_samples_per_s"] = spread(&rates)[1].into();
     }
     stepper.time_steps(1).map_err(|e| e.to_string())?;

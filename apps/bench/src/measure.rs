@@ -9,6 +9,8 @@ use ibhost_framework::engine::{EngineError, Orders, Session, State, StepState, e
 use ibhost_framework::noise::Draws;
 use ibhost_framework::run::RunConfig;
 
+use crate::workload::Evaluation;
+
 /// A workload in the middle of its training.
 pub struct Stepper {
     session: Session,
@@ -83,22 +85,24 @@ impl Stepper {
         means.iter().find(|(name, _)| name == "loss").map_or(f64::NAN, |(_, value)| *value)
     }
 
-    /// Samples a second through the test-time path, over at least `seconds`: every measure, or where `classifies` the class scores alone.
-    pub fn evaluation_rate(&self, seconds: f64, classifies: bool) -> f64 {
+    /// Samples a second through the test-time path, over at least `seconds`.
+    pub fn evaluation_rate(&self, seconds: f64, evaluation: Evaluation) -> f64 {
         let Some(state) = &self.state else { return f64::NAN };
         let model = Session::evaluation_model(state, false);
         let size = self.session.config.training.evaluation_batch;
         let test = self.session.data.split(Split::Test);
         let pass: Vec<usize> = (0..size.min(test.len())).collect();
         let Ok(batch) = test.select(&pass) else { return f64::NAN };
-        let run = || match model.as_classifier().filter(|_| classifies) {
-            Some(classifier) => {
-                let batch = batch.batch(&pass, &self.session.device);
-                let scores = classifier.logits(batch.inputs, &mut Draws::seeded(self.session.noise, 1, "evaluate"));
-                // Reading a number waits for the device.
-                drop(scores.sum().into_data());
+        let measures = || drop(evaluate(&*model, &batch, size, &self.session.device, self.session.noise, 1));
+        let run = || {
+            let inputs = || batch.batch(&pass, &self.session.device).inputs;
+            let draws = &mut Draws::seeded(self.session.noise, 1, "evaluate");
+            // Reading a number waits for the device.
+            match (evaluation, model.as_classifier(), model.as_generative()) {
+                (Evaluation::Scores, Some(model), _) => drop(model.logits(inputs(), draws).sum().into_data()),
+                (Evaluation::Bound, _, Some(model)) => drop(model.log_evidence(inputs(), 1, draws).sum().into_data()),
+                _ => measures(),
             }
-            None => drop(evaluate(&*model, &batch, size, &self.session.device, self.session.noise, 1)),
         };
         run();
         let (begin, mut samples) = (Instant::now(), 0);

@@ -3,6 +3,17 @@
 use ibhost_framework::run::{ConfigError, RunConfig, Settings};
 use serde_json::{Map, Value, json};
 
+/// What an evaluation computes, the same as the peer's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Evaluation {
+    /// Every measure the objective reports on held-out data.
+    Measures,
+    /// The class scores alone: the model's whole loss takes far more than the test-time path.
+    Scores,
+    /// The single-sample bound on -ln p(x) alone, without the terms that only training needs.
+    Bound,
+}
+
 /// One model of a paper at its published size.
 pub struct Workload {
     /// Name, the same as the peer's.
@@ -13,8 +24,8 @@ pub struct Workload {
     pub evaluation_batch: usize,
     /// Timed steps in a repeat, and steps before the first.
     pub steps: [usize; 2],
-    /// Whether an evaluation is the class scores alone: the model's whole loss takes far more than the test-time path.
-    pub classifies: bool,
+    /// What an evaluation computes.
+    pub evaluation: Evaluation,
     /// Steps of the engine in one step of the paper.
     pub inner: usize,
     /// Floating-point operations of the matrix products and convolutions of a step, multiplications and additions counted apart.
@@ -141,7 +152,7 @@ pub fn workloads() -> Vec<Workload> {
             },
             evaluation_batch: 100,
             steps: [60, 10],
-            classifies: false,
+            evaluation: Evaluation::Measures,
             inner: 1,
             operations: mlp_operations(100.0, 1.0),
             parameters: 2_380_810,
@@ -156,7 +167,7 @@ pub fn workloads() -> Vec<Workload> {
             },
             evaluation_batch: 100,
             steps: [60, 10],
-            classifies: false,
+            evaluation: Evaluation::Measures,
             inner: 1,
             operations: mlp_operations(100.0, 4.0),
             parameters: 2_380_810,
@@ -171,7 +182,7 @@ pub fn workloads() -> Vec<Workload> {
             },
             evaluation_batch: 256,
             steps: [3, 1],
-            classifies: false,
+            evaluation: Evaluation::Measures,
             inner: 1,
             operations: resnet20_operations(256.0),
             parameters: 269_427,
@@ -187,7 +198,7 @@ pub fn workloads() -> Vec<Workload> {
             },
             evaluation_batch: 2560,
             steps: [60, 10],
-            classifies: false,
+            evaluation: Evaluation::Measures,
             inner: 1,
             operations: nib_operations(100.0),
             parameters: 1_870_011,
@@ -203,7 +214,7 @@ pub fn workloads() -> Vec<Workload> {
             },
             evaluation_batch: 2560,
             steps: [1, 1],
-            classifies: true,
+            evaluation: Evaluation::Scores,
             inner: 10,
             operations: disenib_operations(64.0),
             parameters: 5_763_195,
@@ -219,7 +230,7 @@ pub fn workloads() -> Vec<Workload> {
             },
             evaluation_batch: 128,
             steps: [300, 30],
-            classifies: false,
+            evaluation: Evaluation::Measures,
             inner: 1,
             operations: toy_operations(128.0, 2.0, 2.0),
             parameters: 708,
@@ -235,7 +246,7 @@ pub fn workloads() -> Vec<Workload> {
             },
             evaluation_batch: 128,
             steps: [300, 30],
-            classifies: false,
+            evaluation: Evaluation::Measures,
             inner: 1,
             operations: toy_operations(128.0, 20.0, 10.0),
             parameters: 4_660,
@@ -245,7 +256,7 @@ pub fn workloads() -> Vec<Workload> {
             settings: || hit_on_cifar("hit", "hvae"),
             evaluation_batch: 256,
             steps: [8, 2],
-            classifies: false,
+            evaluation: Evaluation::Measures,
             inner: 1,
             operations: hvae_operations(256.0),
             parameters: 475_811,
@@ -255,7 +266,7 @@ pub fn workloads() -> Vec<Workload> {
             settings: || hit_on_cifar("hit/warmup:0", "lvae"),
             evaluation_batch: 256,
             steps: [8, 2],
-            classifies: false,
+            evaluation: Evaluation::Measures,
             inner: 1,
             operations: lvae_operations(256.0),
             parameters: 408_131,
@@ -270,7 +281,7 @@ pub fn workloads() -> Vec<Workload> {
             },
             evaluation_batch: 100,
             steps: [1, 1],
-            classifies: false,
+            evaluation: Evaluation::Bound,
             inner: 1,
             operations: convhvae_operations(100.0),
             parameters: 2_602_861,
@@ -285,7 +296,7 @@ pub fn workloads() -> Vec<Workload> {
             },
             evaluation_batch: 100,
             steps: [1, 1],
-            classifies: false,
+            evaluation: Evaluation::Bound,
             inner: 1,
             operations: pixelhvae_operations(100.0),
             parameters: 1_777_821,

@@ -217,10 +217,12 @@ impl Session {
     /// Evaluation copy of the model, with the averaged weights if asked for and kept.
     pub fn evaluation_model(state: &State, averaged: bool) -> BoxedObjective {
         let model = state.model.valid();
-        match (&state.average, averaged) {
+        let mut model = match (&state.average, averaged) {
             (Some(average), true) => parameters::with_average(model, &average.weights),
             _ => model,
-        }
+        };
+        model.prepare_evaluation();
+        model
     }
 }
 

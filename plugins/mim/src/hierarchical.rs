@@ -1,7 +1,7 @@
 //! Objective `hvae`: variational auto-encoder, A-MIM and S-MIM with codes of several levels, for binary images.
 
 use burn::module::{Module, Param};
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Tensor;
 use ibhost_framework::build::BuildError;
 use ibhost_framework::dataset::Batch;
 use ibhost_framework::density::{Density, normal_log_prob};
@@ -18,8 +18,6 @@ use ibhost_nets::ladder::sample_levels;
 use ibhost_nets::pseudo_inputs::{PseudoInputs, Start, mixture_of_posteriors};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-
-use crate::terms::with_score_function;
 
 const HALF_LN_2PI: f64 = 0.918_938_533_204_672_7;
 /// Where pseudo-inputs and pseudo-codes start without data: binary images are mostly dark.
@@ -139,7 +137,7 @@ impl HierarchicalConfig {
             ImageMarginal::Marginal => Vec::new(),
             ImageMarginal::Vampprior => latents.iter().map(|&latent| context.normal([self.components, latent], 0.05, 0.01)).collect(),
         };
-        Ok(HierarchicalObjective { encoder, decoder, pseudo, pseudo_codes, latents, shape, config: self.clone() })
+        Ok(HierarchicalObjective { encoder, decoder, pseudo, pseudo_codes, latents, shape, config: self.clone(), prepared: None })
     }
 }
 
@@ -201,6 +199,9 @@ pub struct HierarchicalObjective {
     shape: [usize; 3],
     #[module(skip)]
     config: HierarchicalConfig,
+    /// The components of the top prior, in a copy for evaluations.
+    #[module(skip)]
+    prepared: Option<Posterior>,
 }
 
 /// Log densities of a batch in nats without the constant of the normals, `[batch]` each.
@@ -289,7 +290,8 @@ impl HierarchicalObjective {
 
     /// Posteriors of the pseudo-inputs, which are the components of the top prior.
     pub fn components(&self) -> Option<Posterior> {
-        self.pseudo.as_ref().map(|pseudo| self.hierarchy().top(self.images(pseudo.unit())))
+        let encoded = || self.pseudo.as_ref().map(|pseudo| self.hierarchy().top(self.images(pseudo.unit())));
+        self.prepared.clone().or_else(encoded)
     }
 
     /// ln p of the top level without the constant, `[batch]`.
@@ -368,71 +370,6 @@ impl HierarchicalObjective {
         (a + b + (c + d).mul_scalar(beta)).mul_scalar(-0.5)
     }
 
-    /// Codes sampled for images to be made of: `count` of them, or as many as there are pseudo-inputs; bottom first.
-    pub fn sampled_codes(&self, count: usize, components: Option<&Posterior>, device: &Device, draws: &mut Draws) -> Vec<Tensor<2>> {
-        let top = self.latents.len() - 1;
-        let name = |level: usize| format!("sampled z{}", level + 1);
-        let z_top = match components {
-            None => draws.normal(&name(top), [count, self.latents[top]], device),
-            Some(components) => {
-                let (mean, scale) = moments(components);
-                let available = mean.dims()[0];
-                let (mean, scale) = if self.config.sample_components {
-                    let mut stream = draws.host("pseudo-input");
-                    let chosen: Vec<i64> = (0..count).map(|_| stream.below(available) as i64).collect();
-                    let index = Tensor::<1, burn::tensor::Int>::from_data(chosen.as_slice(), device);
-                    (mean.select(0, index.clone()), scale.select(0, index))
-                } else {
-                    let rows = count.min(available);
-                    (mean.narrow(0, 0, rows), scale.narrow(0, 0, rows))
-                };
-                let noise = draws.normal(&name(top), mean.dims(), device);
-                mean + scale * noise
-            }
-        };
-        let mut codes = vec![z_top];
-        for level in (0..top).rev() {
-            let above: Vec<Tensor<2>> = codes.iter().rev().cloned().collect();
-            let Some(prior) = self.decoder.prior(level, &above) else { break };
-            let (mean, scale) = moments(&prior);
-            let noise = draws.normal(&name(level), mean.dims(), device);
-            codes.push(mean + scale * noise);
-        }
-        codes.reverse();
-        codes
-    }
-
-    /// Images of codes without gradient, pixels drawn one after the other.
-    fn drawn_images(&self, codes: &[Tensor<2>], draws: &mut Draws) -> Tensor<2> {
-        let tracked = codes[0].is_autodiff();
-        let bare: Vec<Tensor<2>> = codes.iter().map(|z| if tracked { z.clone().inner() } else { z.clone() }).collect();
-        let features: usize = self.shape.iter().product();
-        let uniform = draws.uniform("sampled pixels", [bare[0].dims()[0], features], &bare[0].device());
-        // Batch normalisation must not see the crops that sampling works on.
-        let (images, _) = if tracked { self.decoder.valid().ancestral(&bare, uniform) } else { self.decoder.ancestral(&bare, uniform) };
-        if tracked { Tensor::from_inner(images) } else { images }
-    }
-
-    /// Loss of every sample of the sampled branch, `[samples]`.
-    pub fn sampled_loss(&self, count: usize, components: Option<&Posterior>, device: &Device, draws: &mut Draws) -> Tensor<1> {
-        let codes = self.sampled_codes(count, components, device, draws);
-        // One pass gives the means and the likelihood unless pixels are drawn one after the other.
-        let decoded = (!self.decoder.is_autoregressive()).then(|| self.decoder.generate(&codes, None));
-        let x = match &decoded {
-            Some(density) => density.mean().detach(),
-            None => self.drawn_images(&codes, draws),
-        };
-        let images = self.images(x.clone());
-        let features = self.hierarchy().features(images.clone());
-        let posteriors: Vec<Posterior> =
-            (0..codes.len()).map(|level| self.hierarchy().level(level, features[level].clone(), &codes[level + 1..])).collect();
-        let density = decoded.unwrap_or_else(|| self.decoder.generate(&codes, Some(images)));
-        let Levels { likelihood: a, below, top, posterior: c } = self.densities(x.clone(), &codes, &posteriors, &density, components);
-        let d = self.pseudo_marginal(x).unwrap_or_else(|| a.clone());
-        let loss = (a.clone() + below + top + c + d).mul_scalar(-0.5);
-        with_score_function(loss, a)
-    }
-
     fn total(&self, inputs: Tensor<4>, beta: f64, draws: &mut Draws) -> (Tensor<1>, Levels) {
         let (count, device) = (inputs.dims()[0], inputs.device());
         let components = self.components();
@@ -488,6 +425,10 @@ impl Objective for HierarchicalObjective {
             total = total + penalty;
         }
         Loss { measures: Self::measures(&total, &levels, beta), total }
+    }
+
+    fn prepare_evaluation(&mut self) {
+        self.prepared = self.components();
     }
 
     fn evaluate(&self, batch: &Batch, draws: &mut Draws) -> Vec<Measure> {
@@ -595,5 +536,6 @@ impl GenerativeModel for HierarchicalObjective {
     }
 }
 
+mod sampled;
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,6 @@
 //! Tests of the hierarchical objective on small images.
 
-use burn::tensor::TensorData;
+use burn::tensor::{Device, TensorData};
 use ibhost_framework::build::BuildContext;
 use ibhost_framework::dataset::DataInfo;
 use ibhost_framework::decoder::DecoderConfig;
@@ -117,4 +117,17 @@ fn a_weight_is_a_plain_number_and_every_other_quantity_is_in_nats() {
     for quantity in HierarchicalConfig::default().quantities() {
         assert_eq!(quantity.unit, if quantity.name == "beta" { "1" } else { "nats" }, "{}", quantity.name);
     }
+}
+
+#[test]
+fn components_computed_beforehand_change_no_number() {
+    let two = GatedMlpConfig { levels: Sizes { z1: 3, z2: 2 } };
+    let config = HierarchicalConfig { loss: HierarchicalLoss::Smim, components: 5, ..HierarchicalConfig::default() };
+    let model = build(&config, &two, &GatedMlpDecoderConfig {}).unwrap().valid();
+    let mut prepared = model.clone();
+    prepared.prepare_evaluation();
+    assert!(format!("{prepared:?}").contains("prepared: Some") && format!("{model:?}").contains("prepared: None"));
+    let measures =
+        |model: &dyn Objective| read_measures(model.evaluate(&batch(&Device::flex()), &mut Draws::seeded(Noise::new(1), 0, "test")));
+    assert_eq!(measures(&*prepared), measures(&*model));
 }
