@@ -100,6 +100,7 @@ impl Stepper {
             // Reading a number waits for the device.
             match (evaluation, model.as_classifier(), model.as_generative()) {
                 (Evaluation::Scores, Some(model), _) => drop(model.logits(inputs(), draws).sum().into_data()),
+                (Evaluation::Vote(codes), Some(model), _) => drop(model.class_log_probabilities(inputs(), codes, draws).sum().into_data()),
                 (Evaluation::Bound, _, Some(model)) => drop(model.log_evidence(inputs(), 1, draws).sum().into_data()),
                 _ => measures(),
             }

@@ -8,8 +8,10 @@ use serde_json::{Map, Value, json};
 pub enum Evaluation {
     /// Every measure the objective reports on held-out data.
     Measures,
-    /// The class scores alone: the model's whole loss takes far more than the test-time path.
+    /// The class scores of one code alone: the model's whole loss takes far more than the test-time path.
     Scores,
+    /// Class probabilities averaged over this many codes.
+    Vote(usize),
     /// The single-sample bound on -ln p(x) alone, without the terms that only training needs.
     Bound,
 }
@@ -152,7 +154,7 @@ pub fn workloads() -> Vec<Workload> {
             },
             evaluation_batch: 100,
             steps: [60, 10],
-            evaluation: Evaluation::Measures,
+            evaluation: Evaluation::Vote(12),
             inner: 1,
             operations: mlp_operations(100.0, 1.0),
             parameters: 2_380_810,
@@ -167,7 +169,7 @@ pub fn workloads() -> Vec<Workload> {
             },
             evaluation_batch: 100,
             steps: [60, 10],
-            evaluation: Evaluation::Measures,
+            evaluation: Evaluation::Vote(12),
             inner: 1,
             operations: mlp_operations(100.0, 4.0),
             parameters: 2_380_810,
@@ -182,7 +184,7 @@ pub fn workloads() -> Vec<Workload> {
             },
             evaluation_batch: 256,
             steps: [3, 1],
-            evaluation: Evaluation::Measures,
+            evaluation: Evaluation::Vote(12),
             inner: 1,
             operations: resnet20_operations(256.0),
             parameters: 269_427,
@@ -198,7 +200,7 @@ pub fn workloads() -> Vec<Workload> {
             },
             evaluation_batch: 2560,
             steps: [60, 10],
-            evaluation: Evaluation::Measures,
+            evaluation: Evaluation::Scores,
             inner: 1,
             operations: nib_operations(100.0),
             parameters: 1_870_011,
