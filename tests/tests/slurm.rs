@@ -17,7 +17,7 @@ const PATIENCE: Duration = Duration::from_mins(10);
 
 /// Long enough to be found at work and disturbed, some ten seconds of a processor; and a fraction of a second.
 const LONG: u32 = 500;
-const SHORT: u32 = 20;
+const SHORT: u32 = 200;
 /// A learning rate that diverges in its first steps.
 const DIVERGING: &str = "1.0e+30";
 
