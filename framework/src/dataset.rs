@@ -183,7 +183,7 @@ impl Samples {
     fn scale(&self, indices: &[usize], out: &mut [f32]) {
         let per_sample: usize = self.shape.iter().product();
         let plane = per_sample / self.shape[0];
-        vectorised(|| {
+        vectorised!(|| {
             for (&index, out) in indices.iter().zip(out.chunks_exact_mut(per_sample)) {
                 let start = self.position(index) * per_sample;
                 for (channel, out) in out.chunks_exact_mut(plane).enumerate() {

@@ -1,6 +1,7 @@
 //! Distributions over inputs that a generator returns: log densities, means and samples; features are flattened to one row per sample.
 
 use burn::tensor::Tensor;
+use ibhost_kernels::shared_normal_log_density;
 pub use ibhost_kernels::{centred_log_density, normal_sample};
 
 use crate::logistic_mixture::LogisticMixture;
@@ -16,6 +17,13 @@ pub enum Density {
         mean: Tensor<2>,
         /// Standard deviations, `[batch, features]`, positive.
         scale: Tensor<2>,
+    },
+    /// Independent normals with one standard deviation for all values.
+    SharedNormal {
+        /// `[batch, features]`.
+        mean: Tensor<2>,
+        /// Standard deviation, `[1]`, positive.
+        scale: Tensor<1>,
     },
     /// Mixtures of normals with diagonal covariance.
     NormalMixture(NormalMixture),
@@ -48,6 +56,7 @@ impl Density {
         let [batch, _] = x.dims();
         match self {
             Self::Normal { mean, scale } => normal_log_prob(x, mean.clone(), scale.clone()),
+            Self::SharedNormal { mean, scale } => shared_normal_log_density(x, mean.clone(), scale.clone()),
             Self::NormalMixture(mixture) => mixture.log_prob(x),
             Self::Bernoulli { probabilities } => {
                 let off = probabilities.clone().neg().add_scalar(1.0).log();
@@ -78,7 +87,7 @@ impl Density {
     /// Means, `[batch, features]`.
     pub fn mean(&self) -> Tensor<2> {
         match self {
-            Self::Normal { mean, .. } | Self::Logistic256 { mean, .. } => mean.clone(),
+            Self::Normal { mean, .. } | Self::SharedNormal { mean, .. } | Self::Logistic256 { mean, .. } => mean.clone(),
             Self::Bernoulli { probabilities } | Self::GuardedBernoulli { probabilities, .. } => probabilities.clone(),
             Self::LogisticMixture(mixture) => mixture.mean(),
             Self::NormalMixture(mixture) => mixture.mean(),
@@ -100,6 +109,10 @@ impl Density {
     pub fn reparameterised(&self, noise: Tensor<2>) -> Tensor<2> {
         match self {
             Self::Normal { mean, scale } => normal_sample(mean.clone(), scale.clone(), noise),
+            Self::SharedNormal { mean, scale } => {
+                let scale = scale.clone().reshape([1, 1]).expand(mean.dims());
+                normal_sample(mean.clone(), scale, noise)
+            }
             Self::NormalMixture(mixture) => mixture.sample(noise).0,
             Self::Bernoulli { .. } | Self::GuardedBernoulli { .. } | Self::LogisticMixture(_) | Self::Logistic256 { .. } => self.mean(),
         }
@@ -134,6 +147,10 @@ mod tests {
         let normal = Density::Normal { mean: t([0.0, 1.0]), scale: t([1.0, 2.0]) };
         let expected = -0.5 * (0.25 + 1.0) - 2f64.ln() - (2.0 * std::f64::consts::PI).ln();
         assert!((value(normal.log_prob(t([0.5, 3.0]))) - expected).abs() < 1e-6);
+        let shared = Density::SharedNormal { mean: t([0.0, 1.0]), scale: Tensor::from_floats([2.0], &device) };
+        let expected = -0.5 * (0.0625 + 1.0) - 2.0 * 2f64.ln() - (2.0 * std::f64::consts::PI).ln();
+        assert!((value(shared.log_prob(t([0.5, 3.0]))) - expected).abs() < 1e-6);
+        assert_eq!(shared.reparameterised(t([1.0, -1.0])).into_data().iter::<f64>().collect::<Vec<_>>(), [2.0, -1.0]);
         let bernoulli = Density::Bernoulli { probabilities: t([0.25, 0.5]) };
         assert!((value(bernoulli.log_prob(t([1.0, 0.0]))) - (0.125f64).ln()).abs() < 1e-6);
         let certain = Density::GuardedBernoulli { probabilities: t([1.0, 0.25]), guard: 1e-3 };

@@ -7,7 +7,7 @@ use ibhost_framework::device;
 use ibhost_framework::engine::{Orders, Session, StepState, training_step};
 use ibhost_framework::objective::read_measures;
 use ibhost_framework::run::Settings;
-use ibhost_kernels::{ConvGeometry, batch_norm, batch_norm_train, conv_transpose2d, conv2d, gated, relu};
+use ibhost_kernels::{ConvGeometry, batch_norm, batch_norm_train, conv_transpose2d, conv2d, gated, relu, softplus};
 use ibhost_nets as _;
 use ibhost_vdb as _;
 use ibhost_vib as _;
@@ -114,6 +114,7 @@ fn layers_and_their_gradients_are_those_of_flex() {
         cases.push((format!("evaluation, relu {relu}"), vec![x.to_vec(), vec![3], vec![3], vec![3], vec![3]], Box::new(f)));
     }
     cases.push(("relu".to_owned(), vec![x.to_vec()], Box::new(move |t| relu(image(&t[0], x)))));
+    cases.push(("softplus".to_owned(), vec![x.to_vec()], Box::new(move |t| softplus(image(&t[0], x), 0.5))));
     cases.push(("gated".to_owned(), vec![vec![2, 5, 3, 6]], Box::new(move |t| gated(image(&t[0], [2, 5, 3, 6])))));
     for (name, shapes, f) in &cases {
         for (dtype, tolerance) in [(DType::F32, 2e-5), (DType::F64, 1e-12)] {

@@ -15,6 +15,9 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+#[global_allocator]
+static ALLOCATOR: ibhost_kernels::Allocator = ibhost_kernels::Allocator;
+
 /// Runs the command line of this process and returns its exit code (see [`exit`] codes in `ibhost --help`).
 pub fn main() -> ExitCode {
     panics::remember();

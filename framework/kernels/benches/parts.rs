@@ -6,9 +6,12 @@ use burn::tensor::activation::relu;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use divan::{Bencher, black_box};
 use ibhost_kernels::{
-    Activation, ConvGeometry, Layout, conv2d, gated, keep_freed_memory, label_log_likelihood, linear, noise, product, reparameterise,
-    softplus, standard_normal_rate, tanh,
+    Activation, Allocator, ConvGeometry, Layout, conv2d, gated, keep_freed_memory, label_log_likelihood, linear, noise, product,
+    reparameterise, softplus, standard_normal_rate, tanh,
 };
+
+#[global_allocator]
+static ALLOCATOR: Allocator = Allocator;
 
 fn main() {
     keep_freed_memory();

@@ -119,12 +119,12 @@ pub(crate) fn cos_sin_turns(turns: f32) -> [f32; 2] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::real::vectorised;
+    use crate::vectorised;
 
     /// Largest error of `f` on `points` in units of the last place of the exact result.
     fn worst(points: &[f32], f: impl Fn(f32) -> f32, exact: impl Fn(f64) -> f64) -> (f64, f32) {
         let mut found = vec![0.0; points.len()];
-        vectorised(|| found.iter_mut().zip(points).for_each(|(y, &x)| *y = f(x)));
+        vectorised!(|| found.iter_mut().zip(points).for_each(|(y, &x)| *y = f(x)));
         let mut worst = (0.0, 0.0);
         for (&x, &y) in points.iter().zip(&found) {
             let expected = exact(f64::from(x));

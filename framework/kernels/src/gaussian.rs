@@ -4,10 +4,11 @@ use burn::tensor::Tensor;
 
 use crate::array::Array;
 use crate::operation::{Operation, apply};
-use crate::real::{Real, vectorised};
+use crate::real::Real;
 use crate::rows::{each_row, sum_terms};
+use crate::vectorised;
 
-const HALF_LN_2PI: f64 = 0.918_938_533_204_672_7;
+pub(crate) const HALF_LN_2PI: f64 = 0.918_938_533_204_672_7;
 /// Rows below this length are shorter than a vector.
 const SHORT: usize = 32;
 
@@ -114,10 +115,16 @@ impl Operation<2> for Rate {
         let [batch, n] = [mean.shape()[0], mean.shape()[1]];
         let (m, s, half) = (mean.as_slice(), scale.as_slice(), T::of(0.5));
         let mut rates = vec![T::zero(); batch];
-        each_row(&mut rates, 1, batch * n, |i, rate| {
-            let rows = [&m[i * n..(i + 1) * n], &s[i * n..(i + 1) * n]];
-            rate[0] = sum_terms(rows, |[m, s]| half * (m * m + s * s - T::one()) - s.logarithm());
-        });
+        each_row(
+            &mut rates,
+            1,
+            batch * n,
+            #[inline(always)]
+            |i, rate| {
+                let rows = [&m[i * n..(i + 1) * n], &s[i * n..(i + 1) * n]];
+                rate[0] = sum_terms(rows, |[m, s]| half * (m * m + s * s - T::one()) - s.logarithm());
+            },
+        );
         let saved = if tracked == [false; 2] { Vec::new() } else { vec![mean, scale] };
         (Array::new(rates, &[batch]), saved)
     }
@@ -169,15 +176,21 @@ impl Operation<3> for Density {
         if (1..SHORT).contains(&n) {
             // Vectors span rows that are shorter than they are.
             let mut terms = slices[0].to_vec();
-            vectorised(|| {
+            vectorised!(|| {
                 let others = slices[1].iter().zip(slices[2]);
                 terms.iter_mut().zip(others).for_each(|(x, (&m, &s))| *x = term([*x, m, s]));
             });
             densities.iter_mut().zip(terms.chunks_exact(n)).for_each(|(density, row)| *density = row.iter().copied().sum());
         } else {
-            each_row(&mut densities, 1, batch * n, |i, density| {
-                density[0] = sum_terms(slices.map(|values| &values[i * n..(i + 1) * n]), term);
-            });
+            each_row(
+                &mut densities,
+                1,
+                batch * n,
+                #[inline(always)]
+                |i, density| {
+                    density[0] = sum_terms(slices.map(|values| &values[i * n..(i + 1) * n]), term);
+                },
+            );
         }
         let saved = if tracked == [false; 3] { Vec::new() } else { inputs.to_vec() };
         (Array::new(densities, &[batch]), saved)
@@ -204,7 +217,7 @@ fn scaled_terms<T: Real>(saved: &[Array<T>], g: &[T], term: impl Fn(T, T, T) -> 
     let [x, m, s] = [saved[0].as_slice(), saved[1].as_slice(), saved[2].as_slice()];
     let mut out = x.to_vec();
     if n < SHORT {
-        vectorised(|| out.iter_mut().zip(m.iter().zip(s)).for_each(|(y, (&m, &s))| *y = term(*y, m, s)));
+        vectorised!(|| out.iter_mut().zip(m.iter().zip(s)).for_each(|(y, (&m, &s))| *y = term(*y, m, s)));
         out.chunks_exact_mut(n.max(1)).zip(g).for_each(|(row, &g)| row.iter_mut().for_each(|y| *y *= g));
     } else {
         each_row(&mut out, n, x.len(), |i, row| {
@@ -240,11 +253,17 @@ impl Operation<1> for Centred {
         let (factor, constant) = (T::of(-0.5 / (self.scale * self.scale)), T::of((HALF_LN_2PI + self.scale.ln()) * n as f64));
         let values = x.as_slice();
         let mut densities = vec![T::zero(); batch];
-        each_row(&mut densities, 1, batch * n, |i, density| {
-            let row = &values[i * n..(i + 1) * n];
-            let squares = if n < SHORT { row.iter().map(|&x| x * x).sum() } else { sum_terms([row], |[x]| x * x) };
-            density[0] = factor * squares - constant;
-        });
+        each_row(
+            &mut densities,
+            1,
+            batch * n,
+            #[inline(always)]
+            |i, density| {
+                let row = &values[i * n..(i + 1) * n];
+                let squares = if n < SHORT { row.iter().map(|&x| x * x).sum() } else { sum_terms([row], |[x]| x * x) };
+                density[0] = factor * squares - constant;
+            },
+        );
         (Array::new(densities, &[batch]), if tracked { vec![x] } else { Vec::new() })
     }
 

@@ -6,7 +6,8 @@ use burn::tensor::activation::leaky_relu;
 use crate::array::Array;
 use crate::memory::filled;
 use crate::operation::{Operation, apply};
-use crate::real::{Real, vectorised};
+use crate::real::Real;
+use crate::vectorised;
 
 /// (x - mean) / sqrt(variance + epsilon), with the mean and the biased variance of every channel of every image over its own pixels, then
 /// multiplied by `slope` where it is below 0: 0 for relu, 1 to leave it (Ulyanov et al. 2016, equation 1, without scale and shift).
@@ -66,7 +67,7 @@ impl Operation<1> for InstanceNorm {
         let scratch = || [vec![T::zero(); channels], vec![T::zero(); channels]];
         let y = filled(values.len(), image, scratch, |[mean, inverse], n, out| {
             let image = &values[n * image..(n + 1) * image];
-            vectorised(|| {
+            vectorised!(|| {
                 moments(image, epsilon, [mean, inverse]);
                 for (out, pixel) in out.chunks_exact_mut(channels).zip(image.chunks_exact(channels)) {
                     for (((y, &x), &mean), &inverse) in out.iter_mut().zip(pixel).zip(&*mean).zip(&*inverse) {
@@ -90,7 +91,7 @@ impl Operation<1> for InstanceNorm {
         let to_x = filled(values.len(), image, scratch, |[mean, inverse, plain, weighted], n, out| {
             let range = n * image..(n + 1) * image;
             let (image, gradient) = (&values[range.clone()], &gradient[range]);
-            vectorised(|| {
+            vectorised!(|| {
                 moments(image, epsilon, [mean, inverse]);
                 plain.fill(T::zero());
                 weighted.fill(T::zero());

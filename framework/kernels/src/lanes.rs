@@ -6,7 +6,7 @@ use pulp::{Arch, Simd, WithSimd};
 
 use crate::real::Real;
 #[cfg(target_arch = "x86_64")]
-use crate::real::vectorised;
+use crate::vectorised;
 
 /// A number with vectors of it.
 pub trait Lanes: Copy {
@@ -119,7 +119,7 @@ fn fuses<S: Simd>() -> bool {
 pub fn dispatch<O: WithSimd>(operation: O) -> O::Output {
     #[cfg(target_arch = "x86_64")]
     if !matches!(Arch::new(), Arch::V4(_)) {
-        return vectorised(|| operation.with_simd(pulp::Scalar256b));
+        return vectorised!(|| operation.with_simd(pulp::Scalar256b));
     }
     Arch::new().dispatch(operation)
 }

@@ -18,10 +18,10 @@
 //! Where LibTorch has the operation itself, `libtorch::apply` stands between [`apply`] and the plain formula; see `conv/libtorch.rs`.
 //!
 //! Integer inputs such as labels are read with [`integers`] and kept in the operation's struct. Loops over slices that should use the
-//! widest vectors of the machine go into [`vectorised`]. Splitting over threads must not depend on their number: cut into parts of a
+//! widest vectors of the machine go into [`vectorised!`]. Splitting over threads must not depend on their number: cut into parts of a
 //! fixed size, so that results are the same for any `RAYON_NUM_THREADS`.
 
-// Only what is inlined into `vectorised` is compiled for wide vectors, so here the choice is not the compiler's.
+// Only what is inlined into `vectorised!` is compiled for wide vectors, so here the choice is not the compiler's.
 #![allow(clippy::inline_always)]
 // What an operation refuses goes back to its caller, and with more backends built in a tensor is a large enum.
 #![allow(clippy::result_large_err)]
@@ -54,6 +54,7 @@ mod real;
 mod rows;
 #[cfg(target_arch = "x86_64")]
 mod sgemm;
+mod shared_normal;
 mod spectral;
 mod squared_error;
 mod subsample;
@@ -61,7 +62,7 @@ mod subsample;
 mod testing;
 mod weighted_sum;
 
-pub use allocator::keep_freed_memory;
+pub use allocator::{Allocator, keep_freed_memory};
 pub use array::{Array, integers};
 pub use batch_norm::{Normalised, batch_norm, batch_norm_train};
 pub use categorical::{label_log_likelihood, log_sum_exp};
@@ -78,7 +79,8 @@ pub use normal_network::{Affine, normal_network};
 pub use operation::{Operation, apply};
 pub use pairwise::mean_pairwise_kl;
 pub use pointwise::{bernoulli_log_likelihood, relu, softplus, tanh};
-pub use real::{Real, vectorised};
+pub use real::{Real, with_widest_vectors};
+pub use shared_normal::shared_normal_log_density;
 pub use spectral::{divided_by_singular_value, power_iteration};
 pub use squared_error::mean_squared_error;
 pub use subsample::subsample;

@@ -8,8 +8,9 @@ use rayon::prelude::*;
 use crate::array::Array;
 use crate::matmul::{Layout, product, product_then};
 use crate::operation::{Operation, apply};
-use crate::real::{Real, vectorised};
+use crate::real::Real;
 use crate::rows::{PARALLEL_FROM, combine};
+use crate::vectorised;
 
 /// Element-wise function after a dense layer.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -175,7 +176,7 @@ fn column_sums<T: Real>(rows: &[T], columns: usize) -> Vec<T> {
     const PART: usize = 256;
     let mut sums = vec![T::zero(); columns];
     let sum = |(part, sums): (usize, &mut [T])| {
-        vectorised(|| {
+        vectorised!(|| {
             for row in rows.chunks_exact(columns) {
                 let row = &row[part * PART..][..sums.len()];
                 sums.iter_mut().zip(row).for_each(|(sum, &x)| *sum += x);

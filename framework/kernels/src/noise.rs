@@ -8,7 +8,7 @@
 use rayon::prelude::*;
 
 use crate::elementary::{cos_sin_turns, ln};
-use crate::real::vectorised;
+use crate::vectorised;
 
 /// Blocks computed side by side, one in each lane.
 const LANES: usize = 16;
@@ -71,7 +71,7 @@ fn quarter_round(words: &mut Block, a: usize, b: usize, c: usize, d: usize) {
 pub fn normal_f32(key: &[u8; 32], stream: u64, out: &mut [f32]) {
     let key = &words_of(key);
     each_part(out, |out, counter| {
-        vectorised(|| {
+        vectorised!(|| {
             for (i, out) in out.chunks_mut(WORDS).enumerate() {
                 let words = blocks(key, stream, counter + (i * LANES) as u64);
                 let mut normals = [[0f32; LANES]; 16];
@@ -122,7 +122,7 @@ pub fn normal_f64(key: &[u8; 32], stream: u64, out: &mut [f64]) {
 pub fn uniform_f32(key: &[u8; 32], stream: u64, out: &mut [f32]) {
     let key = &words_of(key);
     each_part(out, |out, counter| {
-        vectorised(|| {
+        vectorised!(|| {
             for (i, out) in out.chunks_mut(WORDS).enumerate() {
                 let words = blocks(key, stream, counter + (i * LANES) as u64);
                 for (x, word) in out.iter_mut().zip(words.as_flattened()) {

@@ -5,7 +5,8 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use crate::memory::filled;
-use crate::real::{Real, vectorised};
+use crate::real::Real;
+use crate::vectorised;
 
 /// About this many numbers are summed in their own precision before the sums go on in double precision, whatever the number of threads.
 const CHUNK: usize = 1 << 14;
@@ -62,7 +63,7 @@ impl Moments {
     fn of<T: Real>(pixels: &[T], channels: usize) -> Self {
         let count = pixels.len() / channels.max(1);
         let mut sums = vec![T::zero(); period(channels)];
-        vectorised(|| {
+        vectorised!(|| {
             for pixels in pixels.chunks(sums.len()) {
                 for (sum, x) in sums.iter_mut().zip(pixels) {
                     *sum += *x;
@@ -72,7 +73,7 @@ impl Moments {
         let mean: Vec<f64> = fold(&sums, channels).into_iter().map(|s| s / count.max(1) as f64).collect();
         let centre: Vec<T> = repeat(mean.iter().copied(), channels);
         sums.fill(T::zero());
-        vectorised(|| {
+        vectorised!(|| {
             for pixels in pixels.chunks(sums.len()) {
                 for ((sum, centre), x) in sums.iter_mut().zip(&centre).zip(pixels) {
                     let distance = *x - *centre;
@@ -141,7 +142,7 @@ impl<T: Real> Affine<T> {
     fn apply_part(&self, pixels: &[T], residual: Option<&[T]>, relu: bool, out: &mut [T]) {
         let Self { centre, scale, shift, .. } = self;
         let size = centre.len();
-        vectorised(|| {
+        vectorised!(|| {
             for (n, out) in out.chunks_mut(size).enumerate() {
                 let range = n * size..n * size + out.len();
                 let factors = centre.iter().zip(scale).zip(shift);
@@ -210,7 +211,7 @@ impl GradientSums {
     fn of<T: Real>(incoming: Incoming<'_, T>, pixels: &[T], centre: &[T], channels: usize) -> [Vec<f64>; 2] {
         let size = centre.len();
         let (mut plain, mut weighted) = (vec![T::zero(); size], vec![T::zero(); size]);
-        vectorised(|| {
+        vectorised!(|| {
             for (n, pixels) in pixels.chunks(size).enumerate() {
                 let Incoming { gradient, output } = incoming.part(n * size..n * size + pixels.len());
                 let sums = plain.iter_mut().zip(weighted.iter_mut()).zip(centre);
@@ -274,7 +275,7 @@ impl<T: Real> BackwardAffine<T> {
     fn apply_part(&self, incoming: Incoming<'_, T>, pixels: &[T], out: &mut [T]) {
         let Self { centre, scale, offset, slope, .. } = self;
         let size = centre.len();
-        vectorised(|| {
+        vectorised!(|| {
             for (n, out) in out.chunks_mut(size).enumerate() {
                 let range = n * size..n * size + out.len();
                 let Incoming { gradient, output } = incoming.part(range.clone());
@@ -302,7 +303,7 @@ pub fn scaled<T: Real>(incoming: Incoming<'_, T>, scale: Option<Vec<f64>>, chann
         || (),
         |(), n, out| {
             let incoming = incoming.part(n * size..n * size + out.len());
-            vectorised(|| {
+            vectorised!(|| {
                 for (n, out) in out.chunks_mut(scale.len()).enumerate() {
                     let Incoming { gradient, output } = incoming.part(n * scale.len()..n * scale.len() + out.len());
                     let rows = out.iter_mut().zip(&scale).zip(gradient);

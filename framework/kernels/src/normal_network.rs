@@ -6,7 +6,8 @@ use crate::array::Array;
 use crate::linear::{Activation, linear, one_minus_exp};
 use crate::matmul::{Layout, product};
 use crate::operation::{Operation, apply};
-use crate::real::{Real, vectorised};
+use crate::real::Real;
+use crate::vectorised;
 
 /// Multiplications of a forward pass from which it goes layer by layer: what one operation spares no longer counts, and the layers' own
 /// products are spread over threads.
@@ -92,10 +93,12 @@ impl Operation<7> for Network {
         let (location, scale) = both.split_at_mut(outputs * batch);
         add_to_rows(location, a0.as_slice());
         add_to_rows(scale, c0.as_slice());
-        vectorised(|| scale.iter_mut().for_each(|s| *s = s.exponential()));
+        vectorised!(|| for s in scale.iter_mut() {
+            *s = s.exponential();
+        });
         let mut out = [transposed(location, batch), transposed(scale, batch)].concat();
         let smallest = T::of(self.min_scale);
-        vectorised(|| out[batch * outputs..].iter_mut().for_each(|s| *s += smallest));
+        vectorised!(|| out[batch * outputs..].iter_mut().for_each(|s| *s += smallest));
         let out = Array::new(out, &[2, batch, outputs]);
         if tracked == [false; 7] {
             return (out, Vec::new());
@@ -117,7 +120,7 @@ impl Operation<7> for Network {
         let (to_location, to_scale) = gradient.as_slice().split_at(batch * outputs);
         let mut to_heads = [transposed(to_location, outputs), transposed(to_scale, outputs)].concat();
         let to_log_scale = &mut to_heads[outputs * batch..];
-        vectorised(|| to_log_scale.iter_mut().zip(exponential.as_slice()).for_each(|(g, &e)| *g *= e));
+        vectorised!(|| to_log_scale.iter_mut().zip(exponential.as_slice()).for_each(|(g, &e)| *g *= e));
         let mut to_hidden = product(heads.as_slice(), Layout::Rows, &to_heads, Layout::Rows, [width, both, batch]);
         deactivate(&mut to_hidden, h.as_slice(), self.activation);
         let (hidden, weight) = (to_hidden.as_slice(), w.as_slice());
@@ -197,7 +200,7 @@ fn transposed<T: Real>(matrix: &[T], columns: usize) -> Vec<T> {
 /// Adds bias j to row j.
 fn add_to_rows<T: Real>(rows: &mut [T], bias: &[T]) {
     let batch = rows.len() / bias.len().max(1);
-    vectorised(|| {
+    vectorised!(|| {
         for (row, &bias) in rows.chunks_exact_mut(batch.max(1)).zip(bias) {
             for y in row {
                 *y += bias;
@@ -220,7 +223,7 @@ fn side_by_side<T: Real>(left: &[T], right: &[T], columns: usize) -> Vec<T> {
 #[allow(clippy::needless_range_loop)] // With indices the compiler sees the fixed length and makes vectors of it.
 fn sums<T: Real>(g: &[T], batch: usize) -> Vec<T> {
     let mut out = Vec::with_capacity(g.len() / batch.max(1));
-    vectorised(|| {
+    vectorised!(|| {
         for g in g.chunks_exact(batch.max(1)) {
             let mut lanes = [T::zero(); LANES];
             let parts = g.chunks_exact(LANES);
@@ -249,24 +252,36 @@ fn total<T: Real>(mut lanes: [T; LANES]) -> T {
 }
 
 fn activate<T: Real>(values: &mut [T], activation: Activation) {
-    vectorised(|| match activation {
+    vectorised!(|| match activation {
         Activation::Identity => {}
         // A comparison, not `max`, so that a NaN stays one.
-        Activation::Relu => values.iter_mut().for_each(|y| *y = if *y < T::zero() { T::zero() } else { *y }),
+        Activation::Relu => {
+            for y in values.iter_mut() {
+                *y = if *y < T::zero() { T::zero() } else { *y };
+            }
+        }
         Activation::LeakyRelu(slope) => {
             let slope = T::of(slope);
             for y in values.iter_mut() {
                 *y = if *y < T::zero() { slope * *y } else { *y };
             }
         }
-        Activation::Tanh => values.iter_mut().for_each(|y| *y = y.hyperbolic_tangent()),
-        Activation::Softplus => values.iter_mut().for_each(|y| *y = y.softplus()),
+        Activation::Tanh => {
+            for y in values.iter_mut() {
+                *y = y.hyperbolic_tangent();
+            }
+        }
+        Activation::Softplus => {
+            for y in values.iter_mut() {
+                *y = y.softplus();
+            }
+        }
     });
 }
 
 /// Turns the gradient of the activation's results `y` into that of its arguments.
 fn deactivate<T: Real>(gradient: &mut [T], y: &[T], activation: Activation) {
-    vectorised(|| {
+    vectorised!(|| {
         let pairs = gradient.iter_mut().zip(y);
         match activation {
             Activation::Identity => {}
@@ -276,7 +291,11 @@ fn deactivate<T: Real>(gradient: &mut [T], y: &[T], activation: Activation) {
                 pairs.for_each(|(g, &y)| *g = if y < T::zero() { slope * *g } else { *g });
             }
             Activation::Tanh => pairs.for_each(|(g, &y)| *g *= T::one() - y * y),
-            Activation::Softplus => pairs.for_each(|(g, &y)| *g *= one_minus_exp(y)),
+            Activation::Softplus => {
+                for (g, &y) in pairs {
+                    *g *= one_minus_exp(y);
+                }
+            }
         }
     });
 }

@@ -7,7 +7,8 @@ use burn::tensor::Tensor;
 
 use crate::array::Array;
 use crate::operation::{Operation, apply};
-use crate::real::{Real, vectorised};
+use crate::real::Real;
+use crate::vectorised;
 
 /// Mean over all pairs (i, j), equal ones included, of KL(N(mean_i, scale_i^2) || N(mean_j, scale_j^2)) for `[batch, latent]`, scales
 /// positive; `[1]` in nats (the pairwise bound of Kolchinsky and Tracey 2017, arXiv:1706.02419, with the mean outside of the logarithm).
@@ -43,7 +44,7 @@ fn moments<T: Real>(mean: &[T], scale: &[T], [batch, latent]: [usize; 2]) -> [Ve
     let mut sums: [Vec<T>; 6] = std::array::from_fn(|_| vec![T::zero(); latent]);
     let share = T::of(1.0 / batch as f64);
     let [shift, centre, spread, precision, cross, last] = &mut sums;
-    vectorised(|| {
+    vectorised!(|| {
         for row in mean.chunks_exact(latent) {
             shift.iter_mut().zip(row).for_each(|(sum, &m)| *sum += m);
         }

@@ -12,7 +12,14 @@ use crate::rows::{combine, each, each_row, sum_terms};
 pub fn softplus<const D: usize>(x: Tensor<D>, shift: f64) -> Tensor<D> {
     match apply(Pointwise::Softplus(shift), [x.into_dispatch()]) {
         Ok(y) => Tensor::from_dispatch(y),
-        Err([x]) => plain_softplus(Tensor::from_dispatch(x), shift),
+        Err([x]) => {
+            #[cfg(feature = "tch")]
+            let x = match crate::libtorch::apply([x], |[x]| (x - shift).softplus()) {
+                Ok(y) => return Tensor::from_dispatch(y),
+                Err([x]) => x,
+            };
+            plain_softplus(Tensor::from_dispatch(x), shift)
+        }
     }
 }
 
@@ -57,7 +64,14 @@ impl Operation<1> for Pointwise {
         let mut y = x;
         let values = y.make_mut();
         match *self {
-            Self::Softplus(shift) => each(values, |x| (x - T::of(shift)).softplus()),
+            Self::Softplus(shift) => {
+                let shift = T::of(shift);
+                each(
+                    values,
+                    #[inline(always)]
+                    move |x| (x - shift).softplus(),
+                );
+            }
             Self::Tanh => each(values, Real::hyperbolic_tangent),
             // By comparison: `max` would drop a NaN.
             Self::Relu => each(values, |x| if x < T::zero() { T::zero() } else { x }),
@@ -71,7 +85,12 @@ impl Operation<1> for Pointwise {
         match *self {
             Self::Softplus(shift) => {
                 let shift = T::of(shift);
-                combine(gradient.make_mut(), kept, |g, x| g * (x - shift).sigmoid());
+                combine(
+                    gradient.make_mut(),
+                    kept,
+                    #[inline(always)]
+                    move |g, x| g * (x - shift).sigmoid(),
+                );
             }
             Self::Tanh => combine(gradient.make_mut(), kept, |g, y| g * (T::one() - y * y)),
             Self::Relu => combine(gradient.make_mut(), kept, |g, y| if y > T::zero() { g } else { T::zero() }),
@@ -103,9 +122,15 @@ impl Operation<2> for Bernoulli {
         let [batch, n] = [logits.shape()[0], logits.shape()[1]];
         let (x, l) = (targets.as_slice(), logits.as_slice());
         let mut sums = vec![T::zero(); batch];
-        each_row(&mut sums, 1, batch * n, |i, sum| {
-            sum[0] = sum_terms([&x[i * n..(i + 1) * n], &l[i * n..(i + 1) * n]], |[x, l]| x * l - l.softplus());
-        });
+        each_row(
+            &mut sums,
+            1,
+            batch * n,
+            #[inline(always)]
+            |i, sum| {
+                sum[0] = sum_terms([&x[i * n..(i + 1) * n], &l[i * n..(i + 1) * n]], |[x, l]| x * l - l.softplus());
+            },
+        );
         let saved = if tracked == [false; 2] { Vec::new() } else { vec![targets, logits] };
         (Array::new(sums, &[batch]), saved)
     }
@@ -113,15 +138,26 @@ impl Operation<2> for Bernoulli {
     fn backward<T: Real>(&self, saved: Vec<Array<T>>, gradient: Array<T>, wanted: [bool; 2]) -> [Option<Array<T>>; 2] {
         let (x, l, g) = (saved[0].as_slice(), saved[1].as_slice(), gradient.as_slice());
         let n = saved[1].shape()[1];
-        let rows = |f: &(dyn Fn(T, T) -> T + Sync + Send), start: &[T], other: &[T]| {
-            let mut out = start.to_vec();
-            each_row(&mut out, n, start.len(), |i, row| {
-                row.iter_mut().zip(&other[i * n..]).for_each(|(y, &x)| *y = g[i] * f(*y, x));
-            });
-            Array::new(out, &[g.len(), n])
-        };
-        [wanted[0].then(|| rows(&|l, _| l, l, x)), wanted[1].then(|| rows(&|x, l: T| x - l.sigmoid(), x, l))]
+        [wanted[0].then(|| rows_of(l, x, g, n, |l, _| l)), wanted[1].then(|| rows_of(x, l, g, n, |x, l| x - l.sigmoid()))]
     }
+}
+
+/// `f` of the rows of `start` and `other`, `n` numbers each, times the row's entry of `g`.
+fn rows_of<T: Real>(start: &[T], other: &[T], g: &[T], n: usize, f: impl Fn(T, T) -> T + Sync + Send) -> Array<T> {
+    let mut out = start.to_vec();
+    each_row(
+        &mut out,
+        n,
+        start.len(),
+        #[inline(always)]
+        |i, row| {
+            let g = g[i];
+            for (y, &x) in row.iter_mut().zip(&other[i * n..]) {
+                *y = g * f(*y, x);
+            }
+        },
+    );
+    Array::new(out, &[g.len(), n])
 }
 
 #[cfg(test)]

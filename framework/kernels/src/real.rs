@@ -116,12 +116,21 @@ impl Real for f64 {
     }
 }
 
-/// Runs `body` compiled for the widest vector instructions of this machine: AVX-512, AVX2 with FMA, or the baseline.
+/// Runs a closure compiled for the widest vector instructions of this machine: AVX-512, AVX2 with FMA, or the baseline.
 ///
-/// Only code that is inlined into `body` is compiled for them, so what it calls should be `#[inline(always)]`.
+/// Only what is inlined into the closure is compiled for them, so what it calls should be `#[inline(always)]`. The closure itself is, which is
+/// why this is a macro: left to the compiler's judgement, all but the smallest stayed functions of their own, compiled for the baseline.
+#[macro_export]
+macro_rules! vectorised {
+    (|| $($body:tt)+) => {
+        $crate::with_widest_vectors(#[inline(always)] || $($body)+)
+    };
+}
+
+/// What [`vectorised!`] calls.
 #[inline]
 #[allow(unsafe_code)] // Reason at the calls: the instructions are there because the machine was asked.
-pub fn vectorised<R>(body: impl FnOnce() -> R) -> R {
+pub fn with_widest_vectors<R>(body: impl FnOnce() -> R) -> R {
     #[cfg(target_arch = "x86_64")]
     {
         #[target_feature(enable = "avx512f,avx512bw,avx512cd,avx512dq,avx512vl,fma,bmi1,bmi2,lzcnt,popcnt")]

@@ -1,8 +1,12 @@
 //! Sums along rows and passes over them, in vector code and over threads, with results that do not depend on either.
+//!
+//! A closure with elementary functions is given to a pass as `#[inline(always)] |..|`, for the reason that [`vectorised!`](crate::vectorised)
+//! gives. Short rows of plain arithmetic are better left to the compiler.
 
 use rayon::prelude::*;
 
-use crate::real::{Real, vectorised};
+use crate::real::Real;
+use crate::vectorised;
 
 /// Partial sums kept side by side. Their number is fixed, so that every machine adds in the same order.
 const LANES: usize = 32;
@@ -42,26 +46,41 @@ pub(crate) fn each_row<T: Real>(out: &mut [T], columns: usize, work: usize, fill
         return;
     }
     if work < PARALLEL_FROM {
-        vectorised(|| out.chunks_exact_mut(columns).enumerate().for_each(|(i, row)| fill(i, row)));
+        vectorised!(|| out.chunks_exact_mut(columns).enumerate().for_each(|(i, row)| fill(i, row)));
     } else {
         let rows = (PARALLEL_FROM / 8 / (work / (out.len() / columns).max(1)).max(1)).max(1);
         out.par_chunks_mut(rows * columns).enumerate().for_each(|(part, out)| {
-            vectorised(|| out.chunks_exact_mut(columns).enumerate().for_each(|(i, row)| fill(part * rows + i, row)));
+            vectorised!(|| out.chunks_exact_mut(columns).enumerate().for_each(|(i, row)| fill(part * rows + i, row)));
         });
     }
 }
 
 /// Replaces every number of `values` by `f` of it.
-pub(crate) fn each<T: Real>(values: &mut [T], f: impl Fn(T) -> T + Sync + Send) {
+pub(crate) fn each<T: Real>(values: &mut [T], f: impl Fn(T) -> T + Copy + Sync + Send) {
     const PART: usize = PARALLEL_FROM / 4;
-    let pass = |values: &mut [T]| vectorised(|| values.iter_mut().for_each(|x| *x = f(*x)));
+    let pass = |values: &mut [T]| {
+        vectorised!(|| {
+            // What the function holds must lie outside of what is written to, or the compiler reads it again for every number.
+            let f = f;
+            for x in values.iter_mut() {
+                *x = f(*x);
+            }
+        });
+    };
     if values.len() < PARALLEL_FROM { pass(values) } else { values.par_chunks_mut(PART).for_each(pass) }
 }
 
 /// Replaces every number of `out` by `f` of it and its counterpart in `other`.
-pub(crate) fn combine<T: Real>(out: &mut [T], other: &[T], f: impl Fn(T, T) -> T + Sync + Send) {
+pub(crate) fn combine<T: Real>(out: &mut [T], other: &[T], f: impl Fn(T, T) -> T + Copy + Sync + Send) {
     const PART: usize = PARALLEL_FROM / 4;
-    let pass = |out: &mut [T], other: &[T]| vectorised(|| out.iter_mut().zip(other).for_each(|(y, &x)| *y = f(*y, x)));
+    let pass = |out: &mut [T], other: &[T]| {
+        vectorised!(|| {
+            let f = f;
+            for (y, &x) in out.iter_mut().zip(other) {
+                *y = f(*y, x);
+            }
+        });
+    };
     if out.len() < PARALLEL_FROM {
         pass(out, other);
     } else {

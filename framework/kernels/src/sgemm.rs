@@ -16,7 +16,8 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use crate::matmul::{Destination, Layout, PARALLEL_FROM};
-use crate::real::{Instructions, instructions, vectorised};
+use crate::real::{Instructions, instructions};
+use crate::vectorised;
 
 /// Columns of a tile: two vectors.
 const TILE_COLUMNS: usize = 32;
@@ -317,7 +318,7 @@ pub(crate) unsafe fn write(
         // has written it.
         unsafe { multiply(packed_a, packed_b, tile) };
         if cut + 1 == cuts {
-            vectorised(|| {
+            vectorised!(|| {
                 for i in i..i + rows {
                     // SAFETY: the columns of this row of the tile, written just above by the only thread that uses them.
                     finish(j, unsafe { std::slice::from_raw_parts_mut(out.at(i * n + j), columns) });

@@ -4,8 +4,9 @@ use burn::tensor::Tensor;
 
 use crate::array::Array;
 use crate::operation::{Operation, apply};
-use crate::real::{Real, vectorised};
+use crate::real::Real;
 use crate::rows::sum_terms;
+use crate::vectorised;
 
 /// Added to the length a vector is divided by.
 const FLOOR: f64 = 1e-10;
@@ -69,7 +70,7 @@ impl Operation<2> for PowerIteration {
         let (w, start) = (weight.as_slice(), u.as_slice());
         let mut both = vec![T::zero(); inputs + outputs];
         let (v, u) = both.split_at_mut(inputs);
-        vectorised(|| {
+        vectorised!(|| {
             v.iter_mut().zip(w.chunks_exact(outputs.max(1))).for_each(|(v, row)| *v = sum_terms([row, start], |[w, u]| w * u));
             make_unit(v);
             for (row, &v) in w.chunks_exact(outputs.max(1)).zip(v.iter()) {
@@ -102,11 +103,11 @@ impl Operation<3> for Divide {
     fn forward<T: Real>(&self, [mut weight, v, u]: [Array<T>; 3], tracked: [bool; 3]) -> (Array<T>, Vec<Array<T>>) {
         let [inputs, outputs] = [weight.shape()[0], weight.shape()[1]];
         assert_eq!([v.len(), u.len()], [inputs, outputs], "singular vectors of a weight {:?}", weight.shape());
-        let sigma = vectorised(|| {
+        let sigma = vectorised!(|| {
             let rows = weight.as_slice().chunks_exact(outputs.max(1)).zip(v.as_slice());
             rows.map(|(row, &v)| v * sum_terms([row, u.as_slice()], |[w, u]| w * u)).sum::<T>()
         });
-        vectorised(|| weight.make_mut().iter_mut().for_each(|w| *w /= sigma));
+        vectorised!(|| weight.make_mut().iter_mut().for_each(|w| *w /= sigma));
         let saved = if tracked[0] { vec![weight.clone(), v, u, Array::new(vec![sigma], &[1])] } else { Vec::new() };
         (weight, saved)
     }
@@ -116,7 +117,7 @@ impl Operation<3> for Divide {
             return [None, None, None];
         };
         let (u, sigma) = (u.as_slice(), sigma.as_slice()[0]);
-        vectorised(|| {
+        vectorised!(|| {
             let slope = sum_terms([gradient.as_slice(), weight.as_slice()], |[g, w]| g * w);
             for (row, &v) in gradient.make_mut().chunks_exact_mut(u.len().max(1)).zip(v.as_slice()) {
                 row.iter_mut().zip(u).for_each(|(g, &u)| *g = (*g - slope * v * u) / sigma);

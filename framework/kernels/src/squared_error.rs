@@ -34,10 +34,16 @@ impl Operation<2> for SquaredError {
         assert!(values == width && rows == n * batch, "{rows} draws of {values} values from {batch} sources of {width}");
         let (x, s) = (draws.as_slice(), sources.as_slice());
         let mut sums = vec![T::zero(); rows];
-        each_row(&mut sums, 1, rows * values, |i, sum| {
-            let pair = [&x[i * values..(i + 1) * values], &s[i / n * values..(i / n + 1) * values]];
-            sum[0] = sum_terms(pair, |[x, s]| (x - s) * (x - s));
-        });
+        each_row(
+            &mut sums,
+            1,
+            rows * values,
+            #[inline(always)]
+            |i, sum| {
+                let pair = [&x[i * values..(i + 1) * values], &s[i / n * values..(i / n + 1) * values]];
+                sum[0] = sum_terms(pair, |[x, s]| (x - s) * (x - s));
+            },
+        );
         // Rounding of the sum over rows would show before that of a row's.
         let mean = sums.iter().map(|sum| sum.to_double()).sum::<f64>() / (rows * values) as f64;
         let saved = if tracked == [false; 2] { Vec::new() } else { vec![draws, sources] };

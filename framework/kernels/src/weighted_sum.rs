@@ -4,7 +4,8 @@ use burn::tensor::Tensor;
 
 use crate::array::Array;
 use crate::operation::{Operation, apply};
-use crate::real::{Real, vectorised};
+use crate::real::Real;
+use crate::vectorised;
 
 /// The sum over i of `weights`\[i\] times `terms`\[i\], all `[n]`.
 pub fn weighted_sum<const N: usize>(terms: [Tensor<1>; N], weights: [f64; N]) -> Tensor<1> {
@@ -32,7 +33,7 @@ impl<const N: usize> Operation<N> for WeightedSum<N> {
         let n = terms.first().map_or(0, Array::len);
         assert!(terms.iter().all(|term| term.shape() == [n]), "terms of a weighted sum");
         let mut sum = vec![T::zero(); n];
-        vectorised(|| {
+        vectorised!(|| {
             for (term, &weight) in terms.iter().zip(&self.weights) {
                 let weight = T::of(weight);
                 sum.iter_mut().zip(term.as_slice()).for_each(|(y, &x)| *y += weight * x);

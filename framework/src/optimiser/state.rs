@@ -104,7 +104,7 @@ impl Rule {
             return Self::Adam { rate, beta1, beta2, epsilon, root: 1.0 }.update(p, &adjusted, m, s, average) && finite;
         }
         if n < PARALLEL_FROM {
-            return vectorised(|| self.update_chunk(p, g, m, s, average));
+            return vectorised!(|| self.update_chunk(p, g, m, s, average));
         }
         let chunk = n.div_ceil(rayon::current_num_threads() * 4).max(1 << 14);
         let count = n.div_ceil(chunk);
@@ -118,7 +118,7 @@ impl Rule {
             None => std::iter::repeat_with(|| None).take(count).collect(),
         };
         let parts = p.par_chunks_mut(chunk).zip(g.par_chunks(chunk)).zip(m.par_chunks_mut(chunk)).zip(seconds).zip(averages);
-        parts.map(|((((p, g), m), s), a)| vectorised(|| self.update_chunk(p, g, m, s, a))).reduce(|| true, |a, b| a & b)
+        parts.map(|((((p, g), m), s), a)| vectorised!(|| self.update_chunk(p, g, m, s, a))).reduce(|| true, |a, b| a & b)
     }
 
     /// Whether the rule keeps a second moment.
@@ -244,9 +244,9 @@ fn inverse_norm<T: Float>(g: &[T]) -> f64 {
 pub(super) fn average_into<T: Float + Send + Sync>(a: &mut [T], p: &[T], decay: f64) {
     let chunk = PARALLEL_FROM / 4;
     if a.len() < PARALLEL_FROM {
-        vectorised(|| average_chunk(a, p, decay));
+        vectorised!(|| average_chunk(a, p, decay));
     } else {
-        a.par_chunks_mut(chunk).zip(p.par_chunks(chunk)).for_each(|(a, p)| vectorised(|| average_chunk(a, p, decay)));
+        a.par_chunks_mut(chunk).zip(p.par_chunks(chunk)).for_each(|(a, p)| vectorised!(|| average_chunk(a, p, decay)));
     }
 }
 

@@ -41,7 +41,7 @@ fn range(values: &[f64]) -> Option<[f64; 2]> {
         }
     };
     let (whole, rest) = values.as_chunks::<LANES>();
-    vectorised(|| whole.iter().for_each(|values| extend(values)));
+    vectorised!(|| whole.iter().for_each(|values| extend(values)));
     extend(rest);
     let finite = nothing.iter().all(|x| *x == 0.0);
     finite.then(|| [lows.into_iter().fold(first, f64::min), highs.into_iter().fold(first, f64::max)])
@@ -84,7 +84,7 @@ impl Thresholds {
         let mut passed = [0u32; PART];
         for scores in scores.chunks(PART) {
             // Numbers of thresholds as floating-point numbers and corrections without branches, so that the loop is one of vectors.
-            vectorised(|| {
+            vectorised!(|| {
                 for (passed, &score) in passed.iter_mut().zip(scores) {
                     // What rounding may add is taken away and more, so that the number is right or one too small.
                     let count = ((score - self.first) * each_gap - 1e-6).floor() + 1.0;

@@ -70,21 +70,16 @@ impl PixelLikelihood {
 
     /// p(x|y) from the last maps `[batch, height, width, channels]`.
     pub fn density(&self, maps: Tensor<4>) -> Density {
-        let scaled = |maps: Tensor<4>, scale: Tensor<2>| {
-            let mean = to_rows(maps);
-            let [batch, features] = mean.dims();
-            Density::Normal { scale: scale.expand([batch, features]), mean }
-        };
         match (self.family, &self.log_sigma) {
             (PixelFamily::MixtureOfLogistics, _) => Density::LogisticMixture(LogisticMixture { parameters: maps }),
             (PixelFamily::Bernoulli, _) => Density::GuardedBernoulli { probabilities: sigmoid(to_rows(maps)), guard: GUARD },
             (PixelFamily::GaussianLearnedSigma, Some(raw)) => {
                 let log_sigma = softplus(raw.val(), LOG_SIGMA_FLOOR).add_scalar(LOG_SIGMA_FLOOR);
-                scaled(maps, log_sigma.exp().reshape([1, 1]))
+                Density::SharedNormal { mean: to_rows(maps), scale: log_sigma.exp() }
             }
             _ => {
-                let sigma = Tensor::full([1, 1], self.sigma, &maps.device());
-                scaled(maps, sigma)
+                let scale = Tensor::full([1], self.sigma, &maps.device());
+                Density::SharedNormal { mean: to_rows(maps), scale }
             }
         }
     }
@@ -108,7 +103,7 @@ mod tests {
         let context = BuildContext::new(Device::flex(), 1);
         let mut likelihood = PixelLikelihood::new("hvae", PixelFamily::GaussianLearnedSigma, 9.0, 1, &context).unwrap();
         let sigma = |likelihood: &PixelLikelihood| {
-            let Density::Normal { scale, .. } = likelihood.density(Tensor::zeros([1, 1, 1, 1], &Device::flex())) else {
+            let Density::SharedNormal { scale, .. } = likelihood.density(Tensor::zeros([1, 1, 1, 1], &Device::flex())) else {
                 unreachable!("a normal likelihood")
             };
             scale.into_scalar::<f32>()

@@ -247,6 +247,10 @@ fn equal_mixture(x: Tensor<2>, density: &Density) -> Tensor<1> {
     let repeat = |t: &Tensor<2>| repeat_rows(t.clone(), batch);
     let each = match density {
         Density::Normal { mean, scale } => return normal_mixture_log_prob(x, mean.clone(), scale.clone(), None),
+        Density::SharedNormal { mean, scale } => {
+            let scale = scale.clone().reshape([1, 1]).expand([components, dim]);
+            return normal_mixture_log_prob(x, mean.clone(), scale, None);
+        }
         Density::NormalMixture(each) => {
             let (mean, scale, log_weights) = pooled(each);
             return normal_mixture_log_prob(x, mean, scale, Some(log_weights));

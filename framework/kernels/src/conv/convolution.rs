@@ -9,7 +9,8 @@ use super::shape::ConvShape;
 use super::tile::{Pass, PassOn, block_vectors};
 use crate::lanes::{dispatch, lanes};
 use crate::memory::filled;
-use crate::real::{Real, vectorised};
+use crate::real::Real;
+use crate::vectorised;
 
 /// Parts of the batch whose weight gradients are summed one after the other; their number, and with it the result, is the same for any
 /// number of threads.
@@ -245,7 +246,7 @@ pub fn channel_sums<T: Real>(pixels: &[T], channels: usize) -> Vec<T> {
         .par_chunks(part)
         .map(|pixels| {
             let mut sums = vec![T::zero(); channels];
-            vectorised(|| {
+            vectorised!(|| {
                 for pixel in pixels.chunks_exact(channels.max(1)) {
                     for (sum, value) in sums.iter_mut().zip(pixel) {
                         *sum += *value;

@@ -31,7 +31,14 @@ pub fn conv2d(inputs: Inputs, geometry: ConvGeometry) -> Result<Tensor<4>, Input
 /// The inputs when they are not LibTorch's.
 pub fn conv_transpose2d(inputs: Inputs, stride: usize, padding: usize, extra: usize) -> Result<Tensor<4>, Inputs> {
     let [stride, padding, extra] = [stride, padding, extra].map(|size| [size as i64; 2]);
-    through(inputs, |x, weight, bias| x.convolution(weight, bias, stride, padding, [1, 1], true, extra, 1))
+    through(inputs, |x, weight, bias| {
+        let y = x.convolution(weight, None::<&tch::Tensor>, stride, padding, [1, 1], true, extra, 1);
+        // LibTorch takes the gradient of this bias inside of a transposed convolution by a plain loop.
+        match bias {
+            Some(bias) => y + bias.view([1, -1, 1, 1]),
+            None => y,
+        }
+    })
 }
 
 /// `formula` on images with channels first, whose order in memory is channels last: LibTorch takes the order of its result from its input,
