@@ -1,4 +1,4 @@
-//! Several seeds in one process: the same bytes as separate runs, and what is said of mistakes and interruptions.
+//! Several seeds side by side: the same bytes as separate runs, and what is said of mistakes and interruptions.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -76,7 +76,7 @@ fn an_interruption_reaches_every_run_and_each_can_be_resumed() {
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(130), "{stderr}");
     let runs = folders(&String::from_utf8_lossy(&output.stdout));
-    assert!(!runs.is_empty() && stderr.contains("seed 2: not started"), "{stderr}");
+    assert!(!runs.is_empty() && stderr.contains("seed 2 | not started"), "{stderr}");
     for run in &runs {
         assert_eq!(yaml(&run.join("summary.yml"))["status"], "interrupted");
         assert!(stderr.contains(run.file_name().unwrap().to_str().unwrap()), "{stderr}");
@@ -96,6 +96,6 @@ fn mistakes_are_refused_before_anything_starts() {
         host.run(&[&["run"], &flags[..], &TOY[..]].concat()).refused(2, &words);
     }
     let failed = host.run(&[&["run", "--seeds", "0..1"], &TOY[..], &["--set", "decoder=linear"]].concat()).expect(2);
-    assert!(failed.stderr.contains("seed 0: ") && failed.stderr.contains("seed 1: "), "{failed:#?}");
+    assert!(failed.stderr.contains("seed 0 | error: ") && failed.stderr.contains("seed 1 | error: "), "{failed:#?}");
     assert!(!folder.path().join("runs").exists() || entries(&folder.path().join("runs")).is_empty());
 }

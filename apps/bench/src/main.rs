@@ -1,6 +1,6 @@
 //! `ibhost-bench`: one JSON line a workload with the time of a training step or an estimate, and the throughput of an evaluation.
 
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 use std::time::Instant;
 
 use burn::tensor::{Distribution, Tensor};
@@ -8,7 +8,7 @@ use clap::Parser;
 use ibhost_bench::estimator::{Estimator, estimators};
 use ibhost_bench::measure::{Stepper, peak_memory, per_step, spread};
 use ibhost_bench::phases::Phases;
-use ibhost_bench::seeds::{RUNS, SEEDS, time_seeds};
+use ibhost_bench::seeds::{RUNS, SEEDS, SINGLE, serve, time_seeds};
 use ibhost_bench::workload::{Workload, workloads};
 use ibhost_datasets as _;
 use ibhost_disenib as _;
@@ -21,6 +21,9 @@ use ibhost_vdb as _;
 use ibhost_vib as _;
 use serde_json::{Value, json};
 use tracing_subscriber::layer::SubscriberExt;
+
+#[global_allocator]
+static ALLOCATOR: ibhost_kernels::Allocator = ibhost_kernels::Allocator;
 
 /// The workload that times reading data instead of training.
 const DATA: &str = "data-mnist";
@@ -64,6 +67,9 @@ struct Arguments {
     /// Say where the time of a step goes, and how fast a large matrix product is
     #[arg(long)]
     phases: bool,
+    /// Train this share of the seeds of the job of several, of so many, when asked on stdin
+    #[arg(long, num_args = 2, hide = true)]
+    share: Option<Vec<usize>>,
 }
 
 fn main() -> ExitCode {
@@ -86,8 +92,11 @@ fn run(arguments: &Arguments) -> Result<(), String> {
     }
     ibhost_kernels::keep_freed_memory();
     let all_processors = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let threads = arguments.threads.unwrap_or_else(all_processors).max(1);
+    let threads = if arguments.share.is_some() { 1 } else { arguments.threads.unwrap_or_else(all_processors).max(1) };
     rayon::ThreadPoolBuilder::new().num_threads(threads).use_current_thread().build_global().map_err(|e| e.to_string())?;
+    if arguments.share.is_some() {
+        return seeds(arguments, threads).map(|_| ());
+    }
     let wanted: Vec<&str> =
         if arguments.names.iter().any(|n| n == "all") { names.clone() } else { arguments.names.iter().map(String::as_str).collect() };
     for name in wanted {
@@ -160,14 +169,23 @@ fn estimating(estimator: &Estimator, arguments: &Arguments) -> Value {
 }
 
 fn seeds(arguments: &Arguments, threads: usize) -> Result<Value, String> {
-    let config = |workload: &Workload, run: u64| {
-        workload.config(&arguments.device, arguments.seed + run, arguments.batch).map_err(|e| e.to_string())
+    let all = workloads();
+    let single = all.iter().find(|w| w.name == SINGLE).ok_or_else(|| format!("there is no workload `{SINGLE}`"))?;
+    let [steps, warmup] = [arguments.steps.unwrap_or(single.steps[0]).max(1), arguments.warmup.unwrap_or(single.steps[1])];
+    if let Some([share, workers]) = arguments.share.as_deref() {
+        let config = |run: u64| single.config(&arguments.device, arguments.seed + run, arguments.batch).map_err(|e| e.to_string());
+        return serve(config, [*share, *workers], [steps, warmup]).map(|()| Value::Null);
+    }
+    let program = std::env::current_exe().map_err(|e| format!("cannot find this program: {e}"))?;
+    let worker = |share: usize, workers: usize| {
+        let mut command = Command::new(&program);
+        command.args(std::env::args().skip(1)).args(["--share", &share.to_string(), &workers.to_string()]);
+        command
     };
-    let steps = |workload: &Workload| [arguments.steps.unwrap_or(workload.steps[0]), arguments.warmup.unwrap_or(workload.steps[1])];
-    let timed = time_seeds(config, steps, arguments.repeats.max(1), threads)?;
+    let timed = time_seeds(worker, steps, arguments.repeats.max(1), threads)?;
     let [low, middle, high] = spread(&timed.milliseconds);
     Ok(json!({
-        "status": "ok", "steps": timed.steps, "repeats": timed.milliseconds.len(), "seeds": RUNS, "ms_per_step_median": middle,
+        "status": "ok", "steps": steps, "repeats": timed.milliseconds.len(), "seeds": RUNS, "ms_per_step_median": middle,
         "ms_per_step_min": low, "ms_per_step_max": high, "warmup_s": timed.warmup,
     }))
 }

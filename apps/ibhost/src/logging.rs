@@ -1,6 +1,5 @@
 //! Log messages: to stderr by verbosity, and everything of a run to its log.txt.
 
-use std::cell::RefCell;
 use std::fs::File;
 use std::io::Write;
 use std::sync::{Arc, Mutex};
@@ -10,11 +9,6 @@ use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
-
-thread_local! {
-    /// Log of the run that this thread trains beside others.
-    static OWN: RefCell<Option<File>> = const { RefCell::new(None) };
-}
 
 /// A log file that is named only once the run's folder exists; what comes before is not kept.
 #[derive(Clone, Debug, Default)]
@@ -28,20 +22,12 @@ impl RunLog {
         }
     }
 
-    /// Sends further messages of this thread to `file` instead; `None` undoes it.
-    pub fn open_for_this_thread(file: Option<File>) {
-        OWN.set(file);
-    }
-
-    /// What `write` returns for the file this thread's messages belong in, `without` where there is none.
+    /// What `write` returns for the file, `without` where there is none.
     fn with_file<R>(&self, without: R, write: impl FnOnce(&mut File) -> R) -> R {
-        OWN.with_borrow_mut(|own| match own {
-            Some(file) => write(file),
-            None => match self.0.lock() {
-                Ok(mut slot) => slot.as_mut().map_or(without, write),
-                Err(_) => without,
-            },
-        })
+        match self.0.lock() {
+            Ok(mut slot) => slot.as_mut().map_or(without, write),
+            Err(_) => without,
+        }
     }
 }
 

@@ -14,8 +14,6 @@ const REFRESH: Duration = Duration::from_millis(500);
 pub struct Progress {
     bar: Option<ProgressBar>,
     quiet: bool,
-    /// Begins every line.
-    label: String,
     shown: Instant,
     samples: u64,
 }
@@ -31,12 +29,7 @@ impl Progress {
             }
             bar
         });
-        Self { bar, quiet, label: String::new(), shown: Instant::now(), samples: 0 }
-    }
-
-    /// One line an epoch that begins with `label`, for a run beside others.
-    pub fn labelled(label: String, quiet: bool) -> Self {
-        Self { bar: None, quiet, label, shown: Instant::now(), samples: 0 }
+        Self { bar, quiet, shown: Instant::now(), samples: 0 }
     }
 
     /// Removes the bar.
@@ -69,7 +62,7 @@ impl Observer for Progress {
         if self.quiet {
             return;
         }
-        let mut line = format!("{}epoch {}/{}", self.label, report.epoch, report.epochs);
+        let mut line = format!("epoch {}/{}", report.epoch, report.epochs);
         for row in &report.rows {
             let split = match row.split {
                 MetricsSplit::Train => "train",

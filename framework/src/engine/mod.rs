@@ -9,7 +9,6 @@ mod observer;
 mod session;
 mod snapshot;
 mod step;
-mod together;
 mod train;
 mod watch;
 
@@ -22,6 +21,5 @@ pub use observer::{EpochReport, Observer, Quiet, StepReport};
 pub use session::{BATCH, Session, State};
 pub use snapshot::{metrics_mark, restore_last, restore_weights_at, restore_weights_of};
 pub use step::{BACKWARD, FORWARD, Orders, StepState, UPDATE, training_step};
-pub use together::side_by_side;
 pub use train::{Outcome, Standing, train};
 pub use watch::Watch;

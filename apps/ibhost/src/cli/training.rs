@@ -58,7 +58,7 @@ pub struct RunArgs {
     /// Seed of every random draw
     #[arg(long, value_name = "SEED")]
     pub seed: Option<u64>,
-    /// Seeds of several runs trained side by side in this process, one a thread, e.g. 0..9 (both ends count) or 1,5,7
+    /// Seeds of several runs trained side by side, as many as there are threads, e.g. 0..9 (both ends count) or 1,5,7
     #[arg(long, value_name = "SEEDS", conflicts_with = "seed")]
     pub seeds: Option<Seeds>,
     /// Use only the first N training samples

@@ -26,8 +26,9 @@ use crate::table;
 
 pub fn run(arguments: &RunArgs, quiet: bool, log: &RunLog) -> Result<u8, Failure> {
     if let Some(seeds) = &arguments.seeds {
-        return seeds::run(seeds, arguments, quiet);
+        return seeds::run(seeds, arguments);
     }
+    seeds::end_with_parent()?;
     let config = configure(arguments, arguments.seed)?;
     if arguments.dry_run {
         let value = serde_json::to_value(&config).map_err(Failure::failed)?;
@@ -126,13 +127,13 @@ pub fn drive_until(job: &mut Job, root: &DataRoot, format: Format, quiet: bool, 
 }
 
 /// The log of `job`, for appending.
-pub fn log_file(job: &Job) -> Result<File, Failure> {
+fn log_file(job: &Job) -> Result<File, Failure> {
     let file = std::fs::OpenOptions::new().create(true).append(true).open(job.run.log_path());
     file.map_err(|e| Failure::failed(format!("cannot write `{}`: {e}", show(&job.run.log_path()))))
 }
 
 /// Trains `job` to its end and runs the plots that cost nothing; a panic is recorded in the run before it goes on.
-pub fn conduct(job: &mut Job, root: &DataRoot, progress: &mut Progress, stop: &AtomicBool) -> Result<(Outcome, Summary), Failure> {
+fn conduct(job: &mut Job, root: &DataRoot, progress: &mut Progress, stop: &AtomicBool) -> Result<(Outcome, Summary), Failure> {
     if let Some(note) = &job.session.data.info().note {
         tracing::warn!("{note}");
     }
@@ -161,18 +162,18 @@ pub fn conduct(job: &mut Job, root: &DataRoot, progress: &mut Progress, stop: &A
 }
 
 /// What is said of a run that stopped early.
-pub fn early_end(summary: &Summary) -> String {
+fn early_end(summary: &Summary) -> String {
     let best = summary.best.as_ref().map_or(String::new(), |b| format!("; best {} {:.4} after epoch {}", b.metric, b.value, b.epoch));
     format!("stopped early after epoch {}: the watched metric stopped improving{best}", summary.epochs)
 }
 
 /// What is said of a run that was interrupted.
-pub fn how_to_continue(run: &Path, summary: &Summary, root: &DataRoot) -> String {
+fn how_to_continue(run: &Path, summary: &Summary, root: &DataRoot) -> String {
     format!("interrupted after step {}; continue with\n  ibhost resume {} --data-dir {}", summary.steps, show(run), show(&root.0))
 }
 
 /// A flag that the first Ctrl-C or termination signal sets; the second one ends the process at once.
-pub fn stop_on_signal() -> Arc<AtomicBool> {
+fn stop_on_signal() -> Arc<AtomicBool> {
     let stop = Arc::new(AtomicBool::new(false));
     let flag = Arc::clone(&stop);
     let handler = ctrlc::set_handler(move || {
@@ -211,7 +212,7 @@ pub fn print_result(run: &Path, summary: &Summary) -> Result<(), Failure> {
 }
 
 /// Prints what the run in the folder `run` ended with.
-pub fn report(run: &Path, quantities: &[Quantity], summary: &Summary, format: Format) -> Result<(), Failure> {
+fn report(run: &Path, quantities: &[Quantity], summary: &Summary, format: Format) -> Result<(), Failure> {
     let splits = [
         ("train", Some(&summary.final_metrics.train)),
         ("test", Some(&summary.final_metrics.test)),

@@ -1,28 +1,28 @@
-//! `ibhost run --seeds`: runs that differ in their seed, trained side by side in one process.
+//! `ibhost run --seeds`: runs that differ in their seed, trained side by side, each in a process of its own.
 
 use std::collections::BTreeSet;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
+use std::io::{BufRead, BufReader, Read};
+use std::process::{self, Command, ExitStatus, Stdio};
 use std::str::FromStr;
-use std::sync::atomic::Ordering;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
 
-use ibhost_framework::dataset::DataRoot;
-use ibhost_framework::engine::{Job, Outcome, side_by_side};
-use ibhost_framework::objective::Quantity;
-use ibhost_framework::run::RunConfig;
-use ibhost_framework::storage::Summary;
+use ibhost_sweep::process::{describe, end_with, terminate};
 
-use super::run::{conduct, configure, early_end, how_to_continue, log_file, report, stop_on_signal};
+use super::run::configure;
 use crate::cli::RunArgs;
-use crate::exit::{BUG, Failure, INTERRUPTED};
-use crate::logging::RunLog;
-use crate::panics;
+use crate::exit::{FAILED, Failure, INTERRUPTED};
 use crate::paths::data_root;
-use crate::progress::Progress;
 use crate::table;
 
 /// Most seeds of one command.
 const MOST: u64 = 10_000;
+/// Shortest and longest wait between two looks at the processes; waits grow while nothing happens.
+const WAIT: [Duration; 2] = [Duration::from_millis(1), Duration::from_millis(20)];
+/// Environment variable that tells a process by which other one it was started.
+const PARENT: &str = "IBHOST_PARENT";
 
 /// Different seeds in the order they were written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,90 +59,148 @@ impl FromStr for Seeds {
     }
 }
 
-/// How one of the runs ended.
-enum End {
-    /// Trained, or interrupted after saving.
-    Trained { run: PathBuf, quantities: Vec<Quantity>, summary: Box<Summary>, outcome: Outcome },
-    /// Could not be started or failed.
-    Failed(Failure),
-    /// A bug.
-    Panicked(String),
-    /// The others were interrupted before its turn came.
-    NotStarted,
+/// A run in a process of its own, with what it writes.
+struct Child {
+    place: usize,
+    process: process::Child,
+    messages: JoinHandle<()>,
+    result: JoinHandle<String>,
 }
 
-/// Trains one run for each seed, as many at once as there are threads, each with its folder as if it ran alone.
-pub fn run(seeds: &Seeds, arguments: &RunArgs, quiet: bool) -> Result<u8, Failure> {
+/// Trains one run for each seed, as many at once as there are threads, each in a process of its own on one thread. Runs share nothing, not
+/// even the locks of a graph, and one that dies takes no other with it; what they say is marked with their seed.
+pub fn run(seeds: &Seeds, arguments: &RunArgs) -> Result<u8, Failure> {
     let configs = seeds.0.iter().map(|seed| configure(arguments, Some(*seed))).collect::<Result<Vec<_>, _>>()?;
     if arguments.dry_run {
         return table::print_json(&serde_json::to_value(&configs).map_err(Failure::failed)?).map(|()| 0);
     }
-    let root = data_root(&arguments.data)?;
-    let stop = stop_on_signal();
-    let train = |config: &RunConfig| -> Result<End, Failure> {
-        let mut job = Job::create(config.clone(), &root, &arguments.output_dir, command_for(config.training.seed, std::env::args()))?;
-        RunLog::open_for_this_thread(Some(log_file(&job)?));
-        let mut progress = Progress::labelled(format!("seed {} | ", config.training.seed), quiet);
-        let (outcome, summary) = conduct(&mut job, &root, &mut progress, &stop)?;
-        let (run, quantities) = (job.run.path().to_path_buf(), job.session.quantities.clone());
-        Ok(End::Trained { run, quantities, summary: Box::new(summary), outcome })
-    };
-    let ends = side_by_side(configs.len(), rayon::current_num_threads(), |i| {
-        if stop.load(Ordering::Relaxed) {
-            return End::NotStarted;
+    data_root(&arguments.data)?;
+    let requests = stop_requests();
+    let at_once = rayon::current_num_threads();
+    let mut waiting = 0..seeds.0.len();
+    let mut running: Vec<Child> = Vec::new();
+    let mut results: Vec<Option<String>> = vec![None; seeds.0.len()];
+    let (mut code, mut stopped_at, mut wait) = (0, 0, WAIT[0]);
+    loop {
+        while stopped_at == 0 && running.len() < at_once {
+            let Some(place) = waiting.next() else { break };
+            running.push(start(place, seeds.0[place])?);
         }
-        let end = catch_unwind(AssertUnwindSafe(|| train(&configs[i]).unwrap_or_else(End::Failed)));
-        RunLog::open_for_this_thread(None);
-        end.unwrap_or_else(|_| End::Panicked(panics::last().unwrap_or_else(|| "it panicked without a message".to_owned())))
-    })?;
-    let mut code = 0;
-    for (seed, end) in seeds.0.iter().zip(ends) {
-        code = code.max(tell(*seed, end, arguments, &root, quiet)?);
+        let mut place = 0;
+        while place < running.len() {
+            let status = running[place].process.try_wait().map_err(|e| Failure::failed(format!("cannot wait for a run: {e}")))?;
+            match status {
+                None => place += 1,
+                Some(status) => {
+                    let ended = running.swap_remove(place);
+                    let seed = seeds.0[ended.place];
+                    code = code.max(exit_code(seed, status, stopped_at > 0));
+                    // The pipes end with the process; a reader that panicked has nothing to give.
+                    let _ = ended.messages.join();
+                    results[ended.place] = ended.result.join().ok();
+                    wait = WAIT[0];
+                }
+            }
+        }
+        if requests.load(Ordering::Relaxed) > stopped_at {
+            stopped_at = requests.load(Ordering::Relaxed);
+            for child in &mut running {
+                if stopped_at == 1 {
+                    terminate(&mut child.process);
+                } else if let Err(error) = child.process.kill() {
+                    tracing::warn!("seed {} cannot be stopped: {error}", seeds.0[child.place]);
+                }
+            }
+        }
+        if running.is_empty() && (stopped_at > 0 || waiting.is_empty()) {
+            break;
+        }
+        std::thread::sleep(wait);
+        wait = (wait * 2).min(WAIT[1]);
+    }
+    for place in waiting {
+        eprintln!("seed {} | not started", seeds.0[place]);
+        code = code.max(INTERRUPTED);
+    }
+    for result in results.into_iter().flatten().filter(|result| !result.is_empty()) {
+        table::print(result.trim_end())?;
     }
     Ok(code)
 }
 
-/// The command line of this process as it would start the run of `seed` alone.
-fn command_for(seed: u64, mut words: impl Iterator<Item = String>) -> Vec<String> {
-    let mut command = Vec::new();
-    while let Some(word) = words.next() {
-        let all = if word == "--seeds" { words.next().is_some() } else { word.starts_with("--seeds=") };
-        if all {
-            command.extend(["--seed".to_owned(), seed.to_string()]);
-        } else {
-            command.push(word);
+/// Starts the run of `seed`; its messages are passed on line by line, its result is kept until the end.
+fn start(place: usize, seed: u64) -> Result<Child, Failure> {
+    let cannot = |e: std::io::Error| Failure::failed(format!("cannot start the run of seed {seed}: {e}"));
+    let words = command_for(seed, std::env::args());
+    let mut command = Command::new(std::env::current_exe().map_err(cannot)?);
+    command.args(&words[1..]).env(PARENT, std::process::id().to_string());
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    // A group of its own, so that Ctrl-C reaches the runs through this process alone, once.
+    #[cfg(unix)]
+    std::os::unix::process::CommandExt::process_group(&mut command, 0);
+    let mut process = command.spawn().map_err(cannot)?;
+    let (messages, result) = (process.stderr.take(), process.stdout.take());
+    let messages = std::thread::spawn(move || {
+        for line in messages.into_iter().flat_map(|pipe| BufReader::new(pipe).lines()).map_while(Result::ok) {
+            eprintln!("seed {seed} | {line}");
         }
-    }
-    command
+    });
+    let result = std::thread::spawn(move || {
+        let mut text = String::new();
+        // What came before a broken end is still worth printing.
+        let _ = result.map(|mut pipe| pipe.read_to_string(&mut text));
+        text
+    });
+    Ok(Child { place, process, messages, result })
 }
 
-/// Prints how the run with `seed` ended; its exit code.
-fn tell(seed: u64, end: End, arguments: &RunArgs, root: &DataRoot, quiet: bool) -> Result<u8, Failure> {
-    match end {
-        End::Trained { run, quantities, summary, outcome } => {
-            report(&run, &quantities, &summary, arguments.format)?;
-            if outcome == Outcome::EarlyStopped && !quiet {
-                eprintln!("seed {seed}: {}", early_end(&summary));
+/// Ends this process with the one that started it as one of several seeds, if that is how it began.
+pub fn end_with_parent() -> Result<(), Failure> {
+    let parent = std::env::var(PARENT).ok().and_then(|text| text.parse().ok());
+    match parent {
+        Some(parent) if !end_with(parent) => Err(Failure::failed("the process that started this run is gone")),
+        _ => Ok(()),
+    }
+}
+
+/// The exit code of the run of `seed`; the end of one that has none is told, and is no failure when all were `stopped`.
+fn exit_code(seed: u64, status: ExitStatus, stopped: bool) -> u8 {
+    status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or_else(|| {
+        eprintln!("seed {seed} | error: the run was {}", describe(status).0);
+        if stopped { INTERRUPTED } else { FAILED }
+    })
+}
+
+/// Counts Ctrl-C and termination signals; at the first, runs save and end; at the second, they are killed.
+fn stop_requests() -> Arc<AtomicUsize> {
+    let requests = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&requests);
+    if let Err(error) = ctrlc::set_handler(move || {
+        count.fetch_add(1, Ordering::Relaxed);
+    }) {
+        tracing::warn!("Ctrl-C will stop at once, without saving: {error}");
+    }
+    requests
+}
+
+/// The command line of this process as it would start the run of `seed` alone, on one thread.
+fn command_for(seed: u64, words: impl Iterator<Item = String>) -> Vec<String> {
+    let mut command = Vec::new();
+    let mut dropped = false;
+    for word in words {
+        let value_of_dropped = std::mem::take(&mut dropped);
+        match word.split_once('=').map_or((word.as_str(), false), |(flag, _)| (flag, true)) {
+            _ if value_of_dropped => {}
+            ("--seeds", whole) => {
+                command.extend(["--seed".to_owned(), seed.to_string()]);
+                dropped = !whole;
             }
-            if outcome == Outcome::Interrupted {
-                eprintln!("seed {seed}: {}", how_to_continue(&run, &summary, root));
-                return Ok(INTERRUPTED);
-            }
-            Ok(0)
-        }
-        End::Failed(failure) => {
-            eprintln!("error: seed {seed}: {}", failure.reason());
-            Ok(failure.code())
-        }
-        End::Panicked(what) => {
-            eprintln!("error: seed {seed}: this is a bug in ibhost: {what}");
-            Ok(BUG)
-        }
-        End::NotStarted => {
-            eprintln!("seed {seed}: not started");
-            Ok(INTERRUPTED)
+            ("--threads", whole) => dropped = !whole,
+            _ => command.push(word),
         }
     }
+    command.extend(["--threads", "1"].map(str::to_owned));
+    command
 }
 
 #[cfg(test)]
@@ -151,8 +209,12 @@ mod tests {
 
     #[test]
     fn every_run_names_its_own_seed_alone() {
-        for line in ["ibhost run --seeds 0..9 --lr 0.1", "ibhost run --seeds=0..9 --lr 0.1"] {
-            assert_eq!(command_for(7, line.split(' ').map(str::to_owned)).join(" "), "ibhost run --seed 7 --lr 0.1");
+        for line in [
+            "ibhost run --seeds 0..9 --lr 0.1",
+            "ibhost run --threads 4 --seeds=0..9 --lr 0.1",
+            "ibhost --threads=2 run --seeds 1 --lr 0.1",
+        ] {
+            assert_eq!(command_for(7, line.split(' ').map(str::to_owned)).join(" "), "ibhost run --seed 7 --lr 0.1 --threads 1");
         }
     }
 
