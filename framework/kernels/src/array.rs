@@ -6,6 +6,7 @@ use burn::backend::flex::{FlexTensor, Layout};
 use burn::backend::{BackendTensor, DispatchTensorKind};
 use burn::tensor::{Bytes, DType, Int, Shape, Tensor};
 
+use crate::channels::reordered;
 use crate::real::Real;
 
 /// A contiguous array of `T` behind a flex tensor. Cloning shares the memory.
@@ -19,8 +20,13 @@ impl<T: Real> Array<T> {
     /// The array behind `tensor`, whose scalars must be `T`; copied only when it is a strided view or part of a larger buffer.
     pub(crate) fn from_flex(tensor: FlexTensor) -> Self {
         let whole = tensor.layout().start_offset() == 0 && tensor.bytes().len() == tensor.layout().num_elements() * size_of::<T>();
-        let tensor = if whole && tensor.is_contiguous() { tensor } else { tensor.to_contiguous() };
-        Self { tensor, scalar: PhantomData }
+        if whole && tensor.is_contiguous() {
+            return Self { tensor, scalar: PhantomData };
+        }
+        match reordered(&tensor) {
+            Some(values) => Self::new(values, &tensor.layout().shape()[..]),
+            None => Self { tensor: tensor.to_contiguous(), scalar: PhantomData },
+        }
     }
 
     /// The tensor that shares this memory.

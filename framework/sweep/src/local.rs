@@ -28,6 +28,8 @@ pub struct Launch {
     pub before: Vec<String>,
     /// Its arguments after the trial's folder.
     pub after: Vec<String>,
+    /// Variables of its environment beside those of this process.
+    pub environment: Vec<(&'static str, &'static str)>,
     /// Trials at once.
     pub jobs: usize,
     /// Whether the first failure stops the others.
@@ -150,6 +152,7 @@ fn start(folder: &TrialFolder, launch: &Launch) -> Result<Child, SweepError> {
     let log = OpenOptions::new().create(true).append(true).open(&path).map_err(cannot)?;
     let errors = log.try_clone().map_err(cannot)?;
     let mut command = Command::new(&launch.program);
+    command.envs(launch.environment.iter().copied());
     command.args(&launch.before).arg(folder.path()).args(&launch.after).stdin(Stdio::null()).stdout(log).stderr(errors);
     // A group of its own, so that Ctrl-C reaches the trials through this process alone, once.
     #[cfg(unix)]

@@ -11,14 +11,33 @@ use crate::error::SweepError;
 const ATTEMPTS: u32 = 25;
 const PAUSE: Duration = Duration::from_millis(20);
 
+/// What a process needs at least beside what it has: stacks of threads, tables.
+const LEAST: u64 = 64 << 20;
+
 /// Limits the address space of this process to `bytes`; an allocation beyond it fails.
 ///
 /// # Errors
-/// When the system refuses.
+/// When the system refuses, or the process has nearly as much already.
 #[cfg(unix)]
 pub fn limit_memory(bytes: u64) -> Result<(), SweepError> {
     use nix::sys::resource::{Resource, setrlimit};
+    if let Some(taken) = address_space()
+        && bytes < taken + LEAST
+    {
+        let least = (taken + LEAST).div_ceil(1 << 20);
+        return Err(SweepError::Request(format!(
+            "{bytes} bytes are too few: the program itself takes that much address space\n  hint: allow at least {least}MiB"
+        )));
+    }
     setrlimit(Resource::RLIMIT_AS, bytes, bytes).map_err(|e| SweepError::system(format!("limit the memory to {bytes} bytes"), e.into()))
+}
+
+/// Bytes of address space that this process has taken or reserved, where the system tells.
+#[cfg(unix)]
+fn address_space() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmSize:"))?;
+    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kilobytes| kilobytes << 10)
 }
 
 /// This system has no such limit.
@@ -145,6 +164,13 @@ mod tests {
         drop(lock);
         assert!(!FolderLock::is_held(folder.path()));
         FolderLock::acquire(folder.path()).unwrap();
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_limit_below_what_the_process_has_is_refused_with_one_that_works() {
+        let error = limit_memory(1 << 20).unwrap_err().to_string();
+        assert!(error.contains("1048576 bytes") && error.contains("at least") && error.contains("MiB"), "{error}");
     }
 
     #[cfg(unix)]

@@ -4,7 +4,7 @@ use burn::module::{Module, Param};
 use burn::nn::Linear;
 use burn::tensor::Tensor;
 use ibhost_framework::build::BuildContext;
-use ibhost_kernels::{Activation, ConvGeometry, conv_transpose2d, conv2d, dense, relu, softplus};
+use ibhost_kernels::{Activation, ConvGeometry, channels_first, conv_transpose2d, conv2d, dense, relu, softplus};
 
 /// How a square kernel moves over an image; the same for a convolution and for the transposed one that undoes its change of size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -151,7 +151,7 @@ pub fn channels_last(images: Tensor<4>) -> Tensor<4> {
 /// Channels-last maps as rows `[batch, channels height width]`, a channel at a time.
 pub fn to_rows(maps: Tensor<4>) -> Tensor<2> {
     let [batch, height, width, channels] = maps.dims();
-    maps.permute([0, 3, 1, 2]).reshape([batch, channels * height * width])
+    channels_first(maps).reshape([batch, channels * height * width])
 }
 
 /// Rows `[batch, channels side side]` as channels-last maps.
