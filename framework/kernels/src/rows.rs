@@ -61,9 +61,9 @@ pub(crate) fn each<T: Real>(values: &mut [T], f: impl Fn(T) -> T + Copy + Sync +
     let pass = |values: &mut [T]| {
         vectorised!(|| {
             // What the function holds must lie outside of what is written to, or the compiler reads it again for every number.
-            let f = f;
+            let own = f;
             for x in values.iter_mut() {
-                *x = f(*x);
+                *x = own(*x);
             }
         });
     };
@@ -75,9 +75,9 @@ pub(crate) fn combine<T: Real>(out: &mut [T], other: &[T], f: impl Fn(T, T) -> T
     const PART: usize = PARALLEL_FROM / 4;
     let pass = |out: &mut [T], other: &[T]| {
         vectorised!(|| {
-            let f = f;
+            let own = f;
             for (y, &x) in out.iter_mut().zip(other) {
-                *y = f(*y, x);
+                *y = own(*y, x);
             }
         });
     };
