@@ -71,6 +71,21 @@ impl Cluster {
         self.host.run(&[&arguments, more].concat()).expect(0).last_line()
     }
 
+    /// Lets `program` do something to the job of a trial at work, none of `others`. Looks for one again when Slurm refuses, as it does for
+    /// a job that ends or changes its state meanwhile.
+    fn disturb(&self, what: &str, others: &[usize], program: &str, arguments: &[&str]) -> usize {
+        for _ in 0..10 {
+            let (trial, job) = self.find(what, others);
+            let output = Command::new(program).args(arguments).arg(&job).output().unwrap_or_else(|e| panic!("{program}: {e}"));
+            if output.status.success() {
+                return trial;
+            }
+            println!("{program} {arguments:?} {job}: {} {}", output.status, String::from_utf8_lossy(&output.stderr));
+            std::thread::sleep(Duration::from_millis(300));
+        }
+        panic!("{program} {arguments:?} was refused ten times");
+    }
+
     fn table(&self) -> Value {
         self.host.run(&["sweep", "runs/sweeps/grid", "--status", "--format", "json"]).expect(0).last_line()
     }
@@ -152,12 +167,10 @@ fn a_sweep_on_a_cluster_survives_kills_limits_and_failures_and_equals_the_local_
     assert!(status.success());
 
     // What Slurm sends ahead of the time limit: the trial saves and the job goes back into the queue.
-    let (limited, job) = cluster.find("training of another trial", &[killed]);
-    slurm("scancel", &["--batch", "--signal=USR1", &job]);
+    let limited = cluster.disturb("training of another trial", &[killed], "scancel", &["--batch", "--signal=USR1"]);
 
     // What preemption does.
-    let (preempted, job) = cluster.find("training of a third trial", &[killed, limited]);
-    slurm("scontrol", &["requeue", &job]);
+    let preempted = cluster.disturb("training of a third trial", &[killed, limited], "scontrol", &["requeue"]);
 
     let table = cluster.settle();
     assert_eq!(table["counts"], json!({"pending": 0, "running": 0, "completed": 12, "failed": 2, "interrupted": 0}), "{table:#}");
