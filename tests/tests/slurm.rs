@@ -33,9 +33,9 @@ fn grid(points: &[(&str, u32)]) -> String {
     )
 }
 
-/// Twelve trials that succeed, the first four of them long, and two that diverge.
+/// Twelve trials that succeed, the first eight of them long, and two that diverge.
 fn fourteen() -> String {
-    grid(&[("0.001", LONG), ("0.002", LONG), ("0.003", SHORT), ("0.004", SHORT), ("0.005", SHORT), ("0.006", SHORT), (DIVERGING, SHORT)])
+    grid(&[("0.001", LONG), ("0.002", LONG), ("0.003", LONG), ("0.004", LONG), ("0.005", SHORT), ("0.006", SHORT), (DIVERGING, SHORT)])
 }
 
 fn is_there() -> bool {
@@ -46,9 +46,15 @@ fn is_there() -> bool {
     there
 }
 
-fn slurm(program: &str, arguments: &[&str]) -> String {
-    let output = Command::new(program).args(arguments).output().unwrap_or_else(|e| panic!("{program}: {e}"));
-    assert!(output.status.success(), "{program} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+fn program(name: &str, arguments: &[&str]) -> Command {
+    let mut command = Command::new(name);
+    command.args(arguments);
+    command
+}
+
+fn slurm(name: &str, arguments: &[&str]) -> String {
+    let output = program(name, arguments).output().unwrap_or_else(|e| panic!("{name}: {e}"));
+    assert!(output.status.success(), "{name} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
@@ -71,19 +77,32 @@ impl Cluster {
         self.host.run(&[&arguments, more].concat()).expect(0).last_line()
     }
 
-    /// Lets `program` do something to the job of a trial at work, none of `others`. Looks for one again when Slurm refuses, as it does for
-    /// a job that ends or changes its state meanwhile.
-    fn disturb(&self, what: &str, others: &[usize], program: &str, arguments: &[&str]) -> usize {
-        for _ in 0..10 {
-            let (trial, job) = self.find(what, others);
-            let output = Command::new(program).args(arguments).arg(&job).output().unwrap_or_else(|e| panic!("{program}: {e}"));
-            if output.status.success() {
+    /// Does to a trial at work, none of `besides`, what `command` says, and returns the trial once it was stopped by that. Takes another one when
+    /// it ended just before. What Slurm answers is not asked: it also refuses jobs that it then signals all the same.
+    fn disturb(&self, what: &str, besides: &[usize], command: impl Fn(&Self, usize, &str) -> Command) -> usize {
+        for _ in 0..6 {
+            let (trial, job) = self.find(what, besides);
+            let mut command = command(self, trial, &job);
+            let output = command.output().unwrap_or_else(|e| panic!("{command:?}: {e}"));
+            let mut stopped = false;
+            self.wait("the end of a disturbed trial", |table| {
+                let (status, attempts) = (&state(table, trial)["status"], state(table, trial)["attempts"].as_u64());
+                stopped = attempts >= Some(2) || (status != "running" && status != "completed");
+                stopped || status == "completed"
+            });
+            if stopped {
                 return trial;
             }
-            println!("{program} {arguments:?} {job}: {} {}", output.status, String::from_utf8_lossy(&output.stderr));
-            std::thread::sleep(Duration::from_millis(300));
+            println!("trial {trial} ended before {command:?}: {} {}", output.status, String::from_utf8_lossy(&output.stderr));
         }
-        panic!("{program} {arguments:?} was refused ten times");
+        panic!("{what}: every trial ended before it could be disturbed");
+    }
+
+    /// The process that works on `trial`.
+    fn process(&self, trial: usize) -> String {
+        let path = self.folder.path().join(format!("runs/sweeps/grid/trials/{trial:06}/state.json"));
+        let record: Value = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
+        record["pid"].to_string()
     }
 
     fn table(&self) -> Value {
@@ -160,17 +179,14 @@ fn a_sweep_on_a_cluster_survives_kills_limits_and_failures_and_equals_the_local_
     assert_eq!((again["arrays"].as_array().unwrap().len(), again["queued"].as_u64()), (0, Some(14)), "what waits is not submitted twice");
 
     // Killed as the kernel kills when memory runs out: the job goes back into the queue.
-    let (killed, _) = cluster.find("training", &[]);
-    let record: Value =
-        serde_json::from_slice(&fs::read(folder.join(format!("runs/sweeps/grid/trials/{killed:06}/state.json"))).unwrap()).unwrap();
-    let status = Command::new("sh").args(["-c", &format!("kill -KILL {}", record["pid"])]).status().unwrap();
-    assert!(status.success());
+    let killed = cluster.disturb("training", &[], |cluster, trial, _| program("kill", &["-KILL", &cluster.process(trial)]));
 
     // What Slurm sends ahead of the time limit: the trial saves and the job goes back into the queue.
-    let limited = cluster.disturb("training of another trial", &[killed], "scancel", &["--batch", "--signal=USR1"]);
+    let limited =
+        cluster.disturb("training of another trial", &[killed], |_, _, job| program("scancel", &["--batch", "--signal=USR1", job]));
 
     // What preemption does.
-    let preempted = cluster.disturb("training of a third trial", &[killed, limited], "scontrol", &["requeue"]);
+    let preempted = cluster.disturb("training of a third trial", &[killed, limited], |_, _, job| program("scontrol", &["requeue", job]));
 
     let table = cluster.settle();
     assert_eq!(table["counts"], json!({"pending": 0, "running": 0, "completed": 12, "failed": 2, "interrupted": 0}), "{table:#}");
