@@ -8,7 +8,7 @@ use crate::memory::filled;
 use crate::operation::{Operation, apply};
 use crate::real::Real;
 
-/// Rows and columns of the tiles that are transposed at a time, so that what is read and what is written both stay in cache.
+/// Rows that are transposed at a time, so that what is read stays in cache from column to column.
 const TILE: usize = 64;
 
 /// Maps `[batch, height, width, channels]` as `[batch, channels, height, width]`.
@@ -55,21 +55,18 @@ pub(crate) fn reordered<T: Real>(tensor: &FlexTensor) -> Option<Vec<T>> {
 /// The transposes of matrices of `rows` and `columns` that lie one after the other.
 fn transposed<T: Real>(values: &[T], [rows, columns]: [usize; 2]) -> Vec<T> {
     let size = rows * columns;
-    filled(
-        values.len(),
-        size,
-        || (),
-        |(), matrix, out| {
-            let from = &values[matrix * size..][..size];
-            for row in (0..rows).step_by(TILE) {
-                let row_end = (row + TILE).min(rows);
-                for column in 0..columns {
-                    let out = &mut out[column * rows + row..column * rows + row_end];
-                    out.iter_mut().zip(from[row * columns + column..].iter().step_by(columns)).for_each(|(y, &x)| *y = x);
-                }
-            }
-        },
-    )
+    filled(values.len(), size, || (), |(), matrix, out| transpose(&values[matrix * size..][..size], out, [rows, columns]))
+}
+
+/// Writes the transpose of the matrix `from` of `rows` and `columns` to `out`.
+pub(crate) fn transpose<T: Real>(from: &[T], out: &mut [T], [rows, columns]: [usize; 2]) {
+    for row in (0..rows).step_by(TILE) {
+        let row_end = (row + TILE).min(rows);
+        for column in 0..columns {
+            let out = &mut out[column * rows + row..column * rows + row_end];
+            out.iter_mut().zip(from[row * columns + column..].iter().step_by(columns)).for_each(|(y, &x)| *y = x);
+        }
+    }
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use burn::tensor::Tensor;
 
 use crate::array::Array;
+use crate::channels::transpose;
 use crate::linear::{Activation, linear, one_minus_exp};
 use crate::matmul::{Layout, product};
 use crate::operation::{Operation, apply};
@@ -189,11 +190,8 @@ fn sizes<T: Real>(matrix: &Array<T>) -> [usize; 2] {
 
 /// The transpose of a matrix of rows of `columns` numbers.
 fn transposed<T: Real>(matrix: &[T], columns: usize) -> Vec<T> {
-    let rows = matrix.len() / columns.max(1);
     let mut out = vec![T::zero(); matrix.len()];
-    for (j, column) in out.chunks_exact_mut(rows.max(1)).enumerate() {
-        column.iter_mut().zip(matrix[j..].iter().step_by(columns)).for_each(|(y, &x)| *y = x);
-    }
+    transpose(matrix, &mut out, [matrix.len() / columns.max(1), columns]);
     out
 }
 

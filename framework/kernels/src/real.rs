@@ -128,6 +128,7 @@ macro_rules! vectorised {
 }
 
 /// What [`vectorised!`] calls.
+#[doc(hidden)]
 #[inline]
 #[allow(unsafe_code)] // Reason at the calls: the instructions are there because the machine was asked.
 pub fn with_widest_vectors<R>(body: impl FnOnce() -> R) -> R {
