@@ -84,6 +84,32 @@ fn an_interruption_reaches_every_run_and_each_can_be_resumed() {
     }
 }
 
+/// Processes that the process `parent` has started.
+#[cfg(target_os = "linux")]
+fn children(parent: u32) -> Vec<String> {
+    let listed = fs::read_to_string(format!("/proc/{parent}/task/{parent}/children")).unwrap();
+    listed.split_whitespace().map(str::to_owned).collect()
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_run_that_is_killed_takes_no_other_with_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let host = CommandLine::new(HOST, folder.path());
+    let long = [&["run", "--format", "json", "--seeds", "0..1", "--threads", "2"], &TOY[..], &["--set", "epochs=400"]].concat();
+    let mut child = host.command(&long).spawn().unwrap();
+    let _ = wait_for_metrics(&folder.path().join("runs"), &mut child);
+    let killed = std::process::Command::new("kill").args(["-KILL", &children(child.id())[0]]).status().unwrap();
+    assert!(killed.success());
+    let output = child.wait_with_output().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert!(stderr.lines().any(|line| line.starts_with("seed ") && line.contains("| error: the run was ended by SIGKILL")), "{stderr}");
+    let runs = folders(&String::from_utf8_lossy(&output.stdout));
+    assert_eq!(runs.len(), 1, "{stderr}");
+    assert_eq!(yaml(&runs[0].join("summary.yml"))["status"], "completed");
+}
+
 #[test]
 fn mistakes_are_refused_before_anything_starts() {
     let folder = tempfile::tempdir().unwrap();

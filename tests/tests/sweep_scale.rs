@@ -50,8 +50,7 @@ fn bookkeeping_of_many_trials_is_cheap_and_so_is_their_resume() {
     }))
     .unwrap();
     // The process of a trial does nothing, so that what is measured is the launcher and the states on the disk.
-    let options =
-        Launch { program: "true".into(), before: Vec::new(), after: Vec::new(), environment: Vec::new(), jobs: 2, fail_fast: false };
+    let options = Launch { program: "true".into(), before: Vec::new(), after: Vec::new(), jobs: 2, fail_fast: false };
     let stop = AtomicUsize::new(0);
 
     let begin = Instant::now();

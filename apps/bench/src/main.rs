@@ -94,8 +94,10 @@ fn run(arguments: &Arguments) -> Result<(), String> {
     let all_processors = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let threads = if arguments.share.is_some() { 1 } else { arguments.threads.unwrap_or_else(all_processors).max(1) };
     rayon::ThreadPoolBuilder::new().num_threads(threads).use_current_thread().build_global().map_err(|e| e.to_string())?;
-    if arguments.share.is_some() {
-        return seeds(arguments, threads).map(|_| ());
+    if let Some([share, workers]) = arguments.share.as_deref() {
+        let (single, steps) = seed_steps(arguments)?;
+        let config = |run: u64| single.config(&arguments.device, arguments.seed + run, arguments.batch).map_err(|e| e.to_string());
+        return serve(config, [*share, *workers], steps);
     }
     let wanted: Vec<&str> =
         if arguments.names.iter().any(|n| n == "all") { names.clone() } else { arguments.names.iter().map(String::as_str).collect() };
@@ -168,14 +170,15 @@ fn estimating(estimator: &Estimator, arguments: &Arguments) -> Value {
     })
 }
 
+/// What each of the seeds trains, its timed steps and those before.
+fn seed_steps(arguments: &Arguments) -> Result<(Workload, [usize; 2]), String> {
+    let single = workloads().into_iter().find(|w| w.name == SINGLE).ok_or_else(|| format!("there is no workload `{SINGLE}`"))?;
+    let steps = [arguments.steps.unwrap_or(single.steps[0]).max(1), arguments.warmup.unwrap_or(single.steps[1])];
+    Ok((single, steps))
+}
+
 fn seeds(arguments: &Arguments, threads: usize) -> Result<Value, String> {
-    let all = workloads();
-    let single = all.iter().find(|w| w.name == SINGLE).ok_or_else(|| format!("there is no workload `{SINGLE}`"))?;
-    let [steps, warmup] = [arguments.steps.unwrap_or(single.steps[0]).max(1), arguments.warmup.unwrap_or(single.steps[1])];
-    if let Some([share, workers]) = arguments.share.as_deref() {
-        let config = |run: u64| single.config(&arguments.device, arguments.seed + run, arguments.batch).map_err(|e| e.to_string());
-        return serve(config, [*share, *workers], [steps, warmup]).map(|()| Value::Null);
-    }
+    let (_, [steps, _]) = seed_steps(arguments)?;
     let program = std::env::current_exe().map_err(|e| format!("cannot find this program: {e}"))?;
     let worker = |share: usize, workers: usize| {
         let mut command = Command::new(&program);

@@ -9,13 +9,12 @@ use std::time::{Duration, Instant};
 
 use crate::error::SweepError;
 use crate::folder::SweepFolder;
-use crate::process::{describe, terminate};
+use crate::pool::Pool;
+use crate::process::{describe, spawn};
 use crate::state::{TrialFolder, TrialRecord, TrialStatus};
 
 /// Exit code of a trial that was stopped on request after saving.
 const INTERRUPTED: i32 = 130;
-/// Shortest and longest wait between two looks at the children; waits grow while nothing happens.
-const WAIT: [Duration; 2] = [Duration::from_millis(1), Duration::from_millis(40)];
 /// Time between reports of progress.
 const REPORT: Duration = Duration::from_millis(500);
 
@@ -28,8 +27,6 @@ pub struct Launch {
     pub before: Vec<String>,
     /// Its arguments after the trial's folder.
     pub after: Vec<String>,
-    /// Variables of its environment beside those of this process.
-    pub environment: Vec<(&'static str, &'static str)>,
     /// Trials at once.
     pub jobs: usize,
     /// Whether the first failure stops the others.
@@ -49,7 +46,6 @@ pub trait Watcher {
 struct Running {
     number: usize,
     folder: TrialFolder,
-    child: Child,
     begun: Instant,
     /// The attempt before this one.
     before: u32,
@@ -67,43 +63,22 @@ pub fn launch(
     stop: &AtomicUsize,
 ) -> Result<(), SweepError> {
     let mut queue: VecDeque<usize> = numbers.iter().copied().collect();
-    let mut running: Vec<Running> = Vec::new();
-    let (mut failed, mut stopped_at, mut trouble) = (false, 0, None);
-    let (mut wait, mut reported) = (WAIT[0], Instant::now());
+    let mut pool: Pool<Running> = Pool::default();
+    let (mut failed, mut trouble, mut reported) = (false, None, Instant::now());
     loop {
-        let mut changed = false;
-        let mut place = 0;
-        while place < running.len() {
-            match running[place].child.try_wait() {
-                Ok(None) => place += 1,
-                Ok(Some(status)) => {
-                    let ended = running.swap_remove(place);
-                    match conclude(&ended, status) {
-                        Ok(record) => {
-                            failed |= record.status == TrialStatus::Failed;
-                            watcher.ended(ended.number, &record, queue.len());
-                        }
-                        Err(error) => trouble = trouble.or(Some(error)),
-                    }
-                    changed = true;
+        for (trial, status) in pool.ended().map_err(|error| SweepError::system("wait for a trial", error))? {
+            match conclude(&trial, status) {
+                Ok(record) => {
+                    failed |= record.status == TrialStatus::Failed;
+                    watcher.ended(trial.number, &record, queue.len());
                 }
-                Err(error) => return Err(SweepError::system("wait for a trial", error)),
+                Err(error) => trouble = trouble.or(Some(error)),
             }
         }
-        let requests = stop.load(Ordering::Relaxed).max(usize::from(trouble.is_some() || (failed && launch.fail_fast)));
-        if requests > stopped_at {
-            stopped_at = requests;
-            for trial in &mut running {
-                if requests == 1 {
-                    terminate(&mut trial.child);
-                } else if let Err(error) = trial.child.kill() {
-                    tracing::warn!("trial {} cannot be killed: {error}", trial.number);
-                }
-            }
-        }
+        pool.obey(stop.load(Ordering::Relaxed).max(usize::from(trouble.is_some() || (failed && launch.fail_fast))));
         // A trial that a process of an earlier launch still works on waits at the end of the queue.
         let mut looked_at = 0;
-        while stopped_at == 0 && running.len() < launch.jobs && looked_at < queue.len() {
+        while !pool.is_stopped() && pool.running().len() < launch.jobs && looked_at < queue.len() {
             let Some(number) = queue.pop_front() else { break };
             let folder = sweep.trial(number);
             if folder.is_held() {
@@ -118,30 +93,23 @@ pub fn launch(
             match start(&folder, launch) {
                 Ok(child) => {
                     watcher.started(number);
-                    running.push(Running {
-                        number,
-                        folder,
-                        child,
-                        begun: Instant::now(),
-                        before: before.map_or(0, |record| record.attempt),
-                    });
+                    let before = before.map_or(0, |record| record.attempt);
+                    pool.push(Running { number, folder, begun: Instant::now(), before }, child);
                 }
                 Err(error) => {
                     trouble = Some(error);
                     break;
                 }
             }
-            changed = true;
         }
-        if running.is_empty() && (queue.is_empty() || stopped_at > 0) {
+        if pool.running().len() == 0 && (queue.is_empty() || pool.is_stopped()) {
             return trouble.map_or(Ok(()), Err);
         }
         if reported.elapsed() >= REPORT {
-            watcher.tick(&running.iter().map(|trial| (trial.number, trial.folder.clone())).collect::<Vec<_>>());
+            watcher.tick(&pool.running().map(|trial| (trial.number, trial.folder.clone())).collect::<Vec<_>>());
             reported = Instant::now();
         }
-        wait = if changed { WAIT[0] } else { (wait * 2).min(WAIT[1]) };
-        std::thread::sleep(wait);
+        pool.pause();
     }
 }
 
@@ -152,12 +120,8 @@ fn start(folder: &TrialFolder, launch: &Launch) -> Result<Child, SweepError> {
     let log = OpenOptions::new().create(true).append(true).open(&path).map_err(cannot)?;
     let errors = log.try_clone().map_err(cannot)?;
     let mut command = Command::new(&launch.program);
-    command.envs(launch.environment.iter().copied());
     command.args(&launch.before).arg(folder.path()).args(&launch.after).stdin(Stdio::null()).stdout(log).stderr(errors);
-    // A group of its own, so that Ctrl-C reaches the trials through this process alone, once.
-    #[cfg(unix)]
-    std::os::unix::process::CommandExt::process_group(&mut command, 0);
-    command.spawn().map_err(|source| SweepError::system(format!("start `{}`", launch.program.display()), source))
+    spawn(&mut command).map_err(|source| SweepError::system(format!("start `{}`", launch.program.display()), source))
 }
 
 /// The record of a trial whose process has ended; what the process could not write itself is written here.

@@ -1,4 +1,4 @@
-//! What a trial asks of the operating system: a limit on its memory, a signal when its parent dies, locks that end with their holder.
+//! What runs in processes of their own ask of the operating system: a limit on its memory, a signal when its parent dies, locks that end with their holder.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -24,9 +24,10 @@ pub fn limit_memory(bytes: u64) -> Result<(), SweepError> {
     if let Some(taken) = address_space()
         && bytes < taken + LEAST
     {
-        let least = (taken + LEAST).div_ceil(1 << 20);
         return Err(SweepError::Request(format!(
-            "{bytes} bytes are too few: the program itself takes that much address space\n  hint: allow at least {least}MiB"
+            "a limit of {bytes} bytes on the address space is too small: the program has taken {taken} before it trains\n  \
+             hint: allow at least {}MiB",
+            (taken + LEAST).div_ceil(1 << 20)
         )));
     }
     setrlimit(Resource::RLIMIT_AS, bytes, bytes).map_err(|e| SweepError::system(format!("limit the memory to {bytes} bytes"), e.into()))
@@ -53,7 +54,7 @@ pub fn limit_memory(_bytes: u64) -> Result<(), SweepError> {
 #[cfg(target_os = "linux")]
 pub fn end_with(parent: u32) -> bool {
     if let Err(error) = nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGTERM) {
-        tracing::warn!("this trial goes on when its sweep dies: {error}");
+        tracing::warn!("this run goes on when the process that started it dies: {error}");
     }
     // A parent that died before the call sends nothing any more.
     nix::unistd::getppid().as_raw() as u32 == parent
@@ -65,6 +66,16 @@ pub fn end_with(_parent: u32) -> bool {
     true
 }
 
+/// Starts `command` in a process group of its own, so that Ctrl-C reaches it through this process alone, once.
+///
+/// # Errors
+/// Those of the system.
+pub fn spawn(command: &mut std::process::Command) -> std::io::Result<std::process::Child> {
+    #[cfg(unix)]
+    std::os::unix::process::CommandExt::process_group(command, 0);
+    command.spawn()
+}
+
 /// Asks `child` to save and end.
 pub fn terminate(child: &mut std::process::Child) {
     #[cfg(unix)]
@@ -74,7 +85,7 @@ pub fn terminate(child: &mut std::process::Child) {
     }
     #[cfg(not(unix))]
     if let Err(error) = child.kill() {
-        tracing::warn!("a trial cannot be stopped: {error}");
+        tracing::warn!("a run cannot be stopped: {error}");
     }
 }
 
@@ -170,7 +181,7 @@ mod tests {
     #[test]
     fn a_limit_below_what_the_process_has_is_refused_with_one_that_works() {
         let error = limit_memory(1 << 20).unwrap_err().to_string();
-        assert!(error.contains("1048576 bytes") && error.contains("at least") && error.contains("MiB"), "{error}");
+        assert!(error.contains("a limit of 1048576 bytes") && error.contains("at least") && error.contains("MiB"), "{error}");
     }
 
     #[cfg(unix)]

@@ -2,14 +2,14 @@
 
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read};
-use std::process::{self, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
 
-use ibhost_sweep::process::{describe, end_with, terminate};
+use ibhost_sweep::Pool;
+use ibhost_sweep::process::{describe, end_with, spawn};
 
 use super::run::configure;
 use crate::cli::RunArgs;
@@ -19,8 +19,6 @@ use crate::table;
 
 /// Most seeds of one command.
 const MOST: u64 = 10_000;
-/// Shortest and longest wait between two looks at the processes; waits grow while nothing happens.
-const WAIT: [Duration; 2] = [Duration::from_millis(1), Duration::from_millis(20)];
 /// Environment variable that tells a process by which other one it was started.
 const PARENT: &str = "IBHOST_PARENT";
 
@@ -59,10 +57,9 @@ impl FromStr for Seeds {
     }
 }
 
-/// A run in a process of its own, with what it writes.
-struct Child {
+/// What a run in a process of its own writes.
+struct Output {
     place: usize,
-    process: process::Child,
     messages: JoinHandle<()>,
     result: JoinHandle<String>,
 }
@@ -76,47 +73,28 @@ pub fn run(seeds: &Seeds, arguments: &RunArgs) -> Result<u8, Failure> {
     }
     data_root(&arguments.data)?;
     let requests = stop_requests();
-    let at_once = rayon::current_num_threads();
+    let mut pool = Pool::default();
     let mut waiting = 0..seeds.0.len();
-    let mut running: Vec<Child> = Vec::new();
     let mut results: Vec<Option<String>> = vec![None; seeds.0.len()];
-    let (mut code, mut stopped_at, mut wait) = (0, 0, WAIT[0]);
+    let mut code = 0;
     loop {
-        while stopped_at == 0 && running.len() < at_once {
+        while !pool.is_stopped() && pool.running().len() < rayon::current_num_threads() {
             let Some(place) = waiting.next() else { break };
-            running.push(start(place, seeds.0[place])?);
+            let (output, process) = start(place, seeds.0[place])?;
+            pool.push(output, process);
         }
-        let mut place = 0;
-        while place < running.len() {
-            let status = running[place].process.try_wait().map_err(|e| Failure::failed(format!("cannot wait for a run: {e}")))?;
-            match status {
-                None => place += 1,
-                Some(status) => {
-                    let ended = running.swap_remove(place);
-                    let seed = seeds.0[ended.place];
-                    code = code.max(exit_code(seed, status, stopped_at > 0));
-                    // The pipes end with the process; a reader that panicked has nothing to give.
-                    let _ = ended.messages.join();
-                    results[ended.place] = ended.result.join().ok();
-                    wait = WAIT[0];
-                }
-            }
+        for (output, status) in pool.ended().map_err(|e| Failure::failed(format!("cannot wait for a run: {e}")))? {
+            let Output { place, messages, result } = output;
+            // The pipes end with the process; a reader that panicked has nothing to give.
+            let _ = messages.join();
+            results[place] = result.join().ok();
+            code = code.max(exit_code(seeds.0[place], status, pool.is_stopped()));
         }
-        if requests.load(Ordering::Relaxed) > stopped_at {
-            stopped_at = requests.load(Ordering::Relaxed);
-            for child in &mut running {
-                if stopped_at == 1 {
-                    terminate(&mut child.process);
-                } else if let Err(error) = child.process.kill() {
-                    tracing::warn!("seed {} cannot be stopped: {error}", seeds.0[child.place]);
-                }
-            }
-        }
-        if running.is_empty() && (stopped_at > 0 || waiting.is_empty()) {
+        pool.obey(requests.load(Ordering::Relaxed));
+        if pool.running().len() == 0 && (pool.is_stopped() || waiting.is_empty()) {
             break;
         }
-        std::thread::sleep(wait);
-        wait = (wait * 2).min(WAIT[1]);
+        pool.pause();
     }
     for place in waiting {
         eprintln!("seed {} | not started", seeds.0[place]);
@@ -129,16 +107,12 @@ pub fn run(seeds: &Seeds, arguments: &RunArgs) -> Result<u8, Failure> {
 }
 
 /// Starts the run of `seed`; its messages are passed on line by line, its result is kept until the end.
-fn start(place: usize, seed: u64) -> Result<Child, Failure> {
+fn start(place: usize, seed: u64) -> Result<(Output, Child), Failure> {
     let cannot = |e: std::io::Error| Failure::failed(format!("cannot start the run of seed {seed}: {e}"));
-    let words = command_for(seed, std::env::args());
     let mut command = Command::new(std::env::current_exe().map_err(cannot)?);
-    command.args(&words[1..]).env(PARENT, std::process::id().to_string());
+    command.args(command_for(seed, std::env::args().skip(1))).env(PARENT, std::process::id().to_string());
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    // A group of its own, so that Ctrl-C reaches the runs through this process alone, once.
-    #[cfg(unix)]
-    std::os::unix::process::CommandExt::process_group(&mut command, 0);
-    let mut process = command.spawn().map_err(cannot)?;
+    let mut process = spawn(&mut command).map_err(cannot)?;
     let (messages, result) = (process.stderr.take(), process.stdout.take());
     let messages = std::thread::spawn(move || {
         for line in messages.into_iter().flat_map(|pipe| BufReader::new(pipe).lines()).map_while(Result::ok) {
@@ -151,7 +125,7 @@ fn start(place: usize, seed: u64) -> Result<Child, Failure> {
         let _ = result.map(|mut pipe| pipe.read_to_string(&mut text));
         text
     });
-    Ok(Child { place, process, messages, result })
+    Ok((Output { place, messages, result }, process))
 }
 
 /// Ends this process with the one that started it as one of several seeds, if that is how it began.
@@ -183,7 +157,7 @@ fn stop_requests() -> Arc<AtomicUsize> {
     requests
 }
 
-/// The command line of this process as it would start the run of `seed` alone, on one thread.
+/// The arguments of this process as they would start the run of `seed` alone, on one thread.
 fn command_for(seed: u64, words: impl Iterator<Item = String>) -> Vec<String> {
     let mut command = Vec::new();
     let mut dropped = false;
@@ -209,12 +183,8 @@ mod tests {
 
     #[test]
     fn every_run_names_its_own_seed_alone() {
-        for line in [
-            "ibhost run --seeds 0..9 --lr 0.1",
-            "ibhost run --threads 4 --seeds=0..9 --lr 0.1",
-            "ibhost --threads=2 run --seeds 1 --lr 0.1",
-        ] {
-            assert_eq!(command_for(7, line.split(' ').map(str::to_owned)).join(" "), "ibhost run --seed 7 --lr 0.1 --threads 1");
+        for line in ["run --seeds 0..9 --lr 0.1", "run --threads 4 --seeds=0..9 --lr 0.1", "--threads=2 run --seeds 1 --lr 0.1"] {
+            assert_eq!(command_for(7, line.split(' ').map(str::to_owned)).join(" "), "run --seed 7 --lr 0.1 --threads 1");
         }
     }
 

@@ -64,9 +64,7 @@ pub fn sweep(arguments: &SweepArgs, threads: Option<usize>, quiet: bool) -> Resu
             let share = (total / jobs).max(1);
             let before = ["--threads", &share.to_string(), "trial"].map(str::to_owned).to_vec();
             after.extend(["--parent".to_owned(), std::process::id().to_string()]);
-            // Address space that the allocator reserves before it is needed would count against the limit.
-            let environment = memory.map_or(Vec::new(), |_| vec![("MIMALLOC_ARENA_RESERVE", "64MiB")]);
-            run_here(&sweep, &Launch { program, before, after, environment, jobs, fail_fast: arguments.fail_fast }, format, quiet)
+            run_here(&sweep, &Launch { program, before, after, jobs, fail_fast: arguments.fail_fast }, format, quiet)
         }
     }
 }

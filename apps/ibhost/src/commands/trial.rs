@@ -21,11 +21,17 @@ use crate::logging::RunLog;
 use crate::panics;
 use crate::paths::{absolute, data_root, show};
 
+/// Environment variable of the allocator: the address space it reserves at a time.
+#[cfg(unix)]
+const RESERVE: &str = "MIMALLOC_ARENA_RESERVE";
+
 pub fn trial(arguments: &TrialArgs, quiet: bool, log: &RunLog) -> Result<u8, Failure> {
-    let stop = stop_on_signal();
     if let Some(text) = &arguments.memory {
-        process::limit_memory(values::bytes(text).map_err(|problem| Failure::usage(format!("--memory: {problem}")))?)?;
+        let bytes = values::bytes(text).map_err(|problem| Failure::usage(format!("--memory: {problem}")))?;
+        reserve_little()?;
+        process::limit_memory(bytes)?;
     }
+    let stop = stop_on_signal();
     let (sweep, number) = SweepFolder::of_trial(&absolute(&arguments.folder))?;
     let root = data_root(&arguments.data)?;
     let folder = sweep.trial(number);
@@ -52,6 +58,21 @@ pub fn trial(arguments: &TrialArgs, quiet: bool, log: &RunLog) -> Result<u8, Fai
     record.seconds = begun.elapsed().as_secs_f64();
     folder.write(&record)?;
     result.unwrap_or_else(|panic| resume_unwind(panic))
+}
+
+/// Lets the allocator reserve little address space ahead of need, which would count against a limit. It asks for this before `main`, so the
+/// process starts anew.
+fn reserve_little() -> Result<(), Failure> {
+    #[cfg(unix)]
+    if std::env::var_os(RESERVE).is_none() {
+        let restarted = std::env::current_exe().map(|program| {
+            let mut command = std::process::Command::new(program);
+            std::os::unix::process::CommandExt::exec(command.args(std::env::args_os().skip(1)).env(RESERVE, "64MiB"))
+        });
+        let error = restarted.unwrap_or_else(|error| error);
+        return Err(Failure::failed(format!("cannot start anew under a limit on memory: {error}\n  hint: leave --memory out")));
+    }
+    Ok(())
 }
 
 /// Trains to the end or to a signal, then analyses.
