@@ -1,10 +1,12 @@
 //! Gated linear units: one half of the features times the sigmoid of the other.
 
+use std::mem::MaybeUninit;
+
 use burn::tensor::Tensor;
 use burn::tensor::activation::sigmoid;
 
 use crate::array::Array;
-use crate::memory::filled;
+use crate::memory::{filled, written};
 use crate::operation::{Operation, apply};
 use crate::real::Real;
 use crate::vectorised;
@@ -39,12 +41,30 @@ fn plain<const D: usize>(x: Tensor<D>) -> Tensor<D> {
     x.clone().narrow(D - 1, 0, half) * sigmoid(x.narrow(D - 1, half, half))
 }
 
+/// [`gated`] as a graph node.
 #[derive(Clone, Debug)]
-struct Gated;
+pub(crate) struct Gated;
 
 /// Half of the last dimension.
 fn half<T: Real>(x: &Array<T>) -> usize {
     x.shape().last().map_or(0, |features| features / 2)
+}
+
+/// Writes to the rows of `half` numbers in `out` the gated rows of twice as many in `values`.
+pub(crate) fn gate_rows<T: Real>(values: &[T], half: usize, out: &mut [MaybeUninit<T>]) {
+    vectorised!(|| for (out, x) in out.chunks_exact_mut(half.max(1)).zip(values.chunks_exact(2 * half.max(1))) {
+        let (value, gate) = x.split_at(half);
+        let ((out, out_end), (value, value_end), (gate, gate_end)) =
+            (out.as_chunks_mut::<WIDTH>(), value.as_chunks::<WIDTH>(), gate.as_chunks::<WIDTH>());
+        for ((out, value), gate) in out.iter_mut().zip(value).zip(gate) {
+            let mut y = [T::zero(); WIDTH];
+            open(&mut y, value, gate);
+            *out = y.map(MaybeUninit::new);
+        }
+        for ((out, &value), &gate) in out_end.iter_mut().zip(value_end).zip(gate_end) {
+            out.write(value * gate.sigmoid());
+        }
+    });
 }
 
 /// An array of `len` numbers in rows of `columns`, each filled by `fill(i, row)`.
@@ -63,25 +83,16 @@ fn rows<T: Real>(len: usize, columns: usize, fill: impl Fn(usize, &mut [T]) + Sy
 }
 
 impl Operation<1> for Gated {
+    #[allow(unsafe_code)] // Memory for the result is not zeroed first.
     fn forward<T: Real>(&self, [x]: [Array<T>; 1], [tracked]: [bool; 1]) -> (Array<T>, Vec<Array<T>>) {
         let half = half(&x);
         let values = x.as_slice();
-        let out = rows(
-            values.len() / 2,
-            half,
-            #[inline(always)]
-            |i, row| {
-                let (value, gate) = values[2 * i * half..2 * (i + 1) * half].split_at(half);
-                let ((out, out_end), (value, value_end), (gate, gate_end)) =
-                    (row.as_chunks_mut::<WIDTH>(), value.as_chunks::<WIDTH>(), gate.as_chunks::<WIDTH>());
-                for ((out, value), gate) in out.iter_mut().zip(value).zip(gate) {
-                    let mut y = [T::zero(); WIDTH];
-                    open(&mut y, value, gate);
-                    *out = y;
-                }
-                open(out_end, value_end, gate_end);
-            },
-        );
+        let together = (TOGETHER / half.max(1)).max(1) * half;
+        let part = |(): &mut (), part: usize, out: &mut [MaybeUninit<T>]| {
+            gate_rows(&values[2 * part * together..][..2 * out.len()], half, out);
+        };
+        // SAFETY: every row of a part is written.
+        let out = unsafe { written(values.len() / 2, together, || (), part) };
         let mut shape = x.shape().to_vec();
         if let Some(last) = shape.last_mut() {
             *last = half;

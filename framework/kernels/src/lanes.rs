@@ -1,12 +1,13 @@
 //! Vectors of `f32` and `f64` under one interface, in the instruction set that `pulp` finds at run time.
 
+#[cfg(target_arch = "x86_64")]
+use std::any::TypeId;
 use std::marker::PhantomData;
+use std::mem::MaybeUninit;
 
 use pulp::{Arch, Simd, WithSimd};
 
 use crate::real::Real;
-#[cfg(target_arch = "x86_64")]
-use crate::vectorised;
 
 /// A number with vectors of it.
 pub trait Lanes: Copy {
@@ -23,6 +24,8 @@ pub trait Lanes: Copy {
     fn load<S: Simd>(simd: S, slice: &[Self]) -> Self::Vector<S>;
     /// The first lanes to `slice`, which takes as many as it has room for.
     fn store<S: Simd>(simd: S, slice: &mut [Self], value: Self::Vector<S>);
+    /// As [`Lanes::store`], to memory that may hold nothing yet.
+    fn write<S: Simd>(simd: S, slice: &mut [MaybeUninit<Self>], value: Self::Vector<S>);
     /// a * b + c, rounded once where the machine has an instruction for it.
     fn multiply_add<S: Simd>(simd: S, a: Self::Vector<S>, b: Self::Vector<S>, c: Self::Vector<S>) -> Self::Vector<S>;
     /// In double precision.
@@ -56,6 +59,20 @@ impl Lanes for f32 {
         match S::as_mut_simd_f32s(slice) {
             ([whole, ..], _) => *whole = value,
             (_, part) => simd.partial_store_f32s(part, value),
+        }
+    }
+    #[inline(always)]
+    fn write<S: Simd>(simd: S, slice: &mut [MaybeUninit<Self>], value: S::f32s) {
+        match S::as_uninit_mut_simd_f32s(slice) {
+            ([whole, ..], _) => {
+                whole.write(value);
+            }
+            (_, part) => {
+                let mut numbers = [0.0; 64];
+                let numbers = &mut numbers[..part.len()];
+                simd.partial_store_f32s(numbers, value);
+                part.write_copy_of_slice(numbers);
+            }
         }
     }
     #[inline(always)]
@@ -98,6 +115,20 @@ impl Lanes for f64 {
         }
     }
     #[inline(always)]
+    fn write<S: Simd>(simd: S, slice: &mut [MaybeUninit<Self>], value: S::f64s) {
+        match S::as_uninit_mut_simd_f64s(slice) {
+            ([whole, ..], _) => {
+                whole.write(value);
+            }
+            (_, part) => {
+                let mut numbers = [0.0; 64];
+                let numbers = &mut numbers[..part.len()];
+                simd.partial_store_f64s(numbers, value);
+                part.write_copy_of_slice(numbers);
+            }
+        }
+    }
+    #[inline(always)]
     fn multiply_add<S: Simd>(simd: S, a: S::f64s, b: S::f64s, c: S::f64s) -> S::f64s {
         if fuses::<S>() { simd.mul_add_e_f64s(a, b, c) } else { simd.add_f64s(simd.mul_f64s(a, b), c) }
     }
@@ -110,18 +141,21 @@ impl Lanes for f64 {
 /// Whether multiplication and addition in one instruction are sure to exist; where not, a fused operation could be a call for each lane.
 #[inline(always)]
 fn fuses<S: Simd>() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    if TypeId::of::<S>() == TypeId::of::<pulp::x86::V3>() {
+        return true;
+    }
     cfg!(target_arch = "aarch64") || S::REGISTER_COUNT == 32
 }
 
-/// Runs `operation` with the widest vectors of this machine: AVX-512 or NEON instructions, or else arrays of 256 bits that the compiler
-/// turns into AVX2 instructions where there are some.
+/// Runs `operation` with the widest vectors of this machine: AVX-512, AVX2 with FMA or NEON instructions, or else arrays of 256 bits that the
+/// compiler turns into what there is.
 #[inline]
 pub fn dispatch<O: WithSimd>(operation: O) -> O::Output {
-    #[cfg(target_arch = "x86_64")]
-    if !matches!(Arch::new(), Arch::V4(_)) {
-        return vectorised!(|| operation.with_simd(pulp::Scalar256b));
+    match Arch::new() {
+        Arch::Scalar => operation.with_simd(pulp::Scalar256b),
+        arch => arch.dispatch(operation),
     }
-    Arch::new().dispatch(operation)
 }
 
 /// Runs `operation` as a function of its own where that is known to keep the instructions of `S`, else in place.

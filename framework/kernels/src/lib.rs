@@ -68,7 +68,7 @@ pub use array::{Array, integers};
 pub use batch_norm::{Normalised, batch_norm, batch_norm_train};
 pub use categorical::{label_log_likelihood, log_sum_exp};
 pub use channels::channels_first;
-pub use conv::{ConvGeometry, conv_transpose2d, conv2d, same_padding};
+pub use conv::{ConvGeometry, conv_transpose2d, conv2d, gated_conv2d, same_padding};
 pub use gate::gated;
 pub use gaussian::{centred_log_density, normal_log_density, normal_sample, reparameterise, standard_normal_rate};
 pub use instance_norm::instance_norm;

@@ -17,16 +17,32 @@ pub fn filled<T: Real, S>(
     scratch: impl Fn() -> S + Sync + Send,
     compute: impl Fn(&mut S, usize, &mut [T]) + Sync + Send,
 ) -> Vec<T> {
+    // SAFETY: every number of a part is written before `compute` sees it.
+    unsafe {
+        written(len, part, scratch, |scratch, number, part| {
+            for place in part.iter_mut() {
+                place.write(T::zero());
+            }
+            compute(scratch, number, part.assume_init_mut());
+        })
+    }
+}
+
+/// As [`filled`], where a part holds nothing before: memory that is new is then touched while numbers are computed, which hides its delay.
+///
+/// # Safety
+/// `compute` must write every number of its part.
+#[allow(unsafe_code)]
+pub unsafe fn written<T: Real, S>(
+    len: usize,
+    part: usize,
+    scratch: impl Fn() -> S + Sync + Send,
+    compute: impl Fn(&mut S, usize, &mut [MaybeUninit<T>]) + Sync + Send,
+) -> Vec<T> {
     let mut values = Vec::with_capacity(len);
     let room: &mut [MaybeUninit<T>] = &mut values.spare_capacity_mut()[..len];
-    room.par_chunks_mut(part.max(1)).enumerate().for_each_init(scratch, |scratch, (number, room)| {
-        for place in room.iter_mut() {
-            place.write(T::zero());
-        }
-        // SAFETY: every place of the part was written just above.
-        compute(scratch, number, unsafe { room.assume_init_mut() });
-    });
-    // SAFETY: the parts cover the first `len` places, and all of them were written.
+    room.par_chunks_mut(part.max(1)).enumerate().for_each_init(scratch, |scratch, (number, room)| compute(scratch, number, room));
+    // SAFETY: the parts cover the first `len` places, and the caller vouches that all of them were written.
     unsafe { values.set_len(len) };
     values
 }

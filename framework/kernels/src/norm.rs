@@ -140,21 +140,46 @@ impl<T: Real> Affine<T> {
     }
 
     fn apply_part(&self, pixels: &[T], residual: Option<&[T]>, relu: bool, out: &mut [T]) {
-        let Self { centre, scale, shift, .. } = self;
-        let size = centre.len();
+        let size = self.centre.len();
         vectorised!(|| {
             for (n, out) in out.chunks_mut(size).enumerate() {
                 let range = n * size..n * size + out.len();
-                let factors = centre.iter().zip(scale).zip(shift);
-                let rows = out.iter_mut().zip(&pixels[range.clone()]).zip(factors);
-                match (residual, relu) {
-                    (None, false) => rows.for_each(|((y, x), ((m, a), b))| *y = (*x - *m) * *a + *b),
-                    (None, true) => rows.for_each(|((y, x), ((m, a), b))| *y = cut((*x - *m) * *a + *b)),
-                    (Some(r), false) => rows.zip(&r[range]).for_each(|(((y, x), ((m, a), b)), r)| *y = (*x - *m) * *a + *b + *r),
-                    (Some(r), true) => rows.zip(&r[range]).for_each(|(((y, x), ((m, a), b)), r)| *y = cut((*x - *m) * *a + *b + *r)),
-                }
+                self.apply_rows(out.iter_mut().zip(pixels[range.clone()].iter().copied()), residual.map(|r| &r[range]), relu);
             }
         });
+    }
+
+    /// [`Affine::apply`] with y in the place of x.
+    pub fn apply_in_place(&self, pixels: &mut [T], residual: Option<&[T]>, relu: bool) {
+        let (size, part) = (self.centre.len().max(1), chunk(self.channels));
+        pixels.par_chunks_mut(part).enumerate().for_each(|(n, pixels)| {
+            let residual = residual.map(|r| &r[n * part..n * part + pixels.len()]);
+            vectorised!(|| {
+                for (n, pixels) in pixels.chunks_mut(size).enumerate() {
+                    let residual = residual.map(|r| &r[n * size..n * size + pixels.len()]);
+                    self.apply_rows(
+                        pixels.iter_mut().map(|y| {
+                            let x = *y;
+                            (y, x)
+                        }),
+                        residual,
+                        relu,
+                    );
+                }
+            });
+        });
+    }
+
+    /// Sets every y to what its x and the next number of `residual` make.
+    #[inline(always)]
+    fn apply_rows<'a>(&self, rows: impl Iterator<Item = (&'a mut T, T)>, residual: Option<&[T]>, relu: bool) {
+        let rows = rows.zip(self.centre.iter().zip(&self.scale).zip(&self.shift));
+        match (residual, relu) {
+            (None, false) => rows.for_each(|((y, x), ((m, a), b))| *y = (x - *m) * *a + *b),
+            (None, true) => rows.for_each(|((y, x), ((m, a), b))| *y = cut((x - *m) * *a + *b)),
+            (Some(r), false) => rows.zip(r).for_each(|(((y, x), ((m, a), b)), r)| *y = (x - *m) * *a + *b + *r),
+            (Some(r), true) => rows.zip(r).for_each(|(((y, x), ((m, a), b)), r)| *y = cut((x - *m) * *a + *b + *r)),
+        }
     }
 }
 

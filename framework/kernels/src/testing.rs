@@ -89,6 +89,13 @@ fn evaluate<const D: usize>(
     (value, inputs.leaves.iter().map(|(leaf, _)| leaf.grad(&gradients).map(numbers)).collect())
 }
 
+/// Value of `f` on a device without a graph, where nothing is kept for a backward pass.
+fn evaluate_alone<const D: usize>(case: &Case, f: &dyn Fn(&Inputs) -> DispatchTensor, strided: bool, dtype: DType) -> Vec<f64> {
+    let leaves = (0..case.inputs.len()).map(|i| (leaf(case, i, strided, &Device::flex(), dtype), case.inputs[i].0.clone())).collect();
+    let y: Tensor<D> = Tensor::from_dispatch(f(&Inputs { leaves, strided }));
+    numbers(y.reshape([-1]))
+}
+
 fn compare(found: &[f64], expected: &[f64], dtype: DType, what: &str) {
     assert_eq!(found.len(), expected.len(), "{what}: length");
     let size = expected.iter().fold(1e-3, |a: f64, b| a.max(b.abs()));
@@ -106,6 +113,9 @@ pub fn check<const D: usize>(case: &Case, fused: impl Fn(&Inputs) -> DispatchTen
     let shapes: Vec<_> = case.inputs.iter().map(|(shape, ..)| shape).collect();
     for dtype in [DType::F32, DType::F64] {
         for strided in [false, true] {
+            let [alone, expected] =
+                [&fused as &dyn Fn(&Inputs) -> DispatchTensor, &plain].map(|f| evaluate_alone::<D>(case, f, strided, dtype));
+            compare(&alone, &expected, dtype, &format!("value without a graph for {shapes:?}"));
             for only in std::iter::once(None).chain((0..case.inputs.len()).map(Some)) {
                 let tracked = move |i: usize| only.is_none_or(|only| only == i);
                 let (value, gradients) = evaluate::<D>(case, &fused, strided, dtype, &tracked);

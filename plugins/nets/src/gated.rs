@@ -4,7 +4,7 @@ use burn::module::{Module, Param};
 use burn::nn::Linear;
 use burn::tensor::Tensor;
 use ibhost_framework::build::BuildContext;
-use ibhost_kernels::{Activation, ConvGeometry, conv2d, dense, gated, linear};
+use ibhost_kernels::{Activation, ConvGeometry, conv2d, dense, gated, gated_conv2d, linear};
 
 use crate::residual_block::{channels_first, channels_last};
 
@@ -134,7 +134,8 @@ impl GatedConv {
 /// Value and gate as one convolution of twice the channels, then the gate.
 fn halves(value: &Conv, gate: &Conv, x: Tensor<4>, weights: [Tensor<4>; 2]) -> Tensor<4> {
     let bias = both(value.bias.as_ref(), gate.bias.as_ref());
-    channels_first(gated(value.windows(channels_last(x), Tensor::cat(weights.to_vec(), 0), bias)))
+    let geometry = ConvGeometry::even(value.stride, value.padding);
+    channels_first(gated_conv2d(channels_last(x), Tensor::cat(weights.to_vec(), 0), bias, geometry))
 }
 
 /// Gated convolutions with a residual connection: x + gated(gated(x)).

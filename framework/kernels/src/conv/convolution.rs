@@ -1,5 +1,7 @@
 //! Convolution and its gradients over a batch, images in parallel.
 
+use std::mem::MaybeUninit;
+
 use rayon::prelude::*;
 
 use super::frame::Frame;
@@ -7,8 +9,9 @@ use super::gram::Gram;
 use super::phase::{Phase, border, phases};
 use super::shape::ConvShape;
 use super::tile::{Pass, PassOn, block_vectors};
+use crate::gate::gate_rows;
 use crate::lanes::{dispatch, lanes};
-use crate::memory::filled;
+use crate::memory::{filled, written};
 use crate::real::Real;
 use crate::vectorised;
 
@@ -53,7 +56,36 @@ fn block_bias<T: Real>(channels: usize, bias: Option<&[T]>) -> Vec<T> {
 }
 
 /// y of [`ConvShape`]. `weight` is `[out, in, height, width]`; `bias`, if any, `[out]`.
+#[allow(unsafe_code)] // Memory for the result is not zeroed first.
 pub fn forward<T: Real>(shape: &ConvShape, input: &[T], weight: &[T], bias: Option<&[T]>) -> Vec<T> {
+    let convolve = prepared(shape, input, weight, bias);
+    let (scratch, to) = (|| vec![T::zero(); Frame::of_input(shape).len()], shape.output_len());
+    // SAFETY: an image is written as a whole.
+    unsafe { written(shape.batch * to, to, scratch, convolve) }
+}
+
+/// The first half of the channels of y of [`ConvShape`] times the sigmoid of the second; y itself never leaves the cache.
+#[allow(unsafe_code)] // Memory for the result is not zeroed first.
+pub fn gated_forward<T: Real>(shape: &ConvShape, input: &[T], weight: &[T], bias: Option<&[T]>) -> Vec<T> {
+    let convolve = prepared(shape, input, weight, bias);
+    let (half, to) = (shape.channels[1] / 2, shape.output_len());
+    let scratch = || (vec![T::zero(); Frame::of_input(shape).len()], vec![MaybeUninit::uninit(); to]);
+    let gated = |(padded, y): &mut (Vec<T>, Vec<MaybeUninit<T>>), n: usize, out: &mut [MaybeUninit<T>]| {
+        convolve(padded, n, y);
+        // SAFETY: the image has been written as a whole.
+        gate_rows(unsafe { y.assume_init_ref() }, half, out);
+    };
+    // SAFETY: the gate writes every row.
+    unsafe { written(shape.batch * to / 2, to / 2, scratch, gated) }
+}
+
+/// What writes image `n` of y of [`ConvShape`] as a whole, given memory for its frame.
+fn prepared<T: Real>(
+    shape: &ConvShape,
+    input: &[T],
+    weight: &[T],
+    bias: Option<&[T]>,
+) -> impl Fn(&mut Vec<T>, usize, &mut [MaybeUninit<T>]) + Sync + Send {
     let ([inputs, outputs], [kernel_h, kernel_w]) = (shape.channels, shape.kernel);
     let [height, width] = shape.output();
     let frame = Frame::of_input(shape);
@@ -72,19 +104,20 @@ pub fn forward<T: Real>(shape: &ConvShape, input: &[T], weight: &[T], bias: Opti
         out_row: width * outputs,
         out_pixel: outputs,
     };
-    let (from, to) = (shape.input_len(), shape.output_len());
-    let scratch = || vec![T::zero(); frame.len()];
-    filled(shape.batch * to, to, scratch, |padded, n, out| {
+    let from = shape.input_len();
+    move |padded, n, out| {
         frame.fill(&input[n * from..(n + 1) * from], padded);
         dispatch(PassOn { pass, image: padded, weights: &weights, bias: &bias, out });
-    })
+    }
 }
 
 /// Gradient with respect to x of [`ConvShape`] from the gradient with respect to y. As a layer of its own this is the transposed
 /// convolution, and `bias` (`[in]`) is what that one adds.
+#[allow(unsafe_code)] // Memory for the result is not zeroed first.
 pub fn input_gradient<T: Real>(shape: &ConvShape, gradient: &[T], weight: &[T], bias: Option<&[T]>) -> Vec<T> {
-    // A pass computes whole vectors of channels; where there are few, it is less work to compute what each output pixel gives to its window.
-    if 4 * shape.channels[0] <= lanes::<T>() {
+    // A pass computes whole vectors of channels; where these are half empty, it is less work to compute what each output pixel gives to its
+    // window.
+    if 2 * shape.channels[0] < lanes::<T>() {
         return scattered(shape, gradient, weight, bias);
     }
     let ([inputs, outputs], [kernel_h, kernel_w]) = (shape.channels, shape.kernel);
@@ -129,16 +162,19 @@ pub fn input_gradient<T: Real>(shape: &ConvShape, gradient: &[T], weight: &[T], 
     let bias = block_bias(inputs, bias);
     let (from, to) = (shape.output_len(), shape.input_len());
     let scratch = || vec![T::zero(); frame.len()];
-    filled(shape.batch * to, to, scratch, |padded, n, out| {
-        frame.fill(&gradient[n * from..(n + 1) * from], padded);
-        for (pass, weights, start, first) in &passes {
-            let on = PassOn { pass: *pass, image: &padded[*start..], weights, bias: &bias, out: &mut out[*first..] };
-            dispatch(on);
-        }
-    })
+    // SAFETY: a pass writes all channels of its pixels, and every position belongs to the phases of one pass.
+    unsafe {
+        written(shape.batch * to, to, scratch, |padded, n, out| {
+            frame.fill(&gradient[n * from..(n + 1) * from], padded);
+            for (pass, weights, start, first) in &passes {
+                dispatch(PassOn { pass: *pass, image: &padded[*start..], weights, bias: &bias, out: &mut out[*first..] });
+            }
+        })
+    }
 }
 
 /// [`input_gradient`] by adding, for every output pixel, its gradient times the kernel to its window of a padded image.
+#[allow(unsafe_code)] // Memory for the result is not zeroed first.
 fn scattered<T: Real>(shape: &ConvShape, gradient: &[T], weight: &[T], bias: Option<&[T]>) -> Vec<T> {
     let ([inputs, outputs], [kernel_h, kernel_w]) = (shape.channels, shape.kernel);
     let [height, width] = shape.output();
@@ -159,10 +195,12 @@ fn scattered<T: Real>(shape: &ConvShape, gradient: &[T], weight: &[T], bias: Opt
     };
     let bias: Vec<T> = (0..shape.size[1] * inputs).map(|at| bias.map_or(T::zero(), |bias| bias[at % inputs])).collect();
     let (from, to) = (shape.output_len(), shape.input_len());
-    let scratch = || (vec![T::zero(); height * width * window], vec![T::zero(); frame.len()]);
-    filled(shape.batch * to, to, scratch, |(windows, padded), n, out| {
+    let scratch = || (vec![MaybeUninit::uninit(); height * width * window], vec![T::zero(); frame.len()]);
+    let image_of = |(windows, padded): &mut (Vec<MaybeUninit<T>>, Vec<T>), n: usize, out: &mut [MaybeUninit<T>]| {
         let image = &gradient[n * from..(n + 1) * from];
         dispatch(PassOn { pass, image, weights: &weights, bias: &zeros, out: windows });
+        // SAFETY: the pass has written all channels of all pixels.
+        let windows = unsafe { windows.assume_init_ref() };
         padded.fill(T::zero());
         for (at, window) in windows.chunks_exact(window).enumerate() {
             let first = at / width * shape.stride[0] * frame.row() + at % width * shape.stride[1] * inputs;
@@ -171,13 +209,15 @@ fn scattered<T: Real>(shape: &ConvShape, gradient: &[T], weight: &[T], bias: Opt
                 target.iter_mut().zip(values).for_each(|(sum, value)| *sum += *value);
             }
         }
-        let rows = padded.chunks_exact(frame.row()).skip(frame.start[0]);
-        for (out, row) in out.chunks_exact_mut(bias.len()).zip(rows) {
-            for ((y, sum), bias) in out.iter_mut().zip(&row[frame.start[1] * inputs..]).zip(&bias) {
-                *y = *sum + *bias;
+        for (i, out) in out.chunks_exact_mut(bias.len()).enumerate() {
+            let row = &padded[(frame.start[0] + i) * frame.row() + frame.start[1] * inputs..][..bias.len()];
+            for ((y, sum), bias) in out.iter_mut().zip(row).zip(&bias) {
+                y.write(*sum + *bias);
             }
         }
-    })
+    };
+    // SAFETY: all rows of the image are written from end to end.
+    unsafe { written(shape.batch * to, to, scratch, image_of) }
 }
 
 /// Gradient with respect to w of [`ConvShape`], `[out, in, height, width]`, from x and the gradient with respect to y.

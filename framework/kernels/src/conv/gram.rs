@@ -48,9 +48,11 @@ impl<T: Real> WithSimd for Gram<'_, T> {
                     let gram = &mut self;
                     k += match (wide, many) {
                         (true, true) if left >= 12 => outlined(simd, Block::<T, 12, 2> { gram, at }),
+                        (true, false) if left >= 6 => outlined(simd, Block::<T, 6, 2> { gram, at }),
                         (true, _) if left >= 4 => outlined(simd, Block::<T, 4, 2> { gram, at }),
                         (true, _) => outlined(simd, Block::<T, 1, 2> { gram, at }),
                         (false, true) if left >= 24 => outlined(simd, Block::<T, 24, 1> { gram, at }),
+                        (false, false) if left >= 12 => outlined(simd, Block::<T, 12, 1> { gram, at }),
                         (false, _) if left >= 8 => outlined(simd, Block::<T, 8, 1> { gram, at }),
                         (false, _) if left >= 4 => outlined(simd, Block::<T, 4, 1> { gram, at }),
                         (false, _) => outlined(simd, Block::<T, 1, 1> { gram, at }),

@@ -4,9 +4,10 @@ use burn::tensor::Tensor;
 use burn::tensor::module::{conv_transpose2d as plain_conv_transpose2d, conv2d as plain_conv2d};
 use burn::tensor::ops::{ConvOptions, ConvTransposeOptions};
 
-use super::convolution::{channel_sums, forward, input_gradient, weight_gradient};
+use super::convolution::{channel_sums, forward, gated_forward, input_gradient, weight_gradient};
 use super::shape::ConvShape;
 use crate::array::Array;
+use crate::gate::{Gated, gated};
 use crate::operation::{Operation, apply};
 use crate::real::Real;
 
@@ -47,6 +48,15 @@ pub fn conv2d(x: Tensor<4>, weight: Tensor<4>, bias: Option<Tensor<1>>, geometry
         };
         plain(x, weight, bias, geometry)
     })
+}
+
+/// [`gated`] of [`conv2d`]: the first half of the channels out times the sigmoid of the second.
+///
+/// # Panics
+/// As [`conv2d`], and when the channels out are odd.
+pub fn gated_conv2d(x: Tensor<4>, weight: Tensor<4>, bias: Option<Tensor<1>>, geometry: ConvGeometry) -> Tensor<4> {
+    assert!(weight.dims()[0].is_multiple_of(2), "an odd number of channels, {:?}, has no halves", weight.dims());
+    through(GatedConv(Conv { geometry }), x, weight, bias, |x, weight, bias| gated(conv2d(x, weight, bias, geometry)))
 }
 
 /// The transpose of [`conv2d`] in x: y\[n, i stride - top + u, j stride - left + v, o\] = b\[o\] + sum over c of
@@ -125,17 +135,21 @@ impl Conv {
     }
 }
 
+/// Height and width of y.
+///
+/// # Panics
+/// When there is none.
+fn output(shape: &ConvShape) -> [usize; 2] {
+    let output = shape.output();
+    let (kernel, size, padding) = (shape.kernel, shape.size, shape.padding);
+    assert!(output[0] * output[1] > 0, "a kernel of {kernel:?} does not fit into images of {size:?} padded by {padding:?}");
+    output
+}
+
 impl<const N: usize> Operation<N> for Conv {
     fn forward<T: Real>(&self, inputs: [Array<T>; N], tracked: [bool; N]) -> (Array<T>, Vec<Array<T>>) {
         let shape = self.shape(&inputs[0], &inputs[1]);
-        let [height, width] = shape.output();
-        assert!(
-            height * width > 0,
-            "a kernel of {:?} does not fit into images of {:?} padded by {:?}",
-            shape.kernel,
-            shape.size,
-            shape.padding
-        );
+        let [height, width] = output(&shape);
         let y = forward(&shape, inputs[0].as_slice(), inputs[1].as_slice(), inputs.get(2).map(Array::as_slice));
         let saved = if tracked == [false; N] { Vec::new() } else { inputs.into_iter().take(2).collect() };
         (Array::new(y, &[shape.batch, height, width, shape.channels[1]]), saved)
@@ -151,6 +165,31 @@ impl<const N: usize> Operation<N> for Conv {
                 _ => Array::new(channel_sums(gradient, shape.channels[1]), &[shape.channels[1]]),
             })
         })
+    }
+}
+
+/// [`gated_conv2d`] as a graph node, with the bias as third input or without.
+#[derive(Clone, Debug)]
+struct GatedConv(Conv);
+
+impl<const N: usize> Operation<N> for GatedConv {
+    fn forward<T: Real>(&self, inputs: [Array<T>; N], tracked: [bool; N]) -> (Array<T>, Vec<Array<T>>) {
+        if tracked == [false; N] {
+            let shape = self.0.shape(&inputs[0], &inputs[1]);
+            let [height, width] = output(&shape);
+            let y = gated_forward(&shape, inputs[0].as_slice(), inputs[1].as_slice(), inputs.get(2).map(Array::as_slice));
+            return (Array::new(y, &[shape.batch, height, width, shape.channels[1] / 2]), Vec::new());
+        }
+        let (y, mut saved) = self.0.forward(inputs, tracked);
+        let (gated, before) = Gated.forward([y], [true]);
+        saved.extend(before);
+        (gated, saved)
+    }
+
+    fn backward<T: Real>(&self, mut saved: Vec<Array<T>>, gradient: Array<T>, wanted: [bool; N]) -> [Option<Array<T>>; N] {
+        let before = saved.split_off(2);
+        let [gradient] = Gated.backward(before, gradient, [true]);
+        gradient.map_or_else(|| std::array::from_fn(|_| None), |gradient| self.0.backward(saved, gradient, wanted))
     }
 }
 
@@ -230,6 +269,19 @@ mod tests {
             [([16, 16], [17, 33]), ([16, 16], [3, 11]), ([16, 5], [5, 4]), ([64, 64], [3, 9]), ([32, 33], [2, 5]), ([64, 40], [1, 4])]
         {
             compare(2, channels, size, [3, 3], ConvGeometry::even(1, 1));
+        }
+    }
+
+    #[test]
+    fn gated_kernels_are_those_of_the_plain_formula() {
+        for (channels, size) in [([1, 2], [1, 1]), ([3, 6], [9, 7]), ([16, 64], [8, 5]), ([5, 34], [4, 4])] {
+            let [inputs, outputs] = channels;
+            let geometry = ConvGeometry::even(1, 1);
+            check::<4>(
+                &Case::new(&[vec![2, size[0], size[1], inputs], vec![outputs, inputs, 3, 3], vec![outputs]]),
+                |t| gated_conv2d(t.get(0), t.get(1), Some(t.get(2)), geometry).into_dispatch(),
+                |t| gated(plain(t.get(0), t.get(1), Some(t.get(2)), geometry)).into_dispatch(),
+            );
         }
     }
 

@@ -1,5 +1,7 @@
 //! The inner kernel of forward and input-gradient passes: a tile of output pixels times a block of output channels in registers.
 
+use std::mem::MaybeUninit;
+
 use pulp::{Simd, WithSimd};
 
 use crate::lanes::outlined;
@@ -47,8 +49,8 @@ pub struct PassOn<'a, T> {
     pub weights: &'a [T],
     /// One number for each channel of all blocks.
     pub bias: &'a [T],
-    /// Image of the output, from the first pixel on.
-    pub out: &'a mut [T],
+    /// Image of the output, from the first pixel on; may hold nothing before, and holds all channels of all pixels after.
+    pub out: &'a mut [MaybeUninit<T>],
 }
 
 impl<T: Real> WithSimd for PassOn<'_, T> {
@@ -122,7 +124,7 @@ impl<T: Real, const R: usize, const P: usize, const V: usize, const STEP: usize>
                             for (v, sum) in vectors.iter().enumerate() {
                                 let start = v * T::lanes::<S>();
                                 if start < valid {
-                                    T::store(simd, &mut target[start..], *sum);
+                                    T::write(simd, &mut target[start..], *sum);
                                 }
                             }
                         }

@@ -1,0 +1,296 @@
+//! Matrix product in single precision, fast for the shapes of dense layers: a batch of about a hundred rows, wide layers, and either factor
+//! transposed.
+//!
+//! The smaller factor is packed once into strips; each thread packs strips of the other and multiplies them with all of those, block by block
+//! so that a block stays in the second-level cache. Packing goes through registers, and a transposed factor is turned there square by square,
+//! which is where general libraries lose most on the gradient of a layer's input. What depends on the machine's vectors is in [`Tiles`].
+
+mod avx2;
+mod avx512;
+
+use std::cell::RefCell;
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+use self::avx2::Avx2;
+use self::avx512::Avx512;
+use crate::matmul::{Destination, Layout, PARALLEL_FROM};
+use crate::real::{Instructions, instructions};
+use crate::vectorised;
+
+/// Most terms summed in registers, so that a strip of either factor stays in the first-level cache.
+const TILE_DEPTH: usize = 320;
+/// Multiplications from which packing pays.
+const PAYS_FROM: usize = 1 << 17;
+
+/// Packing and multiplication with the vectors of one instruction set.
+///
+/// # Safety
+/// All functions may only be called on a machine that has it.
+#[allow(unsafe_code)] // Loads, stores and products of whole registers.
+trait Tiles {
+    /// Columns of a tile: two vectors.
+    const COLUMNS: usize;
+    /// Most rows of a tile: two vectors of sums each, which leaves registers for the factors.
+    const ROWS: usize;
+    /// Lanes of a vector: lines and terms that are turned in registers at a time.
+    const LANES: usize = Self::COLUMNS / 2;
+    /// Most packed numbers of a block: it stays in the second-level cache while strips of the other factor pass by.
+    const BLOCK: usize;
+
+    /// Copies `width` numbers of each of `depth` terms, `stride` apart, to places `wide` apart, with zeros up to `wide`, which is at most
+    /// [`Tiles::COLUMNS`].
+    ///
+    /// # Safety
+    /// `from` must be readable for `width` numbers of each term, `to` writable for `depth wide` numbers.
+    unsafe fn copy(from: *const f32, stride: usize, to: *mut f32, sizes: [usize; 3]);
+
+    /// Transposes `lines` rows of `terms` numbers, `stride` apart in `from`, to `terms` rows of `lanes` numbers, `to_stride` apart, with zeros
+    /// beyond `lines`; all three are at most [`Tiles::LANES`], and `lanes` is that or `to_stride`. Overwrites at most `room` numbers from `to`
+    /// on, also in places for later terms.
+    ///
+    /// # Safety
+    /// The numbers must be readable on one side; `to` must be writable for `room` numbers, and those for all terms and lanes among them.
+    unsafe fn transpose(from: *const f32, stride: usize, to: *mut f32, to_stride: usize, room: usize, sizes: [usize; 3]);
+
+    /// Sums `tile` from packed strips: `tile.rows` numbers a term in `a`, [`Tiles::COLUMNS`] in `b`.
+    ///
+    /// # Safety
+    /// The rows, 1 to [`Tiles::ROWS`], of the tile must be valid for reading and writing, and nobody else may use them meanwhile; the strips
+    /// must hold the numbers of `tile.depth` terms.
+    unsafe fn multiply(a: *const f32, b: *const f32, tile: Tile);
+}
+
+/// Where a tile goes and what it sums.
+#[derive(Clone, Copy)]
+struct Tile {
+    out: *mut f32,
+    stride: usize,
+    rows: usize,
+    columns: usize,
+    depth: usize,
+    /// Whether the sums join those that are there.
+    add: bool,
+}
+
+/// Whether a product of these sizes is computed here, on this machine.
+pub(crate) fn pays([m, k, n]: [usize; 3]) -> bool {
+    let least = match instructions() {
+        Instructions::Avx512 => Avx512::LANES,
+        Instructions::Avx2 => Avx2::LANES,
+        Instructions::Baseline => return false,
+    };
+    n >= least && m >= 4 && m * k * n >= PAYS_FROM
+}
+
+/// Start of share `i` when `n` is cut into `parts` equal shares.
+fn share(n: usize, parts: usize, i: usize) -> usize {
+    n * i / parts
+}
+
+/// A factor seen as lines (rows of the left one, columns of the right one) of `terms` numbers each.
+struct Factor<'a> {
+    values: &'a [f32],
+    /// Whether the terms of a line lie side by side; otherwise the lines do.
+    terms_first: bool,
+    /// Distance between lines, or between terms.
+    stride: usize,
+}
+
+impl Factor<'_> {
+    /// Copies lines `first..first + width` and terms `from..from + depth` to `packed`: for each term `wide` numbers, at most
+    /// [`Tiles::COLUMNS`], with zeros beyond the width.
+    ///
+    /// # Safety
+    /// The machine must have the instructions of `T`.
+    #[allow(unsafe_code)]
+    unsafe fn pack<T: Tiles>(&self, packed: &mut [f32], wide: usize, [first, width]: [usize; 2], [from, depth]: [usize; 2]) {
+        if depth == 0 || width == 0 {
+            return;
+        }
+        assert!(width <= wide && wide <= T::COLUMNS && packed.len() >= depth * wide, "a strip of {wide} by {depth}");
+        let [outer, inner] = if self.terms_first { [first + width, from + depth] } else { [from + depth, first + width] };
+        assert!(inner <= self.stride && self.values.len() >= (outer - 1) * self.stride + inner, "lines and terms of a factor");
+        if !self.terms_first {
+            // SAFETY: the lengths asserted above cover `width` numbers of `depth` terms on one side and `wide` on the other; the caller
+            // vouches for the instructions.
+            unsafe { T::copy(self.values[from * self.stride + first..].as_ptr(), self.stride, packed.as_mut_ptr(), [width, wide, depth]) };
+            return;
+        }
+        for i in (0..wide).step_by(T::LANES) {
+            let lines = width.saturating_sub(i).min(T::LANES);
+            for term in (0..depth).step_by(T::LANES) {
+                let corner = if lines == 0 { 0 } else { (first + i) * self.stride + from + term };
+                let (from, to) = (&self.values[corner..], &mut packed[term * wide + i..depth * wide]);
+                let sizes = [lines, (depth - term).min(T::LANES), (wide - i).min(T::LANES)];
+                // SAFETY: the lengths asserted above cover the lines and terms of the block on either side; the caller vouches for the
+                // instructions.
+                unsafe { T::transpose(from.as_ptr(), self.stride, to.as_mut_ptr(), wide, to.len(), sizes) };
+            }
+        }
+    }
+}
+
+thread_local! {
+    /// The strip a thread is working on.
+    static STRIP: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+    /// The factor that is packed as a whole, taken out while in use: a waiting thread may start another product.
+    static WHOLE: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+}
+
+/// A factor with the strips it is cut into.
+struct Strips<'a> {
+    factor: Factor<'a>,
+    lines: usize,
+    count: usize,
+    /// Most lines of a strip.
+    widest: usize,
+    /// Whether lines are rows of the product, in strips of equal shares; otherwise they are columns, in strips as wide as a tile.
+    rows: bool,
+}
+
+impl<'a> Strips<'a> {
+    fn new<T: Tiles>(factor: Factor<'a>, lines: usize, rows: bool) -> Self {
+        let widest = if rows { T::ROWS } else { T::COLUMNS };
+        Self { factor, lines, count: lines.div_ceil(widest), widest, rows }
+    }
+
+    /// First line and number of lines of a strip.
+    fn lines(&self, strip: usize) -> [usize; 2] {
+        let first = if self.rows { share(self.lines, self.count, strip) } else { strip * self.widest };
+        let end = if self.rows { share(self.lines, self.count, strip + 1) } else { self.lines.min(first + self.widest) };
+        [first, end - first]
+    }
+
+    /// Numbers a strip has for each term.
+    fn wide(&self, strip: usize) -> usize {
+        if self.rows { self.lines(strip)[1] } else { self.widest }
+    }
+
+    /// # Safety
+    /// The machine must have the instructions of `T`.
+    #[allow(unsafe_code)]
+    unsafe fn pack<T: Tiles>(&self, packed: &mut [f32], strip: usize, terms: [usize; 2]) {
+        // SAFETY: as the caller vouches.
+        unsafe { self.factor.pack::<T>(packed, self.wide(strip), self.lines(strip), terms) };
+    }
+}
+
+/// Calls `f` for 0..n, on several threads when `parallel`.
+fn each(n: usize, parallel: bool, f: impl Fn(usize) + Sync + Send) {
+    if parallel { (0..n).into_par_iter().for_each(f) } else { (0..n).for_each(f) }
+}
+
+/// Writes the product of a `[m, k]` and b `[k, n]` to `out`, and calls `finish(column, numbers)` once for each piece of a row that is done,
+/// which begins at `column`.
+///
+/// # Safety
+/// `out` must be valid for writing m n numbers that nobody else uses meanwhile. [`pays`] must be true for the sizes.
+#[allow(unsafe_code)]
+pub(crate) unsafe fn write(
+    out: Destination<f32>,
+    a: &[f32],
+    a_layout: Layout,
+    b: &[f32],
+    b_layout: Layout,
+    [m, k, n]: [usize; 3],
+    finish: impl Fn(usize, &mut [f32]) + Sync + Send,
+) {
+    let a = Factor { values: a, terms_first: a_layout == Layout::Rows, stride: if a_layout == Layout::Rows { k } else { m } };
+    let b = Factor { values: b, terms_first: b_layout == Layout::Transposed, stride: if b_layout == Layout::Transposed { k } else { n } };
+    // SAFETY: the caller vouches for `out`; each of the two is called where its instructions are.
+    unsafe {
+        match instructions() {
+            Instructions::Avx512 => write_with::<Avx512>(out, a, b, [m, k, n], finish),
+            Instructions::Avx2 => write_with::<Avx2>(out, a, b, [m, k, n], finish),
+            Instructions::Baseline => unreachable!("`pays` is false without vectors"),
+        }
+    }
+}
+
+/// As [`write`].
+///
+/// # Safety
+/// As [`write`], on a machine with the instructions of `T`.
+#[allow(unsafe_code)]
+unsafe fn write_with<T: Tiles>(
+    out: Destination<f32>,
+    a: Factor<'_>,
+    b: Factor<'_>,
+    [m, k, n]: [usize; 3],
+    finish: impl Fn(usize, &mut [f32]) + Sync + Send,
+) {
+    let (a, b) = (Strips::new::<T>(a, m, true), Strips::new::<T>(b, n, false));
+    let cuts = k.div_ceil(TILE_DEPTH);
+    let terms = |cut: usize| {
+        let from = share(k, cuts, cut);
+        [from, share(k, cuts, cut + 1) - from]
+    };
+    // One strip of either factor against one cut of the terms.
+    let multiply = |packed_a: &[f32], packed_b: &[f32], [row_strip, column_strip]: [usize; 2], cut: usize| {
+        let ([i, rows], [j, columns], [_, depth]) = (a.lines(row_strip), b.lines(column_strip), terms(cut));
+        assert!(i + rows <= m && j + columns <= n, "a tile of the product [{m}, {k}] x [{k}, {n}]");
+        assert!((1..=T::ROWS).contains(&rows) && packed_a.len() >= depth * rows && packed_b.len() >= depth * T::COLUMNS);
+        let tile = Tile { out: out.at(i * n + j), stride: n, rows, columns, depth, add: cut > 0 };
+        // SAFETY: the strips are as long as asserted; the tile lies in the product; tiles are disjoint and each belongs to one thread; a tile
+        // is read only after its first cut has written it. The caller vouches for the instructions.
+        unsafe { T::multiply(packed_a.as_ptr(), packed_b.as_ptr(), tile) };
+        if cut + 1 == cuts {
+            vectorised!(|| {
+                for i in i..i + rows {
+                    // SAFETY: the columns of this row of the tile, written just above by the only thread that uses them.
+                    finish(j, unsafe { std::slice::from_raw_parts_mut(out.at(i * n + j), columns) });
+                }
+            });
+        }
+    };
+    let parallel = m * k * n >= PARALLEL_FROM;
+    let (whole, passing) = if m < n { (&a, &b) } else { (&b, &a) };
+    let length = whole.widest * k;
+    let mut packed_whole = WHOLE.take();
+    packed_whole.resize((whole.count * length).max(packed_whole.len()), 0.0);
+    let pack = |(strip, packed): (usize, &mut [f32])| {
+        for cut in 0..cuts {
+            // SAFETY: the caller vouches for the instructions.
+            unsafe { whole.pack::<T>(&mut packed[terms(cut)[0] * whole.wide(strip)..], strip, terms(cut)) };
+        }
+    };
+    if parallel {
+        packed_whole[..whole.count * length].par_chunks_exact_mut(length).with_min_len(2).enumerate().for_each(pack);
+    } else {
+        packed_whole[..whole.count * length].chunks_exact_mut(length).enumerate().for_each(pack);
+    }
+    // A strip that passes by, against some strips of the factor that stays, for one cut.
+    let pass = |strip: usize, cut: usize, staying: Range<usize>| {
+        STRIP.with_borrow_mut(|packed| {
+            packed.resize((passing.widest * k.div_ceil(cuts)).max(packed.len()), 0.0);
+            // SAFETY: the caller vouches for the instructions.
+            unsafe { passing.pack::<T>(packed, strip, terms(cut)) };
+            for stays in staying {
+                let block = &packed_whole[stays * length + terms(cut)[0] * whole.wide(stays)..];
+                if whole.rows { multiply(block, packed, [stays, strip], cut) } else { multiply(packed, block, [strip, stays], cut) }
+            }
+        });
+    };
+    // A tile sums its cuts in order whoever computes it, so the number of groups may depend on that of the threads.
+    let groups = if parallel { (2 * rayon::current_num_threads()).min(passing.count) } else { 1 };
+    each(groups, parallel, |group| {
+        let strips = share(passing.count, groups, group)..share(passing.count, groups, group + 1);
+        if whole.count * length <= T::BLOCK {
+            for strip in strips {
+                (0..cuts).for_each(|cut| pass(strip, cut, 0..whole.count));
+            }
+            return;
+        }
+        let blocks = (whole.count * whole.widest * k.div_ceil(cuts)).div_ceil(T::BLOCK).min(whole.count);
+        for block in 0..blocks {
+            for cut in 0..cuts {
+                for strip in strips.clone() {
+                    pass(strip, cut, share(whole.count, blocks, block)..share(whole.count, blocks, block + 1));
+                }
+            }
+        }
+    });
+    WHOLE.set(packed_whole);
+}
