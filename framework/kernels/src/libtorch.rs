@@ -14,6 +14,7 @@ use burn::tensor::DType;
 use burn_tch::{LibTorch, TchTensor};
 use tch::Tensor;
 
+use crate::conv::ConvolutionRule;
 use crate::operation::tracks;
 
 /// A float tensor of LibTorch with its place in burn's graph.
@@ -28,14 +29,21 @@ pub fn apply<const N: usize>(
     inputs: [DispatchTensor; N],
     formula: impl FnOnce([Tensor; N]) -> Tensor,
 ) -> Result<DispatchTensor, [DispatchTensor; N]> {
-    record(inputs, |inputs, tracked| {
-        if tracked == [false; N] {
-            return (tch::no_grad(|| formula(inputs)), None);
-        }
-        let leaves: [Tensor; N] = std::array::from_fn(|i| inputs[i].detach().set_requires_grad(tracked[i]));
-        let root = tch::with_grad(|| formula(leaves.each_ref().map(Tensor::shallow_clone)));
-        (root.detach(), Some(Rule::Graph { leaves: leaves.map(TchTensor::new).to_vec(), root: TchTensor::new(root) }))
-    })
+    record(inputs, |inputs, tracked| differentiated(inputs, tracked, formula))
+}
+
+/// The value of `formula`, with LibTorch's own graph as its rule if an input is tracked.
+pub fn differentiated<const N: usize>(
+    inputs: [Tensor; N],
+    tracked: [bool; N],
+    formula: impl FnOnce([Tensor; N]) -> Tensor,
+) -> (Tensor, Option<Rule>) {
+    if tracked == [false; N] {
+        return (tch::no_grad(|| formula(inputs)), None);
+    }
+    let leaves: [Tensor; N] = std::array::from_fn(|i| inputs[i].detach().set_requires_grad(tracked[i]));
+    let root = tch::with_grad(|| formula(leaves.each_ref().map(Tensor::shallow_clone)));
+    (root.detach(), Some(Rule::Graph { leaves: leaves.map(TchTensor::new).to_vec(), root: TchTensor::new(root) }))
 }
 
 /// max(x, 0).
@@ -71,13 +79,15 @@ pub fn constant(tensor: Tensor) -> DispatchTensor {
 
 /// How the gradients of the inputs follow from that of the value.
 #[derive(Clone, Debug)]
-enum Rule {
+pub enum Rule {
     /// LibTorch's graph from copies of the inputs that share their memory to the value.
     Graph { leaves: Vec<TchTensor>, root: TchTensor },
     /// The gradient where the value is above 0.
     Relu { output: TchTensor },
     /// That of [`gated`].
     Gate { input: TchTensor },
+    /// That of a convolution.
+    Convolution(ConvolutionRule),
 }
 
 impl Rule {
@@ -93,12 +103,17 @@ impl Rule {
             }
             Self::Relu { output } => vec![output.tensor.threshold_backward(gradient, 0)],
             Self::Gate { input } => vec![input.tensor.glu_backward(gradient, -1)],
+            Self::Convolution(rule) => rule.gradients(gradient, tracked),
         }
     }
 }
 
-/// Computes a value, with its rule if an input is tracked, and puts it where the inputs are: in burn's graph or outside of it.
-fn record<const N: usize>(
+/// Computes a value, with its rule if an input is tracked, and puts it where the inputs are: in burn's graph or outside of it. The inputs and
+/// the value are as [`apply`] asks.
+///
+/// # Errors
+/// As [`apply`].
+pub fn record<const N: usize>(
     inputs: [DispatchTensor; N],
     compute: impl FnOnce([Tensor; N], [bool; N]) -> (Tensor, Option<Rule>),
 ) -> Result<DispatchTensor, [DispatchTensor; N]> {

@@ -6,11 +6,15 @@
 mod convolution;
 mod frame;
 mod gram;
+// burn marks all of its LibTorch backend as deprecated.
 #[cfg(feature = "tch")]
+#[allow(deprecated)]
 mod libtorch;
 mod operation;
 mod phase;
 mod shape;
 mod tile;
 
-pub use operation::{ConvGeometry, conv_transpose2d, conv2d, same_padding};
+#[cfg(feature = "tch")]
+pub(crate) use libtorch::ConvolutionRule;
+pub use operation::{ConvGeometry, conv_transpose2d, conv2d, gated_conv2d, same_padding};
