@@ -1,5 +1,7 @@
-//! What holds for a training step on any machine: nothing is read back to the host, and the number of allocations is bounded.
+//! What holds for a training step on any machine: nothing is read back to the host, no operation falls back to its plain formula, and the
+//! number of allocations is bounded.
 
+use burn::tensor::{DType, Device, Tensor};
 use ibhost_bench::measure::Stepper;
 use ibhost_bench::phases::Phases;
 use ibhost_bench::workload::workloads;
@@ -8,6 +10,7 @@ use ibhost_disenib as _;
 use ibhost_framework::engine::{BACKWARD, BATCH, FORWARD, UPDATE};
 use ibhost_framework::objective::READ_BACK;
 use ibhost_hit as _;
+use ibhost_kernels::{PLAIN, relu};
 use ibhost_mim as _;
 use ibhost_nets as _;
 use ibhost_vdb as _;
@@ -28,12 +31,12 @@ fn warm(name: &str) -> Stepper {
 
 // One test, because spans that a second thread meets first without a subscriber are switched off for both.
 #[test]
-fn steps_read_nothing_and_allocations_stay_below_the_recorded_bounds() {
-    steps_read_nothing_and_pass_through_every_phase();
+fn steps_run_on_kernels_read_nothing_and_allocations_stay_below_the_recorded_bounds() {
+    steps_read_nothing_run_on_kernels_and_pass_through_every_phase();
     allocations_of_a_step_stay_below_the_recorded_bounds();
 }
 
-fn steps_read_nothing_and_pass_through_every_phase() {
+fn steps_read_nothing_run_on_kernels_and_pass_through_every_phase() {
     for workload in workloads() {
         let mut stepper = warm(workload.name);
         let phases = Phases::default();
@@ -43,11 +46,14 @@ fn steps_read_nothing_and_pass_through_every_phase() {
             stepper.step().unwrap();
             let seen = phases.take();
             assert_eq!(seen.events.get(READ_BACK), None, "{}: {:?}", workload.name, seen.events);
+            assert_eq!(seen.events.get(PLAIN), None, "{}: {:?}", workload.name, seen.events);
             for name in [BATCH, FORWARD, BACKWARD, UPDATE] {
                 assert!(seen.seconds.contains_key(name), "{}: {:?}", workload.name, seen.seconds);
             }
             assert!(stepper.last_value().is_finite());
             assert_eq!(phases.take().events.get(READ_BACK), Some(&1), "the check sees reading");
+            let _ = relu(Tensor::<1>::zeros([2], (&Device::flex(), DType::F16)));
+            assert_eq!(phases.take().events.get(PLAIN), Some(&1), "the check sees plain formulas");
         });
     }
 }

@@ -78,7 +78,7 @@ pub use matmul::{Layout, matmul, product};
 pub use memory::filled;
 pub use mixture::normal_mixture_log_density;
 pub use normal_network::{Affine, normal_network};
-pub use operation::{Operation, apply};
+pub use operation::{Operation, PLAIN, apply};
 pub use pairwise::mean_pairwise_kl;
 pub use pointwise::{bernoulli_log_likelihood, relu, softplus, tanh};
 pub use real::{Real, with_widest_vectors};

@@ -32,6 +32,12 @@ unsafe impl<T: Send> Send for Destination<T> {}
 unsafe impl<T: Send> Sync for Destination<T> {}
 
 impl<T> Destination<T> {
+    /// All of `numbers`.
+    #[cfg(test)]
+    pub(crate) fn of(numbers: &mut [T]) -> Self {
+        Self(numbers.as_mut_ptr())
+    }
+
     /// The place of number `index`.
     pub(crate) fn at(self, index: usize) -> *mut T {
         self.0.wrapping_add(index)

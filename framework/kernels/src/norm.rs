@@ -1,10 +1,11 @@
 //! Batch normalisation over slices of channels-last memory: moments, application fused with a residual sum and relu, gradients of both.
 
+use std::mem::MaybeUninit;
 use std::ops::Range;
 
 use rayon::prelude::*;
 
-use crate::memory::filled;
+use crate::memory::written;
 use crate::real::Real;
 use crate::vectorised;
 
@@ -126,27 +127,22 @@ impl<T: Real> Affine<T> {
     }
 
     /// y of `pixels`, plus `residual` if any, then cut off below 0 if `relu`.
+    #[allow(unsafe_code)] // Memory for the result is not zeroed first.
     pub fn apply(&self, pixels: &[T], residual: Option<&[T]>, relu: bool) -> Vec<T> {
         let size = chunk(self.channels);
-        filled(
-            pixels.len(),
-            size,
-            || (),
-            |(), n, out| {
-                let range = n * size..n * size + out.len();
-                self.apply_part(&pixels[range.clone()], residual.map(|r| &r[range]), relu, out);
-            },
-        )
-    }
-
-    fn apply_part(&self, pixels: &[T], residual: Option<&[T]>, relu: bool, out: &mut [T]) {
-        let size = self.centre.len();
-        vectorised!(|| {
-            for (n, out) in out.chunks_mut(size).enumerate() {
-                let range = n * size..n * size + out.len();
-                self.apply_rows(out.iter_mut().zip(pixels[range.clone()].iter().copied()), residual.map(|r| &r[range]), relu);
-            }
-        });
+        let part = |(): &mut (), n: usize, out: &mut [MaybeUninit<T>]| {
+            let range = n * size..n * size + out.len();
+            let (pixels, residual) = (&pixels[range.clone()], residual.map(|r| &r[range]));
+            vectorised!(|| {
+                for (n, out) in out.chunks_mut(self.centre.len()).enumerate() {
+                    let range = n * self.centre.len()..n * self.centre.len() + out.len();
+                    let rows = out.iter_mut().zip(pixels[range.clone()].iter().copied());
+                    self.apply_rows(rows, residual.map(|r| &r[range]), relu, put);
+                }
+            });
+        };
+        // SAFETY: every number of a part has its pixel.
+        unsafe { written(pixels.len(), size, || (), part) }
     }
 
     /// [`Affine::apply`] with y in the place of x.
@@ -157,30 +153,33 @@ impl<T: Real> Affine<T> {
             vectorised!(|| {
                 for (n, pixels) in pixels.chunks_mut(size).enumerate() {
                     let residual = residual.map(|r| &r[n * size..n * size + pixels.len()]);
-                    self.apply_rows(
-                        pixels.iter_mut().map(|y| {
-                            let x = *y;
-                            (y, x)
-                        }),
-                        residual,
-                        relu,
-                    );
+                    let rows = pixels.iter_mut().map(|y| {
+                        let x = *y;
+                        (y, x)
+                    });
+                    self.apply_rows(rows, residual, relu, |y, value| *y = value);
                 }
             });
         });
     }
 
-    /// Sets every y to what its x and the next number of `residual` make.
+    /// Puts to every place what its x and the next number of `residual` make.
     #[inline(always)]
-    fn apply_rows<'a>(&self, rows: impl Iterator<Item = (&'a mut T, T)>, residual: Option<&[T]>, relu: bool) {
+    fn apply_rows<Y>(&self, rows: impl Iterator<Item = (Y, T)>, residual: Option<&[T]>, relu: bool, put: impl Fn(Y, T)) {
         let rows = rows.zip(self.centre.iter().zip(&self.scale).zip(&self.shift));
         match (residual, relu) {
-            (None, false) => rows.for_each(|((y, x), ((m, a), b))| *y = (x - *m) * *a + *b),
-            (None, true) => rows.for_each(|((y, x), ((m, a), b))| *y = cut((x - *m) * *a + *b)),
-            (Some(r), false) => rows.zip(r).for_each(|(((y, x), ((m, a), b)), r)| *y = (x - *m) * *a + *b + *r),
-            (Some(r), true) => rows.zip(r).for_each(|(((y, x), ((m, a), b)), r)| *y = cut((x - *m) * *a + *b + *r)),
+            (None, false) => rows.for_each(|((y, x), ((m, a), b))| put(y, (x - *m) * *a + *b)),
+            (None, true) => rows.for_each(|((y, x), ((m, a), b))| put(y, cut((x - *m) * *a + *b))),
+            (Some(r), false) => rows.zip(r).for_each(|(((y, x), ((m, a), b)), r)| put(y, (x - *m) * *a + *b + *r)),
+            (Some(r), true) => rows.zip(r).for_each(|(((y, x), ((m, a), b)), r)| put(y, cut((x - *m) * *a + *b + *r))),
         }
     }
+}
+
+/// Writes `value` to memory that may hold nothing yet.
+#[inline(always)]
+fn put<T>(place: &mut MaybeUninit<T>, value: T) {
+    place.write(value);
 }
 
 /// max(x, 0) that lets NaN through.
@@ -284,20 +283,18 @@ impl<T: Real> BackwardAffine<T> {
     }
 
     /// The gradient with respect to x = `pixels`.
+    #[allow(unsafe_code)] // Memory for the result is not zeroed first.
     pub fn apply(&self, incoming: Incoming<'_, T>, pixels: &[T]) -> Vec<T> {
         let size = chunk(self.channels);
-        filled(
-            pixels.len(),
-            size,
-            || (),
-            |(), n, out| {
-                let range = n * size..n * size + out.len();
-                self.apply_part(incoming.part(range.clone()), &pixels[range], out);
-            },
-        )
+        let part = |(): &mut (), n: usize, out: &mut [MaybeUninit<T>]| {
+            let range = n * size..n * size + out.len();
+            self.apply_part(incoming.part(range.clone()), &pixels[range], out);
+        };
+        // SAFETY: every number of a part has its pixel.
+        unsafe { written(pixels.len(), size, || (), part) }
     }
 
-    fn apply_part(&self, incoming: Incoming<'_, T>, pixels: &[T], out: &mut [T]) {
+    fn apply_part(&self, incoming: Incoming<'_, T>, pixels: &[T], out: &mut [MaybeUninit<T>]) {
         let Self { centre, scale, offset, slope, .. } = self;
         let size = centre.len();
         vectorised!(|| {
@@ -307,9 +304,9 @@ impl<T: Real> BackwardAffine<T> {
                 let factors = centre.iter().zip(scale).zip(offset.iter().zip(slope));
                 let rows = out.iter_mut().zip(&pixels[range]).zip(gradient).zip(factors);
                 match output {
-                    None => rows.for_each(|(((dx, x), g), ((m, a), (b, d)))| *dx = (*g - *b - (*x - *m) * *d) * *a),
+                    None => rows.for_each(|(((dx, x), g), ((m, a), (b, d)))| put(dx, (*g - *b - (*x - *m) * *d) * *a)),
                     Some(output) => rows.zip(output).for_each(|((((dx, x), g), ((m, a), (b, d))), o)| {
-                        *dx = (open(*o, *g) - *b - (*x - *m) * *d) * *a;
+                        put(dx, (open(*o, *g) - *b - (*x - *m) * *d) * *a);
                     }),
                 }
             }
@@ -318,26 +315,24 @@ impl<T: Real> BackwardAffine<T> {
 }
 
 /// g, multiplied by one number for each channel if any: the gradient with respect to a residual, and to x when the moments are given.
+#[allow(unsafe_code)] // Memory for the result is not zeroed first.
 pub fn scaled<T: Real>(incoming: Incoming<'_, T>, scale: Option<Vec<f64>>, channels: usize) -> Vec<T> {
     let scale = scale.unwrap_or_else(|| vec![1.0; channels]);
     let scale: Vec<T> = repeat(scale.iter().copied(), channels);
     let size = chunk(channels);
-    filled(
-        incoming.gradient.len(),
-        size,
-        || (),
-        |(), n, out| {
-            let incoming = incoming.part(n * size..n * size + out.len());
-            vectorised!(|| {
-                for (n, out) in out.chunks_mut(scale.len()).enumerate() {
-                    let Incoming { gradient, output } = incoming.part(n * scale.len()..n * scale.len() + out.len());
-                    let rows = out.iter_mut().zip(&scale).zip(gradient);
-                    match output {
-                        None => rows.for_each(|((y, a), g)| *y = *a * *g),
-                        Some(output) => rows.zip(output).for_each(|(((y, a), g), o)| *y = *a * open(*o, *g)),
-                    }
+    let part = |(): &mut (), n: usize, out: &mut [MaybeUninit<T>]| {
+        let incoming = incoming.part(n * size..n * size + out.len());
+        vectorised!(|| {
+            for (n, out) in out.chunks_mut(scale.len()).enumerate() {
+                let Incoming { gradient, output } = incoming.part(n * scale.len()..n * scale.len() + out.len());
+                let rows = out.iter_mut().zip(&scale).zip(gradient);
+                match output {
+                    None => rows.for_each(|((y, a), g)| put(y, *a * *g)),
+                    Some(output) => rows.zip(output).for_each(|(((y, a), g), o)| put(y, *a * open(*o, *g))),
                 }
-            });
-        },
-    )
+            }
+        });
+    };
+    // SAFETY: every number of a part has its gradient.
+    unsafe { written(incoming.gradient.len(), size, || (), part) }
 }

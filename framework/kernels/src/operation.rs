@@ -30,6 +30,9 @@ pub trait Operation<const N: usize>: Clone + Debug + Send + 'static {
     fn backward<T: Real>(&self, saved: Vec<Array<T>>, gradient: Array<T>, wanted: [bool; N]) -> [Option<Array<T>>; N];
 }
 
+/// Message of the event that an operation for flex was left to its plain formula, or to LibTorch.
+pub const PLAIN: &str = "an operation is left to its plain formula";
+
 /// The result of `operation` when all inputs are flex tensors of one precision, `f32` or `f64`; otherwise the inputs again.
 ///
 /// Inputs without autodiff count as constants beside inputs with it. Inputs are consumed, so memory that only they hold can be reused.
@@ -39,11 +42,13 @@ pub trait Operation<const N: usize>: Clone + Debug + Send + 'static {
 pub fn apply<O: Operation<N>, const N: usize>(operation: O, inputs: [DispatchTensor; N]) -> Result<DispatchTensor, [DispatchTensor; N]> {
     let plain = |kind: &DispatchTensorKind| matches!(kind, DispatchTensorKind::Flex(BackendTensor::Float(_)));
     let tracked = |kind: &DispatchTensorKind| matches!(kind, DispatchTensorKind::Flex(BackendTensor::Autodiff(_)));
-    let Some(tracks) = tracks(&inputs, plain, tracked) else { return Err(inputs) };
-    match inputs[0].dtype() {
-        DType::F32 => Ok(run::<f32, O, N>(operation, inputs, tracks)),
-        DType::F64 => Ok(run::<f64, O, N>(operation, inputs, tracks)),
-        _ => Err(inputs),
+    match (tracks(&inputs, plain, tracked), inputs[0].dtype()) {
+        (Some(tracks), DType::F32) => Ok(run::<f32, O, N>(operation, inputs, tracks)),
+        (Some(tracks), DType::F64) => Ok(run::<f64, O, N>(operation, inputs, tracks)),
+        _ => {
+            tracing::trace!("{PLAIN}");
+            Err(inputs)
+        }
     }
 }
 

@@ -113,3 +113,42 @@ impl<T: Real, const M: usize, const V: usize> WithSimd for Block<'_, '_, T, M, V
         M
     }
 }
+
+#[cfg(all(test, target_arch = "x86_64"))]
+mod tests {
+    use super::*;
+
+    fn numbers(n: usize, seed: f32) -> Vec<f32> {
+        (0..n).map(|i| ((i as f32 + seed) * 0.618_034).fract() - 0.5).collect()
+    }
+
+    /// On a machine with wider vectors these are used nowhere else.
+    #[test]
+    fn vectors_of_256_bits_give_what_arrays_of_as_many_give() {
+        let Some(avx2) = pulp::x86::V3::try_new() else {
+            println!("skipped: this machine has no AVX2");
+            return;
+        };
+        // Every block of rows: 12, 8, 6, 4 and single ones, with one vector of channels and with two.
+        for (depth, channels) in [(3, 8), (9, 8), (23, 8), (5, 16), (11, 24), (96, 64)] {
+            let [height, width, taps] = [3, 5, 2];
+            let (step, row) = (2, 2 * width + depth);
+            let (image, gradient) = (numbers((height + taps) * row, 0.2), numbers(height * width * channels, 3.7));
+            let through = |vectors: bool| {
+                let mut sums = numbers(taps * depth * channels, 5.1);
+                let (image, gradient) = (&image, &gradient);
+                let gram =
+                    Gram { taps, depth, row, row_step: row, step, size: [height, width], channels, image, gradient, sums: &mut sums };
+                if vectors {
+                    Simd::vectorize(avx2, gram);
+                } else {
+                    Simd::vectorize(pulp::Scalar256b, gram);
+                }
+                sums
+            };
+            for (i, (a, b)) in through(true).iter().zip(&through(false)).enumerate() {
+                assert!((a - b).abs() < 1e-5, "{depth} by {channels}: number {i} is {a}, not {b}");
+            }
+        }
+    }
+}

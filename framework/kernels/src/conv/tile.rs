@@ -178,3 +178,54 @@ fn tile<T: Real, S: Simd, const R: usize, const P: usize, const V: usize, const 
     }
     sums
 }
+
+#[cfg(all(test, target_arch = "x86_64"))]
+mod tests {
+    use super::*;
+
+    fn numbers(n: usize, seed: f32) -> Vec<f32> {
+        (0..n).map(|i| ((i as f32 + seed) * 0.618_034).fract() - 0.5).collect()
+    }
+
+    /// The output of `pass` in the vectors of `simd`.
+    #[allow(unsafe_code)]
+    fn through<S: Simd>(simd: S, pass: Pass, image: &[f32], weights: &[f32], bias: &[f32]) -> Vec<f32> {
+        let mut out = vec![MaybeUninit::new(f32::NAN); pass.size[0] * pass.out_row];
+        Simd::vectorize(simd, PassOn { pass, image, weights, bias, out: &mut out });
+        // SAFETY: every number was there from the beginning.
+        out.into_iter().map(|x| unsafe { x.assume_init() }).collect()
+    }
+
+    /// On a machine with wider vectors these are used nowhere else.
+    #[test]
+    fn vectors_of_256_bits_give_what_arrays_of_as_many_give() {
+        let Some(avx2) = pulp::x86::V3::try_new() else {
+            println!("skipped: this machine has no AVX2");
+            return;
+        };
+        for ([height, width], channels, inputs) in
+            [([1, 1], 3, 2), ([3, 4], 8, 16), ([2, 9], 7, 5), ([5, 32], 16, 16), ([4, 7], 17, 3), ([2, 3], 40, 32)]
+        {
+            let block = 8 * block_vectors(channels, 8);
+            let (row, depth) = ((width + 2) * inputs, 3 * inputs);
+            let pass = Pass {
+                taps: 3,
+                depth,
+                row,
+                row_step: row,
+                step: inputs,
+                size: [height, width],
+                channels,
+                out_row: width * channels,
+                out_pixel: channels,
+            };
+            let wide = channels.next_multiple_of(block);
+            let (image, weights, bias) = (numbers((height + 2) * row, 0.2), numbers(3 * depth * wide, 3.7), numbers(wide, 5.1));
+            let (found, expected) =
+                (through(avx2, pass, &image, &weights, &bias), through(pulp::Scalar256b, pass, &image, &weights, &bias));
+            for (i, (a, b)) in found.iter().zip(&expected).enumerate() {
+                assert!((a - b).abs() < 1e-5, "{height}x{width}x{channels} from {inputs}: number {i} is {a}, not {b}");
+            }
+        }
+    }
+}

@@ -294,3 +294,49 @@ unsafe fn write_with<T: Tiles>(
     });
     WHOLE.set(packed_whole);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn numbers(n: usize, seed: f32) -> Vec<f32> {
+        (0..n).map(|i| ((i as f32 + seed) * 0.618_034).fract() - 0.5).collect()
+    }
+
+    /// Products in the vectors of `T`, which the machine must have.
+    #[allow(unsafe_code)]
+    fn check<T: Tiles>() {
+        // Rows and columns that fill no tile, one row, half a vector of columns, several cuts of the terms, several blocks.
+        for [m, k, n] in [[1, 5, 3], [7, 33, 17], [13, 700, 8], [100, 321, 47], [29, 90, 250], [450, 650, 400]] {
+            let (a, b) = (numbers(m * k, 0.3), numbers(k * n, 7.1));
+            for (a_rows, b_rows) in [(true, true), (true, false), (false, true), (false, false)] {
+                let at = |i: usize, p: usize| f64::from(if a_rows { a[i * k + p] } else { a[p * m + i] });
+                let bt = |p: usize, j: usize| f64::from(if b_rows { b[p * n + j] } else { b[j * k + p] });
+                let mut out = vec![f32::NAN; m * n];
+                let a = Factor { values: &a, terms_first: a_rows, stride: if a_rows { k } else { m } };
+                let b = Factor { values: &b, terms_first: !b_rows, stride: if b_rows { n } else { k } };
+                let finish = |column: usize, row: &mut [f32]| row.iter_mut().enumerate().for_each(|(j, x)| *x += (column + j) as f32);
+                // SAFETY: `out` holds m n numbers and nobody else uses it.
+                unsafe { write_with::<T>(Destination::of(&mut out), a, b, [m, k, n], finish) };
+                for i in (0..m).step_by(m.div_ceil(40)).chain([m - 1]) {
+                    for j in (0..n).step_by(n.div_ceil(40)).chain([n - 1]) {
+                        let exact = (0..k).map(|p| at(i, p) * bt(p, j)).sum::<f64>() + j as f64;
+                        let error = (f64::from(out[i * n + j]) - exact).abs();
+                        assert!(error < 1e-4, "[{m}, {k}, {n}] {a_rows} {b_rows}: entry {i} {j} is off by {error:e}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn tiles_of_every_instruction_set_of_this_machine_sum_what_they_stand_for() {
+        if matches!(instructions(), Instructions::Avx512) {
+            check::<Avx512>();
+        }
+        // What has AVX-512 has these too.
+        if !matches!(instructions(), Instructions::Baseline) {
+            check::<Avx2>();
+        }
+    }
+}
