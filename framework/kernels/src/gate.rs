@@ -6,7 +6,7 @@ use burn::tensor::Tensor;
 use burn::tensor::activation::sigmoid;
 
 use crate::array::Array;
-use crate::memory::{filled, written};
+use crate::memory::written;
 use crate::operation::{Operation, apply};
 use crate::real::Real;
 use crate::vectorised;
@@ -67,19 +67,28 @@ pub(crate) fn gate_rows<T: Real>(values: &[T], half: usize, out: &mut [MaybeUnin
     });
 }
 
-/// An array of `len` numbers in rows of `columns`, each filled by `fill(i, row)`.
-fn rows<T: Real>(len: usize, columns: usize, fill: impl Fn(usize, &mut [T]) + Sync + Send) -> Vec<T> {
-    let together = (TOGETHER / columns.max(1)).max(1);
-    filled(
-        len,
-        together * columns,
-        || (),
-        |(), part, out| {
-            vectorised!(|| for (i, row) in out.chunks_exact_mut(columns).enumerate() {
-                fill(part * together + i, row);
-            });
-        },
-    )
+/// Writes to the rows of `out` the gradients of those of `values`, from the gradients of what [`gate_rows`] makes of them.
+fn gate_back_rows<T: Real>(values: &[T], half: usize, gradient: &[T], out: &mut [MaybeUninit<T>]) {
+    let width = 2 * half.max(1);
+    let rows = values.chunks_exact(width).zip(gradient.chunks_exact(half.max(1)));
+    vectorised!(|| for (out, (x, g)) in out.chunks_exact_mut(width).zip(rows) {
+        let ((value, gate), (to_value, to_gate)) = (x.split_at(half), out.split_at_mut(half));
+        let ((value, value_end), (gate, gate_end), (g, g_end)) =
+            (value.as_chunks::<WIDTH>(), gate.as_chunks::<WIDTH>(), g.as_chunks::<WIDTH>());
+        let ((to_value, to_value_end), (to_gate, to_gate_end)) = (to_value.as_chunks_mut::<WIDTH>(), to_gate.as_chunks_mut::<WIDTH>());
+        for ((to_value, to_gate), ((value, gate), g)) in to_value.iter_mut().zip(to_gate).zip(value.iter().zip(gate).zip(g)) {
+            let (mut a, mut b) = ([T::zero(); WIDTH], [T::zero(); WIDTH]);
+            back(&mut a, &mut b, value, gate, g);
+            (*to_value, *to_gate) = (a.map(MaybeUninit::new), b.map(MaybeUninit::new));
+        }
+        for ((to_value, to_gate), ((&value, &gate), &g)) in
+            to_value_end.iter_mut().zip(to_gate_end).zip(value_end.iter().zip(gate_end).zip(g_end))
+        {
+            let open = gate.sigmoid();
+            to_value.write(g * open);
+            to_gate.write(g * value * open * (T::one() - open));
+        }
+    });
 }
 
 impl Operation<1> for Gated {
@@ -100,28 +109,17 @@ impl Operation<1> for Gated {
         (Array::new(out, &shape), if tracked { vec![x] } else { Vec::new() })
     }
 
+    #[allow(unsafe_code)] // As above.
     fn backward<T: Real>(&self, saved: Vec<Array<T>>, gradient: Array<T>, _wanted: [bool; 1]) -> [Option<Array<T>>; 1] {
         let half = half(&saved[0]);
         let (values, g) = (saved[0].as_slice(), gradient.as_slice());
-        let out = rows(
-            values.len(),
-            2 * half,
-            #[inline(always)]
-            |i, row| {
-                let (value, gate) = values[2 * i * half..2 * (i + 1) * half].split_at(half);
-                let (to_value, to_gate) = row.split_at_mut(half);
-                let (to_value, to_gate) = (to_value.as_chunks_mut::<WIDTH>(), to_gate.as_chunks_mut::<WIDTH>());
-                let (value, gate) = (value.as_chunks::<WIDTH>(), gate.as_chunks::<WIDTH>());
-                let g = g[i * half..(i + 1) * half].as_chunks::<WIDTH>();
-                let pieces = to_value.0.iter_mut().zip(to_gate.0).zip(value.0.iter().zip(gate.0).zip(g.0));
-                for ((to_value, to_gate), ((value, gate), g)) in pieces {
-                    let (mut a, mut b) = ([T::zero(); WIDTH], [T::zero(); WIDTH]);
-                    back(&mut a, &mut b, value, gate, g);
-                    (*to_value, *to_gate) = (a, b);
-                }
-                back(to_value.1, to_gate.1, value.1, gate.1, g.1);
-            },
-        );
+        let together = (TOGETHER / (2 * half).max(1)).max(1) * half;
+        let part = |(): &mut (), part: usize, out: &mut [MaybeUninit<T>]| {
+            let (values, g) = (&values[2 * part * together..], &g[part * together..]);
+            gate_back_rows(&values[..out.len()], half, &g[..out.len() / 2], out);
+        };
+        // SAFETY: every row of a part is written.
+        let out = unsafe { written(values.len(), 2 * together, || (), part) };
         [Some(Array::new(out, saved[0].shape()))]
     }
 }

@@ -1,15 +1,14 @@
 //! Matrix product in single precision, fast for the shapes of dense layers: a batch of about a hundred rows, wide layers, and either factor
 //! transposed.
 //!
-//! The smaller factor is packed once into strips; each thread packs strips of the other and multiplies them with all of those, block by block
-//! so that a block stays in the second-level cache. Packing goes through registers, and a transposed factor is turned there square by square,
+//! Factors are packed into strips, each once. If the smaller one stays in the second-level cache as a whole, strips of the other pass by it, packed
+//! while the first tile reads them where they can be; otherwise the right factor is packed first and passes by blocks of the left one. Packing goes through registers, and a transposed factor is turned there square by square,
 //! which is where general libraries lose most on the gradient of a layer's input. What depends on the machine's vectors is in [`Tiles`].
 
 mod avx2;
 mod avx512;
 
 use std::cell::RefCell;
-use std::ops::Range;
 
 use rayon::prelude::*;
 
@@ -21,6 +20,8 @@ use crate::vectorised;
 
 /// Most terms summed in registers, so that a strip of either factor stays in the first-level cache.
 const TILE_DEPTH: usize = 320;
+/// Terms that are on their way from memory while others are packed.
+const AHEAD: usize = 16;
 /// Multiplications from which packing pays.
 const PAYS_FROM: usize = 1 << 17;
 
@@ -60,6 +61,13 @@ trait Tiles {
     /// The rows, 1 to [`Tiles::ROWS`], of the tile must be valid for reading and writing, and nobody else may use them meanwhile; the strips
     /// must hold the numbers of `tile.depth` terms.
     unsafe fn multiply(a: *const f32, b: *const f32, tile: Tile);
+
+    /// As [`Tiles::multiply`] for a right strip that is not packed yet: reads it from rows `stride` apart and leaves it packed at `b`, which
+    /// takes little longer than the multiplications alone.
+    ///
+    /// # Safety
+    /// As [`Tiles::multiply`], but [`Tiles::COLUMNS`] numbers of `tile.depth` rows must be readable from `rows` on, and as many writable at `b`.
+    unsafe fn multiply_packing(a: *const f32, rows: *const f32, stride: usize, b: *mut f32, tile: Tile);
 }
 
 /// Where a tile goes and what it sums.
@@ -175,6 +183,30 @@ impl<'a> Strips<'a> {
         // SAFETY: as the caller vouches.
         unsafe { self.factor.pack::<T>(packed, self.wide(strip), self.lines(strip), terms) };
     }
+
+    /// The rows of the matrix that hold the terms of a strip, from its first number on, when the strip is a piece of each as wide as it is packed.
+    fn unpacked(&self, strip: usize, [from, depth]: [usize; 2]) -> Option<&[f32]> {
+        let ([first, width], Factor { values, terms_first, stride }) = (self.lines(strip), &self.factor);
+        (!terms_first && depth > 0 && width == self.wide(strip)).then(|| {
+            let first = from * stride + first;
+            &values[first..first + (depth - 1) * stride + width]
+        })
+    }
+}
+
+/// A strip of the right factor.
+enum Columns<'a> {
+    Packed(&'a [f32]),
+    /// Its rows in the matrix, and where to leave them packed.
+    Rows(&'a [f32], &'a mut [f32]),
+}
+
+/// Calls `f` with this thread's room for `length` packed numbers.
+fn with_strip(length: usize, f: impl FnOnce(&mut [f32])) {
+    STRIP.with_borrow_mut(|strip| {
+        strip.resize(length.max(strip.len()), 0.0);
+        f(&mut strip[..length]);
+    });
 }
 
 /// Calls `f` for 0..n, on several threads when `parallel`.
@@ -223,19 +255,31 @@ unsafe fn write_with<T: Tiles>(
 ) {
     let (a, b) = (Strips::new::<T>(a, m, true), Strips::new::<T>(b, n, false));
     let cuts = k.div_ceil(TILE_DEPTH);
+    let depth = k.div_ceil(cuts);
     let terms = |cut: usize| {
         let from = share(k, cuts, cut);
         [from, share(k, cuts, cut + 1) - from]
     };
-    // One strip of either factor against one cut of the terms.
-    let multiply = |packed_a: &[f32], packed_b: &[f32], [row_strip, column_strip]: [usize; 2], cut: usize| {
+    // One strip of either factor against one cut of the terms. The columns are read from where they lie, and packed on the way, if they are given.
+    let multiply = |packed_a: &[f32], packed_b: Columns<'_>, [row_strip, column_strip]: [usize; 2], cut: usize| {
         let ([i, rows], [j, columns], [_, depth]) = (a.lines(row_strip), b.lines(column_strip), terms(cut));
         assert!(i + rows <= m && j + columns <= n, "a tile of the product [{m}, {k}] x [{k}, {n}]");
-        assert!((1..=T::ROWS).contains(&rows) && packed_a.len() >= depth * rows && packed_b.len() >= depth * T::COLUMNS);
+        assert!((1..=T::ROWS).contains(&rows) && packed_a.len() >= depth * rows);
         let tile = Tile { out: out.at(i * n + j), stride: n, rows, columns, depth, add: cut > 0 };
         // SAFETY: the strips are as long as asserted; the tile lies in the product; tiles are disjoint and each belongs to one thread; a tile
         // is read only after its first cut has written it. The caller vouches for the instructions.
-        unsafe { T::multiply(packed_a.as_ptr(), packed_b.as_ptr(), tile) };
+        unsafe {
+            match packed_b {
+                Columns::Packed(packed) => {
+                    assert!(packed.len() >= depth * T::COLUMNS);
+                    T::multiply(packed_a.as_ptr(), packed.as_ptr(), tile);
+                }
+                Columns::Rows(rows, packed) => {
+                    assert!(packed.len() >= depth * T::COLUMNS && rows.len() >= (depth - 1) * n + T::COLUMNS);
+                    T::multiply_packing(packed_a.as_ptr(), rows.as_ptr(), n, packed.as_mut_ptr(), tile);
+                }
+            }
+        }
         if cut + 1 == cuts {
             vectorised!(|| {
                 for i in i..i + rows {
@@ -246,7 +290,10 @@ unsafe fn write_with<T: Tiles>(
         }
     };
     let parallel = m * k * n >= PARALLEL_FROM;
-    let (whole, passing) = if m < n { (&a, &b) } else { (&b, &a) };
+    let parts = if parallel { 2 * rayon::current_num_threads() } else { 1 };
+    let (small, large) = if m < n { (&a, &b) } else { (&b, &a) };
+    let stays = small.count * small.widest * depth <= T::BLOCK;
+    let whole = if stays { small } else { &b };
     let length = whole.widest * k;
     let mut packed_whole = WHOLE.take();
     packed_whole.resize((whole.count * length).max(packed_whole.len()), 0.0);
@@ -261,37 +308,62 @@ unsafe fn write_with<T: Tiles>(
     } else {
         packed_whole[..whole.count * length].chunks_exact_mut(length).enumerate().for_each(pack);
     }
-    // A strip that passes by, against some strips of the factor that stays, for one cut.
-    let pass = |strip: usize, cut: usize, staying: Range<usize>| {
-        STRIP.with_borrow_mut(|packed| {
-            packed.resize((passing.widest * k.div_ceil(cuts)).max(packed.len()), 0.0);
-            // SAFETY: the caller vouches for the instructions.
-            unsafe { passing.pack::<T>(packed, strip, terms(cut)) };
-            for stays in staying {
-                let block = &packed_whole[stays * length + terms(cut)[0] * whole.wide(stays)..];
-                if whole.rows { multiply(block, packed, [stays, strip], cut) } else { multiply(packed, block, [strip, stays], cut) }
+    let packed = |strip: usize, cut: usize| &packed_whole[strip * length + terms(cut)[0] * whole.wide(strip)..];
+    // A tile sums its cuts in order whoever computes it, so the number of parts may depend on that of the threads.
+    if stays {
+        // One strip of the large factor after the other passes by the small one.
+        let pass = |strip: usize, cut: usize| {
+            with_strip(large.widest * depth, |passing| {
+                if large.rows {
+                    // SAFETY: the caller vouches for the instructions.
+                    unsafe { large.pack::<T>(passing, strip, terms(cut)) };
+                    (0..small.count).for_each(|stays| multiply(passing, Columns::Packed(packed(stays, cut)), [strip, stays], cut));
+                    return;
+                }
+                let first = match large.unpacked(strip, terms(cut)) {
+                    Some(rows) => {
+                        multiply(packed(0, cut), Columns::Rows(rows, passing), [0, strip], cut);
+                        1
+                    }
+                    None => {
+                        // SAFETY: as above.
+                        unsafe { large.pack::<T>(passing, strip, terms(cut)) };
+                        0
+                    }
+                };
+                (first..small.count).for_each(|stays| multiply(packed(stays, cut), Columns::Packed(passing), [stays, strip], cut));
+            });
+        };
+        let groups = parts.min(large.count);
+        each(groups, parallel, |group| {
+            let strips = share(large.count, groups, group)..share(large.count, groups, group + 1);
+            if small.count * length <= T::BLOCK {
+                strips.for_each(|strip| (0..cuts).for_each(|cut| pass(strip, cut)));
+            } else {
+                (0..cuts).for_each(|cut| strips.clone().for_each(|strip| pass(strip, cut)));
             }
         });
-    };
-    // A tile sums its cuts in order whoever computes it, so the number of groups may depend on that of the threads.
-    let groups = if parallel { (2 * rayon::current_num_threads()).min(passing.count) } else { 1 };
-    each(groups, parallel, |group| {
-        let strips = share(passing.count, groups, group)..share(passing.count, groups, group + 1);
-        if whole.count * length <= T::BLOCK {
-            for strip in strips {
-                (0..cuts).for_each(|cut| pass(strip, cut, 0..whole.count));
-            }
-            return;
-        }
-        let blocks = (whole.count * whole.widest * k.div_ceil(cuts)).div_ceil(T::BLOCK).min(whole.count);
-        for block in 0..blocks {
-            for cut in 0..cuts {
-                for strip in strips.clone() {
-                    pass(strip, cut, share(whole.count, blocks, block)..share(whole.count, blocks, block + 1));
+    } else {
+        // A block of rows is packed once for each cut, and stays in the second-level cache while the columns pass by.
+        let blocks = ((a.count * a.widest * depth).div_ceil(T::BLOCK).div_ceil(parts) * parts).min(a.count);
+        each(blocks, parallel, |block| {
+            let strips = share(a.count, blocks, block)..share(a.count, blocks, block + 1);
+            let length = a.widest * depth;
+            with_strip(strips.len() * length, |staying| {
+                for cut in 0..cuts {
+                    for (strip, packed) in strips.clone().zip(staying.chunks_exact_mut(length)) {
+                        // SAFETY: the caller vouches for the instructions.
+                        unsafe { a.pack::<T>(packed, strip, terms(cut)) };
+                    }
+                    for columns in 0..b.count {
+                        for (strip, rows) in strips.clone().zip(staying.chunks_exact(length)) {
+                            multiply(rows, Columns::Packed(packed(columns, cut)), [strip, columns], cut);
+                        }
+                    }
                 }
-            }
-        }
-    });
+            });
+        });
+    }
     WHOLE.set(packed_whole);
 }
 
