@@ -1,6 +1,9 @@
 //! Operations that LibTorch has as one of its own, as nodes of burn's autodiff graph: burn takes the gradient of a convolution or a
 //! normalisation from general operations, LibTorch's own graph has a function for it.
 
+use std::ffi::{CStr, c_char, c_void};
+use std::ptr::null_mut;
+
 use burn::backend::autodiff::Autodiff;
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::NoCheckpointing;
@@ -14,7 +17,6 @@ use burn::tensor::DType;
 use burn_tch::{LibTorch, TchTensor};
 use tch::Tensor;
 
-use crate::conv::ConvolutionRule;
 use crate::operation::tracks;
 
 /// A float tensor of LibTorch with its place in burn's graph.
@@ -27,32 +29,59 @@ type Tracked = FloatTensor<Autodiff<LibTorch>>;
 /// The inputs, unchanged, for the plain formula to use.
 pub fn apply<const N: usize>(
     inputs: [DispatchTensor; N],
+    reads: Reads,
     formula: impl FnOnce([Tensor; N]) -> Tensor,
 ) -> Result<DispatchTensor, [DispatchTensor; N]> {
-    record(inputs, |inputs, tracked| differentiated(inputs, tracked, formula))
+    record(inputs, reads, |inputs, tracked| differentiated(inputs, tracked, formula))
+}
+
+/// As [`apply`] for a formula of x, weight and bias that reads them alone and ends in adding the bias along the last dimension: its gradient
+/// is then the sum of the value's, which LibTorch takes by a plain loop in some of its operations.
+///
+/// # Errors
+/// As [`apply`].
+pub fn apply_biased(
+    inputs: [DispatchTensor; 3],
+    formula: impl FnOnce([Tensor; 3]) -> Tensor,
+) -> Result<DispatchTensor, [DispatchTensor; 3]> {
+    record(inputs, Reads::Inputs, |inputs, [x, weight, bias]| {
+        let (value, rest) = differentiated(inputs, [x, weight, false], formula);
+        (value, if bias { Some(Rule::Biased { rest: rest.map(Box::new) }) } else { rest })
+    })
 }
 
 /// The value of `formula`, with LibTorch's own graph as its rule if an input is tracked.
-pub fn differentiated<const N: usize>(
-    inputs: [Tensor; N],
+fn differentiated<const N: usize>(
+    inputs: &[TchTensor; N],
     tracked: [bool; N],
     formula: impl FnOnce([Tensor; N]) -> Tensor,
 ) -> (Tensor, Option<Rule>) {
     if tracked == [false; N] {
-        return (tch::no_grad(|| formula(inputs)), None);
+        return (tch::no_grad(|| formula(inputs.each_ref().map(|input| input.tensor.shallow_clone()))), None);
     }
-    let leaves: [Tensor; N] = std::array::from_fn(|i| inputs[i].detach().set_requires_grad(tracked[i]));
+    let leaves: [Tensor; N] = std::array::from_fn(|i| inputs[i].tensor.detach().set_requires_grad(tracked[i]));
     let root = tch::with_grad(|| formula(leaves.each_ref().map(Tensor::shallow_clone)));
-    (root.detach(), Some(Rule::Graph { leaves: leaves.map(TchTensor::new).to_vec(), root: TchTensor::new(root) }))
+    // Not `detach`: work in place on that would make LibTorch derive the graph of a view anew. What may not change is held, see `record`.
+    let value = root.data();
+    let leaves = leaves.into_iter().zip(tracked).filter_map(|(leaf, tracked)| tracked.then(|| TchTensor::new(leaf)));
+    (value, Some(Rule::Graph { leaves: leaves.collect(), root: TchTensor::new(root) }))
 }
 
-/// max(x, 0).
+/// What the gradients are computed from, and nothing may change until then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reads {
+    Inputs,
+    Value,
+    Both,
+}
+
+/// max(x, 0), in place where nobody else holds x.
 ///
 /// # Errors
 /// As [`apply`].
 pub fn relu(x: DispatchTensor) -> Result<DispatchTensor, DispatchTensor> {
-    record([x], |[x], [tracked]| {
-        let y = x.relu();
+    record([x], Reads::Value, |[x], [tracked]| {
+        let y = if x.can_mut() { x.tensor.shallow_clone().relu_() } else { x.tensor.relu() };
         let rule = tracked.then(|| Rule::Relu { output: TchTensor::new(y.shallow_clone()) });
         (y, rule)
     })
@@ -64,9 +93,8 @@ pub fn relu(x: DispatchTensor) -> Result<DispatchTensor, DispatchTensor> {
 /// # Errors
 /// As [`apply`].
 pub fn gated(x: DispatchTensor) -> Result<DispatchTensor, DispatchTensor> {
-    record([x], |[x], [tracked]| {
-        let y = x.glu(-1);
-        (y, tracked.then(|| Rule::Gate { input: TchTensor::new(x) }))
+    record([x], Reads::Inputs, |[x], [tracked]| {
+        (x.tensor.glu(-1), tracked.then(|| Rule::Gate { input: TchTensor::new(x.tensor.shallow_clone()) }))
     })
     .map_err(|[x]| x)
 }
@@ -79,31 +107,71 @@ pub fn constant(tensor: Tensor) -> DispatchTensor {
 
 /// How the gradients of the inputs follow from that of the value.
 #[derive(Clone, Debug)]
-pub enum Rule {
-    /// LibTorch's graph from copies of the inputs that share their memory to the value.
+enum Rule {
+    /// LibTorch's graph from copies of the tracked inputs that share their memory to the value.
     Graph { leaves: Vec<TchTensor>, root: TchTensor },
     /// The gradient where the value is above 0.
     Relu { output: TchTensor },
     /// That of [`gated`].
     Gate { input: TchTensor },
-    /// That of a convolution.
-    Convolution(ConvolutionRule),
+    /// That of the inputs before a bias, if one is tracked, and the sum over all dimensions but the last for the bias.
+    Biased { rest: Option<Box<Rule>> },
+}
+
+#[allow(unsafe_code)] // The binding has no such function.
+unsafe extern "C" {
+    /// See `libtorch/gradients.cpp`.
+    fn ibhost_gradients(
+        value: *const c_void,
+        gradient: *const c_void,
+        leaves: *const *const c_void,
+        count: usize,
+        found: *mut *mut c_void,
+        message: *mut c_char,
+        length: usize,
+    ) -> bool;
+}
+
+/// The gradients of `leaves` by LibTorch's own graph, from that of `root`.
+#[allow(unsafe_code)] // The binding has no such function.
+fn graph_gradients(root: &Tensor, gradient: &Tensor, leaves: &[TchTensor]) -> Vec<Tensor> {
+    let mut found = vec![null_mut(); leaves.len()];
+    let mut message = [0u8; 512];
+    let pointer = |tensor: &Tensor| tensor.as_ptr().cast::<c_void>();
+    let leaves: Vec<_> = leaves.iter().map(|leaf| pointer(&leaf.tensor)).collect();
+    // SAFETY: all tensors live until the call returns; lists are as long as the counts beside them; it writes as many tensors as there are
+    // leaves or else a message that ends within its length.
+    let done = unsafe {
+        let (places, text) = (found.as_mut_ptr(), message.as_mut_ptr().cast());
+        ibhost_gradients(pointer(root), pointer(gradient), leaves.as_ptr(), leaves.len(), places, text, message.len())
+    };
+    // What fits together in the forward pass does so here.
+    assert!(done, "LibTorch has no gradient: {}", CStr::from_bytes_until_nul(&message).unwrap_or_default().to_string_lossy());
+    // SAFETY: the call has made a tensor for each leaf, and gives it away.
+    found.into_iter().map(|tensor: *mut c_void| unsafe { Tensor::from_ptr(tensor.cast()) }).collect()
 }
 
 impl Rule {
     /// The gradients of the tracked inputs.
-    fn gradients(self, gradient: &Tensor, tracked: &[bool]) -> Vec<Tensor> {
+    fn gradients(self, gradient: TchTensor) -> Vec<Tensor> {
         match self {
-            Self::Graph { leaves, root } => {
-                let leaves: Vec<&Tensor> =
-                    leaves.iter().zip(tracked).filter(|(_, tracked)| **tracked).map(|(leaf, _)| &leaf.tensor).collect();
-                // LibTorch's binding starts from ones only; the derivative of this number by the value is the gradient that came in.
-                let start = tch::with_grad(|| root.tensor.reshape([-1]).dot(&gradient.reshape([-1])));
-                Tensor::run_backward(&[start], &leaves, false, false)
+            Self::Graph { leaves, root } => graph_gradients(&root.tensor, &gradient.tensor, &leaves),
+            Self::Relu { output } => {
+                let values = &gradient.tensor;
+                vec![if gradient.can_mut() {
+                    output.tensor.threshold_backward_grad_input(&values.shallow_clone(), values, 0)
+                } else {
+                    output.tensor.threshold_backward(values, 0)
+                }]
             }
-            Self::Relu { output } => vec![output.tensor.threshold_backward(gradient, 0)],
-            Self::Gate { input } => vec![input.tensor.glu_backward(gradient, -1)],
-            Self::Convolution(rule) => rule.gradients(gradient, tracked),
+            Self::Gate { input } => vec![input.tensor.glu_backward(&gradient.tensor, -1)],
+            Self::Biased { rest } => {
+                let others: Vec<i64> = (0..gradient.tensor.dim() as i64 - 1).collect();
+                let to_bias = gradient.tensor.sum_dim_intlist(others.as_slice(), false, None);
+                let mut found = rest.map_or_else(Vec::new, |rest| rest.gradients(gradient));
+                found.push(to_bias);
+                found
+            }
         }
     }
 }
@@ -113,9 +181,10 @@ impl Rule {
 ///
 /// # Errors
 /// As [`apply`].
-pub fn record<const N: usize>(
+fn record<const N: usize>(
     inputs: [DispatchTensor; N],
-    compute: impl FnOnce([Tensor; N], [bool; N]) -> (Tensor, Option<Rule>),
+    reads: Reads,
+    compute: impl FnOnce(&[TchTensor; N], [bool; N]) -> (Tensor, Option<Rule>),
 ) -> Result<DispatchTensor, [DispatchTensor; N]> {
     let plain = |kind: &DispatchTensorKind| matches!(kind, DispatchTensorKind::LibTorch(BackendTensor::Float(_)));
     let tracked = |kind: &DispatchTensorKind| matches!(kind, DispatchTensorKind::LibTorch(BackendTensor::Autodiff(_)));
@@ -127,14 +196,15 @@ pub fn record<const N: usize>(
     let tracked = inputs.each_ref().map(Tracked::is_tracked);
     let nodes = inputs.each_ref().map(Tracked::node);
     let inputs = inputs.map(Tracked::into_primitive);
-    let (value, rule) = compute(inputs.each_ref().map(|input| input.tensor.shallow_clone()), tracked);
+    let (value, rule) = compute(&inputs, tracked);
     if !tracks {
         return Ok(constant(value));
     }
     let output = TchTensor::new(value);
     let output = match (Node.prepare::<NoCheckpointing>(nodes).compute_bound().stateful(), rule) {
         (OpsKind::Tracked(preparation), Some(rule)) => {
-            let held = inputs.into_iter().chain([output.clone()]).collect();
+            let mut held = if reads == Reads::Value { Vec::new() } else { inputs.to_vec() };
+            held.extend((reads != Reads::Inputs).then(|| output.clone()));
             preparation.finish(State { rule, tracked: tracked.to_vec(), held }, output)
         }
         (OpsKind::UnTracked(preparation), _) => preparation.finish(output),
@@ -165,7 +235,7 @@ struct Node;
 struct State {
     rule: Rule,
     tracked: Vec<bool>,
-    /// Inputs and value, which the rule reads again: while they are held here, burn does not work in place on them.
+    /// What the rule reads again: while it is held here, nobody works in place on it.
     held: Vec<TchTensor>,
 }
 
@@ -173,9 +243,9 @@ impl<const N: usize> Backward<LibTorch, N> for Node {
     type State = State;
 
     fn backward(self, ops: Ops<Self::State, N>, gradients: &mut Gradients, _checkpointer: &mut Checkpointer) {
-        let gradient = gradients.consume::<LibTorch>(&ops.node).tensor;
+        let gradient = gradients.consume::<LibTorch>(&ops.node);
         let State { rule, tracked, held } = ops.state;
-        let mut found = rule.gradients(&gradient, &tracked).into_iter();
+        let mut found = rule.gradients(gradient).into_iter();
         for (parent, tracked) in ops.parents.into_iter().zip(tracked) {
             let result = if tracked { found.next() } else { None };
             if let (Some(parent), Some(result)) = (parent, result) {

@@ -14,7 +14,7 @@ pub fn softplus<const D: usize>(x: Tensor<D>, shift: f64) -> Tensor<D> {
         Ok(y) => Tensor::from_dispatch(y),
         Err([x]) => {
             #[cfg(feature = "tch")]
-            let x = match crate::libtorch::apply([x], |[x]| (x - shift).softplus()) {
+            let x = match crate::libtorch::apply([x], crate::libtorch::Reads::Inputs, |[x]| (x - shift).softplus()) {
                 Ok(y) => return Tensor::from_dispatch(y),
                 Err([x]) => x,
             };

@@ -3,7 +3,7 @@
 use burn::tensor::Tensor;
 
 use super::Normalised;
-use crate::libtorch::{apply, constant};
+use crate::libtorch::{Reads, apply, constant};
 
 /// Images, gamma, beta, residual.
 type Training = (Tensor<4>, Tensor<1>, Tensor<1>, Option<Tensor<4>>);
@@ -30,10 +30,12 @@ pub fn train((x, gamma, beta, residual): Training, epsilon: f64, relu: bool) -> 
     let result = match residual {
         Some(residual) => {
             let [x, gamma, beta] = inputs;
-            apply([x, gamma, beta, residual.into_dispatch()], |[x, gamma, beta, residual]| normalise(&x, &gamma, &beta, Some(&residual)))
-                .map_err(|[x, gamma, beta, residual]| ([x, gamma, beta], Some(Tensor::from_dispatch(residual))))
+            apply([x, gamma, beta, residual.into_dispatch()], Reads::Both, |[x, gamma, beta, residual]| {
+                normalise(&x, &gamma, &beta, Some(&residual))
+            })
+            .map_err(|[x, gamma, beta, residual]| ([x, gamma, beta], Some(Tensor::from_dispatch(residual))))
         }
-        None => apply(inputs, |[x, gamma, beta]| normalise(&x, &gamma, &beta, None)).map_err(|inputs| (inputs, None)),
+        None => apply(inputs, Reads::Both, |[x, gamma, beta]| normalise(&x, &gamma, &beta, None)).map_err(|inputs| (inputs, None)),
     };
     match (result, moments) {
         (Ok(y), Some((mean, variance))) => {
@@ -62,12 +64,12 @@ pub fn evaluate((x, parameters, residual): Evaluation, epsilon: f64, relu: bool)
     let (x, [gamma, beta, mean, variance]) = (x.into_dispatch(), parameters.map(Tensor::into_dispatch));
     let result = match residual {
         Some(residual) => {
-            apply([x, gamma, beta, mean, variance, residual.into_dispatch()], |[x, gamma, beta, mean, variance, residual]| {
+            apply([x, gamma, beta, mean, variance, residual.into_dispatch()], Reads::Both, |[x, gamma, beta, mean, variance, residual]| {
                 finish(normalise(&x, [gamma, beta, mean, variance]), Some(residual), relu)
             })
             .map_err(|[x, gamma, beta, mean, variance, residual]| (x, [gamma, beta, mean, variance], Some(Tensor::from_dispatch(residual))))
         }
-        None => apply([x, gamma, beta, mean, variance], |[x, gamma, beta, mean, variance]| {
+        None => apply([x, gamma, beta, mean, variance], Reads::Both, |[x, gamma, beta, mean, variance]| {
             finish(normalise(&x, [gamma, beta, mean, variance]), None, relu)
         })
         .map_err(|[x, gamma, beta, mean, variance]| (x, [gamma, beta, mean, variance], None)),

@@ -15,6 +15,4 @@ mod phase;
 mod shape;
 mod tile;
 
-#[cfg(feature = "tch")]
-pub(crate) use libtorch::ConvolutionRule;
 pub use operation::{ConvGeometry, conv_transpose2d, conv2d, gated_conv2d, same_padding};
