@@ -7,7 +7,9 @@ use ibhost_framework::device;
 use ibhost_framework::engine::{Orders, Session, StepState, training_step};
 use ibhost_framework::objective::read_measures;
 use ibhost_framework::run::Settings;
-use ibhost_kernels::{ConvGeometry, batch_norm, batch_norm_train, conv_transpose2d, conv2d, gated, relu, softplus};
+use ibhost_kernels::{
+    ConvGeometry, batch_norm, batch_norm_train, conv_transpose2d, conv2d, gated, relu, shared_normal_log_density, softplus,
+};
 use ibhost_nets as _;
 use ibhost_vdb as _;
 use ibhost_vib as _;
@@ -114,6 +116,24 @@ fn layers_and_their_gradients_are_those_of_flex() {
         cases.push((format!("evaluation, relu {relu}"), vec![x.to_vec(), vec![3], vec![3], vec![3], vec![3]], Box::new(f)));
     }
     cases.push(("relu".to_owned(), vec![x.to_vec()], Box::new(move |t| relu(image(&t[0], x)))));
+    // Work in place on what a layer left, and not on what is read again.
+    let f = move |t: &[Tensor<1>]| {
+        let hidden = relu(conv2d(image(&t[0], x), t[1].clone().reshape(w), Some(t[2].clone()), ConvGeometry::even(1, 1)));
+        let hidden = relu(conv_transpose2d(hidden, t[3].clone().reshape([4, 3, 3, 3]), Some(t[4].clone()), 1, 1, 0));
+        hidden.clone() + relu(hidden - 0.1)
+    };
+    let shapes = vec![x.to_vec(), w.to_vec(), b.to_vec(), vec![4, 3, 3, 3], vec![3]];
+    cases.push(("rectified layers".to_owned(), shapes, Box::new(f)));
+    let f = move |t: &[Tensor<1>]| {
+        let seen = t[0].clone().reshape([2, 1, 5, 6]).permute([0, 2, 3, 1]);
+        conv2d(seen, t[1].clone().reshape([4, 1, 3, 3]), Some(t[2].clone()), ConvGeometry::even(1, 1))
+    };
+    cases.push(("one channel".to_owned(), vec![vec![60], vec![36], vec![4]], Box::new(f)));
+    let f = move |t: &[Tensor<1>]| {
+        let [points, means] = [&t[0], &t[1]].map(|t| t.clone().reshape([3, 20]));
+        shared_normal_log_density(points, means, t[2].clone() * t[2].clone() + 0.3).reshape([3, 1, 1, 1])
+    };
+    cases.push(("normals of one scale".to_owned(), vec![vec![60], vec![60], vec![1]], Box::new(f)));
     cases.push(("softplus".to_owned(), vec![x.to_vec()], Box::new(move |t| softplus(image(&t[0], x), 0.5))));
     cases.push(("gated".to_owned(), vec![vec![2, 5, 3, 6]], Box::new(move |t| gated(image(&t[0], [2, 5, 3, 6])))));
     for (name, shapes, f) in &cases {

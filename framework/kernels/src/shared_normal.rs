@@ -13,8 +13,24 @@ use crate::rows::{each_row, sum_terms};
 pub fn shared_normal_log_density(x: Tensor<2>, mean: Tensor<2>, scale: Tensor<1>) -> Tensor<1> {
     match apply(SharedNormal, [x.into_dispatch(), mean.into_dispatch(), scale.into_dispatch()]) {
         Ok(density) => Tensor::from_dispatch(density),
-        Err([x, mean, scale]) => plain(Tensor::from_dispatch(x), Tensor::from_dispatch(mean), Tensor::from_dispatch(scale)),
+        Err(inputs) => {
+            #[cfg(feature = "tch")]
+            let inputs = match crate::libtorch::apply(inputs, crate::libtorch::Reads::Inputs, on_libtorch) {
+                Ok(density) => return Tensor::from_dispatch(density),
+                Err(inputs) => inputs,
+            };
+            let [x, mean, scale] = inputs;
+            plain(Tensor::from_dispatch(x), Tensor::from_dispatch(mean), Tensor::from_dispatch(scale))
+        }
     }
+}
+
+/// The squares as LibTorch's loss, whose gradient is one pass where that of a power is several.
+#[cfg(feature = "tch")]
+fn on_libtorch([x, mean, scale]: [tch::Tensor; 3]) -> tch::Tensor {
+    let variables = x.size()[1];
+    let squares = mean.mse_loss(&x, tch::Reduction::None).sum_dim_intlist([1i64].as_slice(), false, None);
+    squares / (scale.square() * -2.0) - (scale.log() + HALF_LN_2PI) * variables as f64
 }
 
 fn plain(x: Tensor<2>, mean: Tensor<2>, scale: Tensor<1>) -> Tensor<1> {
