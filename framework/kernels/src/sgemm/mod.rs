@@ -320,17 +320,14 @@ unsafe fn write_with<T: Tiles>(
                     (0..small.count).for_each(|stays| multiply(passing, Columns::Packed(packed(stays, cut)), [strip, stays], cut));
                     return;
                 }
-                let first = match large.unpacked(strip, terms(cut)) {
-                    Some(rows) => {
-                        multiply(packed(0, cut), Columns::Rows(rows, passing), [0, strip], cut);
-                        1
-                    }
-                    None => {
-                        // SAFETY: as above.
-                        unsafe { large.pack::<T>(passing, strip, terms(cut)) };
-                        0
-                    }
-                };
+                let rows = large.unpacked(strip, terms(cut));
+                let first = usize::from(rows.is_some());
+                if let Some(rows) = rows {
+                    multiply(packed(0, cut), Columns::Rows(rows, passing), [0, strip], cut);
+                } else {
+                    // SAFETY: as above.
+                    unsafe { large.pack::<T>(passing, strip, terms(cut)) };
+                }
                 (first..small.count).for_each(|stays| multiply(packed(stays, cut), Columns::Packed(passing), [stays, strip], cut));
             });
         };
