@@ -27,33 +27,17 @@ impl Tiles for Avx2 {
         unsafe { transpose(from, stride, to, to_stride, room, sizes) };
     }
 
-    unsafe fn multiply(a: *const f32, b: *const f32, tile: Tile) {
-        // SAFETY: as the caller vouches; nothing is written to `b`.
-        unsafe { multiply_rows::<false>(a, (b, 0), b.cast_mut(), tile) };
-    }
-
-    unsafe fn multiply_packing(a: *const f32, rows: *const f32, stride: usize, b: *mut f32, tile: Tile) {
+    unsafe fn multiply<const PACK: bool>(a: *const f32, columns: (*const f32, usize), packed: *mut f32, tile: Tile) {
         // SAFETY: as the caller vouches.
-        unsafe { multiply_rows::<true>(a, (rows, stride), b, tile) };
-    }
-}
-
-/// [`multiply`] for the rows of the tile.
-///
-/// # Safety
-/// As [`Tiles::multiply`], or [`Tiles::multiply_packing`] if `PACK`.
-#[target_feature(enable = "avx2,fma")]
-#[allow(unsafe_code)] // Reasons at the functions.
-unsafe fn multiply_rows<const PACK: bool>(a: *const f32, rows: (*const f32, usize), b: *mut f32, tile: Tile) {
-    // SAFETY: as the caller vouches.
-    unsafe {
-        match tile.rows {
-            1 => multiply::<1, PACK>(a, rows, b, tile),
-            2 => multiply::<2, PACK>(a, rows, b, tile),
-            3 => multiply::<3, PACK>(a, rows, b, tile),
-            4 => multiply::<4, PACK>(a, rows, b, tile),
-            5 => multiply::<5, PACK>(a, rows, b, tile),
-            _ => multiply::<6, PACK>(a, rows, b, tile),
+        unsafe {
+            match tile.rows {
+                1 => multiply::<1, PACK>(a, columns, packed, tile),
+                2 => multiply::<2, PACK>(a, columns, packed, tile),
+                3 => multiply::<3, PACK>(a, columns, packed, tile),
+                4 => multiply::<4, PACK>(a, columns, packed, tile),
+                5 => multiply::<5, PACK>(a, columns, packed, tile),
+                _ => multiply::<6, PACK>(a, columns, packed, tile),
+            }
         }
     }
 }
@@ -146,13 +130,13 @@ unsafe fn transpose(from: *const f32, stride: usize, to: *mut f32, to_stride: us
     }
 }
 
-/// [`Tiles::multiply`] for `R` rows, or [`Tiles::multiply_packing`] from rows and the distance between them.
+/// [`Tiles::multiply`] for `R` rows.
 #[target_feature(enable = "avx2,fma")]
 #[allow(unsafe_code)] // The sums stay in registers, and bounds checks in this loop would cost more than the work.
 unsafe fn multiply<const R: usize, const PACK: bool>(
     mut a: *const f32,
-    (mut rows, stride): (*const f32, usize),
-    mut b: *mut f32,
+    (mut b, stride): (*const f32, usize),
+    mut packed: *mut f32,
     tile: Tile,
 ) {
     let mut sums = [[_mm256_setzero_ps(); 2]; R];
@@ -163,15 +147,14 @@ unsafe fn multiply<const R: usize, const PACK: bool>(
     for _ in 0..tile.depth {
         // SAFETY: the caller vouches for the strips, which these pointers walk term by term.
         unsafe {
-            let from = if PACK { rows } else { b.cast_const() };
-            let columns = [_mm256_loadu_ps(from), _mm256_loadu_ps(from.add(8))];
+            let columns = [_mm256_loadu_ps(b), _mm256_loadu_ps(b.add(8))];
             if PACK {
                 // Rows of a matrix lie on different pages, across which no processor reads ahead by itself.
-                _mm_prefetch::<_MM_HINT_T0>(rows.wrapping_add(AHEAD * stride).cast());
-                _mm_prefetch::<_MM_HINT_T0>(rows.wrapping_add(AHEAD * stride + 15).cast());
-                _mm256_storeu_ps(b, columns[0]);
-                _mm256_storeu_ps(b.add(8), columns[1]);
-                rows = rows.wrapping_add(stride);
+                _mm_prefetch::<_MM_HINT_T0>(b.wrapping_add(AHEAD * stride).cast());
+                _mm_prefetch::<_MM_HINT_T0>(b.wrapping_add(AHEAD * stride + 15).cast());
+                _mm256_storeu_ps(packed, columns[0]);
+                _mm256_storeu_ps(packed.add(8), columns[1]);
+                packed = packed.add(Avx2::COLUMNS);
             }
             for (i, sum) in sums.iter_mut().enumerate() {
                 let x = _mm256_broadcast_ss(&*a.add(i));
@@ -179,7 +162,7 @@ unsafe fn multiply<const R: usize, const PACK: bool>(
                 sum[1] = _mm256_fmadd_ps(x, columns[1], sum[1]);
             }
             a = a.add(R);
-            b = b.add(Avx2::COLUMNS);
+            b = b.wrapping_add(if PACK { stride } else { Avx2::COLUMNS });
         }
     }
     for (i, sum) in sums.iter().enumerate() {

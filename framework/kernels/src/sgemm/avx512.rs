@@ -27,41 +27,25 @@ impl Tiles for Avx512 {
         unsafe { transpose(from, stride, to, to_stride, sizes) };
     }
 
-    unsafe fn multiply(a: *const f32, b: *const f32, tile: Tile) {
-        // SAFETY: as the caller vouches; nothing is written to `b`.
-        unsafe { multiply_rows::<false>(a, (b, 0), b.cast_mut(), tile) };
-    }
-
-    unsafe fn multiply_packing(a: *const f32, rows: *const f32, stride: usize, b: *mut f32, tile: Tile) {
+    unsafe fn multiply<const PACK: bool>(a: *const f32, columns: (*const f32, usize), packed: *mut f32, tile: Tile) {
         // SAFETY: as the caller vouches.
-        unsafe { multiply_rows::<true>(a, (rows, stride), b, tile) };
-    }
-}
-
-/// [`multiply`] for the rows of the tile.
-///
-/// # Safety
-/// As [`Tiles::multiply`], or [`Tiles::multiply_packing`] if `PACK`.
-#[target_feature(enable = "avx512f")]
-#[allow(unsafe_code)] // Reasons at the functions.
-unsafe fn multiply_rows<const PACK: bool>(a: *const f32, rows: (*const f32, usize), b: *mut f32, tile: Tile) {
-    // SAFETY: as the caller vouches.
-    unsafe {
-        match tile.rows {
-            1 => multiply::<1, PACK>(a, rows, b, tile),
-            2 => multiply::<2, PACK>(a, rows, b, tile),
-            3 => multiply::<3, PACK>(a, rows, b, tile),
-            4 => multiply::<4, PACK>(a, rows, b, tile),
-            5 => multiply::<5, PACK>(a, rows, b, tile),
-            6 => multiply::<6, PACK>(a, rows, b, tile),
-            7 => multiply::<7, PACK>(a, rows, b, tile),
-            8 => multiply::<8, PACK>(a, rows, b, tile),
-            9 => multiply::<9, PACK>(a, rows, b, tile),
-            10 => multiply::<10, PACK>(a, rows, b, tile),
-            11 => multiply::<11, PACK>(a, rows, b, tile),
-            12 => multiply::<12, PACK>(a, rows, b, tile),
-            13 => multiply::<13, PACK>(a, rows, b, tile),
-            _ => multiply::<14, PACK>(a, rows, b, tile),
+        unsafe {
+            match tile.rows {
+                1 => multiply::<1, PACK>(a, columns, packed, tile),
+                2 => multiply::<2, PACK>(a, columns, packed, tile),
+                3 => multiply::<3, PACK>(a, columns, packed, tile),
+                4 => multiply::<4, PACK>(a, columns, packed, tile),
+                5 => multiply::<5, PACK>(a, columns, packed, tile),
+                6 => multiply::<6, PACK>(a, columns, packed, tile),
+                7 => multiply::<7, PACK>(a, columns, packed, tile),
+                8 => multiply::<8, PACK>(a, columns, packed, tile),
+                9 => multiply::<9, PACK>(a, columns, packed, tile),
+                10 => multiply::<10, PACK>(a, columns, packed, tile),
+                11 => multiply::<11, PACK>(a, columns, packed, tile),
+                12 => multiply::<12, PACK>(a, columns, packed, tile),
+                13 => multiply::<13, PACK>(a, columns, packed, tile),
+                _ => multiply::<14, PACK>(a, columns, packed, tile),
+            }
         }
     }
 }
@@ -129,13 +113,13 @@ unsafe fn transpose(from: *const f32, stride: usize, to: *mut f32, to_stride: us
     }
 }
 
-/// [`Tiles::multiply`] for `R` rows, or [`Tiles::multiply_packing`] from rows and the distance between them.
+/// [`Tiles::multiply`] for `R` rows.
 #[target_feature(enable = "avx512f")]
 #[allow(unsafe_code)] // The sums stay in registers, and bounds checks in this loop would cost more than the work.
 unsafe fn multiply<const R: usize, const PACK: bool>(
     mut a: *const f32,
-    (mut rows, stride): (*const f32, usize),
-    mut b: *mut f32,
+    (mut b, stride): (*const f32, usize),
+    mut packed: *mut f32,
     tile: Tile,
 ) {
     let mut sums = [[_mm512_setzero_ps(); 2]; R];
@@ -148,15 +132,14 @@ unsafe fn multiply<const R: usize, const PACK: bool>(
     for _ in 0..tile.depth {
         // SAFETY: the caller vouches for the strips, which these pointers walk term by term.
         unsafe {
-            let from = if PACK { rows } else { b.cast_const() };
-            let columns = [_mm512_loadu_ps(from), _mm512_loadu_ps(from.add(16))];
+            let columns = [_mm512_loadu_ps(b), _mm512_loadu_ps(b.add(16))];
             if PACK {
                 // Rows of a matrix lie on different pages, across which no processor reads ahead by itself.
-                _mm_prefetch::<_MM_HINT_T0>(rows.wrapping_add(AHEAD * stride).cast());
-                _mm_prefetch::<_MM_HINT_T0>(rows.wrapping_add(AHEAD * stride + 16).cast());
-                _mm512_storeu_ps(b, columns[0]);
-                _mm512_storeu_ps(b.add(16), columns[1]);
-                rows = rows.wrapping_add(stride);
+                _mm_prefetch::<_MM_HINT_T0>(b.wrapping_add(AHEAD * stride).cast());
+                _mm_prefetch::<_MM_HINT_T0>(b.wrapping_add(AHEAD * stride + 16).cast());
+                _mm512_storeu_ps(packed, columns[0]);
+                _mm512_storeu_ps(packed.add(16), columns[1]);
+                packed = packed.add(Avx512::COLUMNS);
             }
             for (i, sum) in sums.iter_mut().enumerate() {
                 let x = _mm512_set1_ps(*a.add(i));
@@ -164,7 +147,7 @@ unsafe fn multiply<const R: usize, const PACK: bool>(
                 sum[1] = _mm512_fmadd_ps(x, columns[1], sum[1]);
             }
             a = a.add(R);
-            b = b.add(Avx512::COLUMNS);
+            b = b.wrapping_add(if PACK { stride } else { Avx512::COLUMNS });
         }
     }
     for (i, sum) in sums.iter().enumerate() {

@@ -9,6 +9,7 @@ mod avx2;
 mod avx512;
 
 use std::cell::RefCell;
+use std::ptr::null_mut;
 
 use rayon::prelude::*;
 
@@ -55,19 +56,14 @@ trait Tiles {
     /// The numbers must be readable on one side; `to` must be writable for `room` numbers, and those for all terms and lanes among them.
     unsafe fn transpose(from: *const f32, stride: usize, to: *mut f32, to_stride: usize, room: usize, sizes: [usize; 3]);
 
-    /// Sums `tile` from packed strips: `tile.rows` numbers a term in `a`, [`Tiles::COLUMNS`] in `b`.
+    /// Sums `tile` from a packed strip of the left factor, `tile.rows` numbers a term in `a`, and [`Tiles::COLUMNS`] numbers a term of the right
+    /// one. If `PACK`, those lie in rows `columns.1` apart and are left at `packed`, which takes little longer than the multiplications alone;
+    /// otherwise they are packed already.
     ///
     /// # Safety
     /// The rows, 1 to [`Tiles::ROWS`], of the tile must be valid for reading and writing, and nobody else may use them meanwhile; the strips
-    /// must hold the numbers of `tile.depth` terms.
-    unsafe fn multiply(a: *const f32, b: *const f32, tile: Tile);
-
-    /// As [`Tiles::multiply`] for a right strip that is not packed yet: reads it from rows `stride` apart and leaves it packed at `b`, which
-    /// takes little longer than the multiplications alone.
-    ///
-    /// # Safety
-    /// As [`Tiles::multiply`], but [`Tiles::COLUMNS`] numbers of `tile.depth` rows must be readable from `rows` on, and as many writable at `b`.
-    unsafe fn multiply_packing(a: *const f32, rows: *const f32, stride: usize, b: *mut f32, tile: Tile);
+    /// must hold the numbers of `tile.depth` terms, and if `PACK` as many must be writable at `packed`.
+    unsafe fn multiply<const PACK: bool>(a: *const f32, columns: (*const f32, usize), packed: *mut f32, tile: Tile);
 }
 
 /// Where a tile goes and what it sums.
@@ -272,11 +268,11 @@ unsafe fn write_with<T: Tiles>(
             match packed_b {
                 Columns::Packed(packed) => {
                     assert!(packed.len() >= depth * T::COLUMNS);
-                    T::multiply(packed_a.as_ptr(), packed.as_ptr(), tile);
+                    T::multiply::<false>(packed_a.as_ptr(), (packed.as_ptr(), T::COLUMNS), null_mut(), tile);
                 }
                 Columns::Rows(rows, packed) => {
                     assert!(packed.len() >= depth * T::COLUMNS && rows.len() >= (depth - 1) * n + T::COLUMNS);
-                    T::multiply_packing(packed_a.as_ptr(), rows.as_ptr(), n, packed.as_mut_ptr(), tile);
+                    T::multiply::<true>(packed_a.as_ptr(), (rows.as_ptr(), n), packed.as_mut_ptr(), tile);
                 }
             }
         }
