@@ -234,7 +234,18 @@ impl Samples {
         range
     }
 
-    fn position(&self, index: usize) -> usize {
+    /// Raw values of all samples that the buffers hold, which a subset shares.
+    pub(crate) fn values(&self) -> &Values {
+        &self.values
+    }
+
+    /// Whether the samples are all that the buffers hold, in their order.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.order.is_none()
+    }
+
+    /// Where sample `index` lies in the buffers, in samples.
+    pub(crate) fn position(&self, index: usize) -> usize {
         self.order.as_ref().map_or(index, |o| o[index] as usize)
     }
 }

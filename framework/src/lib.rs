@@ -14,6 +14,7 @@ pub mod ensemble;
 pub mod event_reader;
 pub mod generator;
 pub mod hierarchy;
+pub mod identity;
 pub mod latent_classifier;
 pub mod logistic_mixture;
 pub mod math;

@@ -163,6 +163,8 @@ pub struct Entry {
     pub example: &'static str,
     /// The crate that registers it.
     pub crate_name: &'static str,
+    /// The version of that crate.
+    pub crate_version: &'static str,
     /// The module that registers it.
     pub module: &'static str,
     /// Schema of the config struct; its description is the component's documentation.
@@ -209,6 +211,8 @@ pub struct Item {
     pub example: &'static str,
     /// The crate that registers it.
     pub crate_name: &'static str,
+    /// The version of that crate.
+    pub crate_version: &'static str,
     /// The module that registers it.
     pub module: &'static str,
     /// Its parameters in the order of the config's fields.
@@ -244,6 +248,7 @@ impl Item {
             paper: entry.paper,
             example: entry.example,
             crate_name: entry.crate_name,
+            crate_version: entry.crate_version,
             module: entry.module,
             parameters,
             offers: entry.offers,
@@ -464,6 +469,7 @@ macro_rules! register {
                 paper: $paper,
                 example: $example,
                 crate_name: ::core::env!("CARGO_PKG_NAME"),
+                crate_version: ::core::env!("CARGO_PKG_VERSION"),
                 module: ::core::module_path!(),
                 schema: $crate::registry::schema_of::<$config>,
                 defaults: $crate::registry::defaults_of::<$config>,

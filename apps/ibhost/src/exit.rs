@@ -104,9 +104,12 @@ impl From<EngineError> for Failure {
         match error {
             EngineError::Component(source) => Self::component("component", &source),
             EngineError::Config(source) => source.into(),
-            EngineError::Build(_) | EngineError::Data(_) | EngineError::Device(_) | EngineError::NoRoom(_) | EngineError::Request(_) => {
-                Self::usage(error)
-            }
+            EngineError::Build(_)
+            | EngineError::Data(_)
+            | EngineError::OtherData { .. }
+            | EngineError::Device(_)
+            | EngineError::NoRoom(_)
+            | EngineError::Request(_) => Self::usage(error),
             EngineError::Storage(_) | EngineError::NonFinite { .. } | EngineError::Inconsistent { .. } => Self::failed(error),
         }
     }

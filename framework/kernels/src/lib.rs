@@ -81,7 +81,7 @@ pub use normal_network::{Affine, normal_network};
 pub use operation::{Operation, PLAIN, apply};
 pub use pairwise::mean_pairwise_kl;
 pub use pointwise::{bernoulli_log_likelihood, relu, softplus, tanh};
-pub use real::{Real, with_widest_vectors};
+pub use real::{Real, instruction_set, with_widest_vectors};
 pub use shared_normal::shared_normal_log_density;
 pub use spectral::{divided_by_singular_value, power_iteration};
 pub use squared_error::mean_squared_error;

@@ -153,6 +153,17 @@ pub fn with_widest_vectors<R>(body: impl FnOnce() -> R) -> R {
     body()
 }
 
+/// Name of the instruction set that the kernels choose on this machine, on which the last digits of their results depend.
+pub fn instruction_set() -> &'static str {
+    #[cfg(target_arch = "x86_64")]
+    match instructions() {
+        Instructions::Avx512 => return "avx512",
+        Instructions::Avx2 => return "avx2",
+        Instructions::Baseline => {}
+    }
+    std::env::consts::ARCH
+}
+
 /// Vector instructions of this machine.
 #[cfg(target_arch = "x86_64")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -120,6 +120,7 @@ pub(crate) const fn entry(kind: Kind, name: fn() -> &'static str, aliases: &'sta
         paper: "none",
         example: "test_everything",
         crate_name,
+        crate_version: "1.0.0",
         module: "a::module",
         schema: schema_of::<Everything>,
         defaults: defaults_of::<Everything>,

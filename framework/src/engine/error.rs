@@ -6,6 +6,7 @@ use crate::build::BuildError;
 use crate::component::ComponentError;
 use crate::dataset::DataError;
 use crate::device::DeviceError;
+use crate::identity::OtherData;
 use crate::room::NoRoom;
 use crate::run::ConfigError;
 use crate::storage::StorageError;
@@ -28,6 +29,16 @@ pub enum EngineError {
     /// The device cannot be used.
     #[error(transparent)]
     Device(#[from] DeviceError),
+    /// The data are not those of the run.
+    #[error("`{}`: {source}\n  hint: {hint}", .run.display())]
+    OtherData {
+        /// Folder of the run.
+        run: PathBuf,
+        /// What differs.
+        source: Box<OtherData>,
+        /// What to do.
+        hint: &'static str,
+    },
     /// The network does not fit into memory.
     #[error(transparent)]
     NoRoom(#[from] NoRoom),

@@ -8,9 +8,10 @@ use super::error::EngineError;
 use super::initial::with_initial_weights;
 use super::observer::Observer;
 use super::session::{Session, State};
-use super::snapshot::{restore_last, restore_weights_of};
+use super::snapshot::{START_OVER, expect_data, restore_last, restore_weights_of};
 use super::train::{Outcome, Standing, train};
 use crate::dataset::DataRoot;
+use crate::identity::{Attempt, OtherDataPolicy, Program};
 use crate::optimiser::WeightAverage;
 use crate::parameters;
 use crate::run::RunConfig;
@@ -35,6 +36,22 @@ pub struct Job {
     spent_s: f64,
 }
 
+/// Who starts a run.
+#[derive(Clone, Debug)]
+pub struct Start {
+    /// The command line, one argument each.
+    pub command: Vec<String>,
+    /// The program.
+    pub program: Program,
+}
+
+/// A program that is no host of ibhost's command line, such as a test or an example.
+impl From<Vec<String>> for Start {
+    fn from(command: Vec<String>) -> Self {
+        Self { command, program: Program::this(env!("CARGO_PKG_VERSION"), None) }
+    }
+}
+
 /// Whether training and the plots after it write the file `name` of a run; event files are written once and never continued.
 fn changes_while_training(name: &str) -> bool {
     matches!(name, "metrics.jsonl" | "summary.yml") || ["checkpoints/", "plots/", "analyses/"].iter().any(|folder| name.starts_with(folder))
@@ -45,7 +62,8 @@ impl Job {
     ///
     /// # Errors
     /// [`EngineError`]; nothing is left on disk then, as far as the disk allows.
-    pub fn create(config: RunConfig, root: &DataRoot, output_dir: &Path, command: Vec<String>) -> Result<Self, EngineError> {
+    pub fn create(config: RunConfig, root: &DataRoot, output_dir: &Path, start: impl Into<Start>) -> Result<Self, EngineError> {
+        let Start { command, program } = start.into();
         let (session, mut state) = Session::open(config, root)?;
         let config = &session.config;
         if let Some(path) = &config.training.initial_weights {
@@ -54,6 +72,7 @@ impl Job {
                 config.training.average.map(|decay| WeightAverage { decay, weights: parameters::average_buffers(&state.model) });
         }
         let run = RunDir::create(output_dir, &config.stem(), config.training.name.as_deref())?;
+        let (identity, started) = (session.identity(&program), local_time());
         let summary = Summary {
             status: RunStatus::Running,
             reason: None,
@@ -67,10 +86,12 @@ impl Job {
             device: config.training.device.clone(),
             epochs: 0,
             steps: 0,
-            started: local_time(),
+            started: started.clone(),
             elapsed_time_s: 0.0,
             command,
-            versions: versions(),
+            versions: versions(&program),
+            attempts: vec![Attempt::new(&identity, started, 0)],
+            identity: Some(identity),
             parameters: Session::parameter_count(&state),
             final_metrics: FinalMetrics::default(),
             best: None,
@@ -95,11 +116,11 @@ impl Job {
     }
 
     /// Opens the run at `path` where its newest checkpoint left it. `None` when it is already complete. With `skip_damaged`, the newest
-    /// checkpoint that is sound is taken instead, and the damaged ones are removed.
+    /// checkpoint that is sound is taken instead, and the damaged ones are removed. Warns when `program` or the machine are not those before.
     ///
     /// # Errors
-    /// [`EngineError`] naming the damaged file, or what no longer fits.
-    pub fn resume(path: &Path, root: &DataRoot, skip_damaged: bool) -> Result<Option<Self>, EngineError> {
+    /// [`EngineError`] naming the damaged file, or what no longer fits: [`EngineError::OtherData`] where the data do not.
+    pub fn resume(path: &Path, root: &DataRoot, skip_damaged: bool, program: &Program) -> Result<Option<Self>, EngineError> {
         let run = RunDir::open(path)?;
         if !run.summary_path().exists() && run.checkpoints().list()?.is_empty() {
             let reason = "the run ended before its first step; nothing was computed\n  hint: remove the folder and start the run again";
@@ -110,7 +131,19 @@ impl Job {
             return Ok(None);
         }
         let (session, state) = Session::open(RunConfig::from_json(run.read_config()?)?, root)?;
+        let identity = session.identity(program);
+        match &summary.identity {
+            Some(before) => {
+                expect_data(&session, path, &before.data, START_OVER)?;
+                for change in identity.changes_since(before) {
+                    tracing::warn!("since this run was begun, {change}; the end may not be that of an uninterrupted run");
+                }
+            }
+            None => unrecorded(path),
+        }
         let (state, keep) = restore_last(&session, state, &run, skip_damaged)?;
+        summary.attempts.push(Attempt::new(&identity, local_time(), state.step));
+        (summary.versions, summary.identity) = (versions(program), Some(identity));
         run.open_files(changes_while_training)?;
         (summary.status, summary.reason) = (RunStatus::Running, None);
         run.write_summary(&summary)?;
@@ -132,7 +165,8 @@ impl Job {
             return Err(EngineError::Request("this run was already trained".to_owned()));
         };
         self.begun = Some(Instant::now());
-        match train(&self.session, state, &self.run, self.keep_bytes, observer, stop, &mut self.standing) {
+        let identity = self.summary.identity.as_ref();
+        match train(&self.session, state, &self.run, identity, self.keep_bytes, observer, stop, &mut self.standing) {
             Ok((state, outcome)) => {
                 self.summary.status = if outcome == Outcome::Interrupted { RunStatus::Interrupted } else { RunStatus::Completed };
                 self.summary.reason = match outcome {
@@ -188,18 +222,40 @@ impl Job {
     }
 }
 
+/// The version of burn that this crate is built with; the workspace pins it.
+pub const BURN: &str = "0.22.1";
+
 /// Versions that go into every summary.
-pub fn versions() -> Versions {
-    Versions { ibhost: env!("CARGO_PKG_VERSION").to_owned(), burn: "0.22.1".to_owned() }
+fn versions(program: &Program) -> Versions {
+    Versions { ibhost: program.version(), burn: BURN.to_owned() }
 }
 
-/// The run at `path` with the weights of its newest checkpoint called `label`, for analyses.
+/// Says what cannot be checked of a run that an older version wrote.
+fn unrecorded(path: &Path) {
+    tracing::warn!(
+        "`{}` was written by a version that did not record data, program and machine: whether they are the same now cannot be checked",
+        path.display()
+    );
+}
+
+/// The run at `path` with the weights of its newest checkpoint called `label`, for analyses. Data that are not those of the run are handled by
+/// `policy`.
 ///
 /// # Errors
 /// [`EngineError`] naming what is missing or damaged.
-pub fn open_finished(path: &Path, root: &DataRoot, label: Label) -> Result<(RunDir, Session, State), EngineError> {
+pub fn open_finished(path: &Path, root: &DataRoot, label: Label, policy: OtherDataPolicy) -> Result<(RunDir, Session, State), EngineError> {
     let run = RunDir::open_read_only(path)?;
     let (session, state) = Session::open_untrained(RunConfig::from_json(run.read_config()?)?, root)?;
+    // A run that was killed before its first summary has no record; its checkpoints cannot be there either.
+    let recorded = if run.summary_path().exists() { run.read_summary()?.identity } else { None };
+    match (recorded, policy) {
+        (Some(before), OtherDataPolicy::Refuse) => {
+            let hint = "name the folder of the right data with --data-dir, or pass --other-data to analyse the model on these";
+            expect_data(&session, path, &before.data, hint)?;
+        }
+        (Some(_), OtherDataPolicy::Accept) => {}
+        (None, _) => unrecorded(path),
+    }
     match restore_weights_of(state, &run, label)? {
         Some(state) => Ok((run, session, state)),
         None => Err(EngineError::Inconsistent {

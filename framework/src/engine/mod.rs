@@ -16,7 +16,7 @@ pub use accumulate::Accumulator;
 pub use error::EngineError;
 pub use evaluate::evaluate;
 pub use initial::with_initial_weights;
-pub use job::{Job, open_finished, versions};
+pub use job::{BURN, Job, Start, open_finished};
 pub use observer::{EpochReport, Observer, Quiet, StepReport};
 pub use session::{BATCH, Session, State};
 pub use snapshot::{metrics_mark, restore_last, restore_weights_at, restore_weights_of};

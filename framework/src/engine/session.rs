@@ -11,6 +11,7 @@ use crate::dataset::{Batch, DataInfo, DataRoot, Dataset, DatasetConfig, Samples,
 use crate::decoder::DecoderConfig;
 use crate::device;
 use crate::encoder::EncoderConfig;
+use crate::identity::{DataIdentity, Identity, Machine, Program};
 use crate::module::Erased;
 use crate::noise::Noise;
 use crate::objective::{BoxedObjective, Direction, ObjectiveConfig, Parts, Quantity};
@@ -35,6 +36,8 @@ pub struct Session {
     pub noise: Noise,
     /// Loaded data set.
     pub data: Box<dyn Dataset>,
+    /// What was loaded.
+    pub loaded: DataIdentity,
     /// Training samples in use.
     pub train: Samples,
     /// Optimisers and phases.
@@ -122,6 +125,7 @@ impl Session {
                 return Err(EngineError::Request(format!("the {split} split of `{}` holds no sample", config.dataset)));
             }
         }
+        let loaded = DataIdentity::of(&*data);
         let context = BuildContext::new(device.clone().autodiff(), config.training.seed)
             .with_examples(train.clone())
             .with_density(data.known_density());
@@ -158,7 +162,8 @@ impl Session {
         let average = config.training.average.map(|decay| WeightAverage { decay, weights: parameters::average_buffers(&model) });
         let quantities = objective.quantities();
         let watch = Watch::new(&config.training.watch, watched_direction(&config.training.watch, &quantities)?);
-        let session = Self { device, noise: Noise::new(config.training.seed), data, train, optimiser, schedule, quantities, config, plan };
+        let noise = Noise::new(config.training.seed);
+        let session = Self { device, noise, data, loaded, train, optimiser, schedule, quantities, config, plan };
         let optimisers = session.plan.optimisers.iter().map(|_| OptimiserState::default()).collect();
         let state = State {
             model,
@@ -172,6 +177,18 @@ impl Session {
             best: None,
         };
         Ok((session, state))
+    }
+
+    /// Identity of the run in this process, which is `program`.
+    pub fn identity(&self, program: &Program) -> Identity {
+        let config = &self.config;
+        let components =
+            [&config.objective, &config.encoder, &config.decoder, &config.dataset, &config.strategy, &config.optimiser, &config.schedule];
+        Identity {
+            data: self.loaded.clone(),
+            program: program.clone().with_components(components),
+            machine: Machine::this(&config.training.device),
+        }
     }
 
     /// The training samples at `indices` on the training device, augmented where the data set asks for it with noise that `purpose` keeps

@@ -1,6 +1,7 @@
 //! A run's state as checkpoint content and back, exactly.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use burn::module::Module;
 use burn::tensor::Tensor;
@@ -11,6 +12,7 @@ use super::error::EngineError;
 use super::session::{Session, State};
 use super::watch::Watch;
 use crate::dataset::Split;
+use crate::identity::{DataIdentity, Identity};
 use crate::optimiser::{Buffer, Moments, is_host};
 use crate::parameters;
 use crate::storage::{CheckpointContent, CheckpointEntry, HostTensor, Label, Metrics, MetricsLog, RunDir, StorageError};
@@ -28,6 +30,9 @@ struct SavedState {
     latest: [Option<Metrics>; 3],
     metrics_bytes: u64,
     metrics_digest: String,
+    /// Absent in checkpoints of versions that did not record it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    identity: Option<Identity>,
 }
 
 /// Names of tensor files in a checkpoint.
@@ -36,7 +41,12 @@ const AVERAGE: &str = "average";
 const OPTIMISER: &str = "optimiser";
 
 /// Content of a `last` checkpoint; `metrics` is the length and digest of the metrics log at this point.
-pub fn save_state(session: &Session, state: &State, metrics: (u64, String)) -> Result<CheckpointContent, StorageError> {
+pub fn save_state(
+    session: &Session,
+    state: &State,
+    metrics: (u64, String),
+    identity: Option<&Identity>,
+) -> Result<CheckpointContent, StorageError> {
     let saved = SavedState {
         step: state.step,
         elapsed_s: state.elapsed_s,
@@ -48,6 +58,7 @@ pub fn save_state(session: &Session, state: &State, metrics: (u64, String)) -> R
         latest: state.latest.clone(),
         metrics_bytes: metrics.0,
         metrics_digest: metrics.1,
+        identity: identity.cloned(),
     };
     let mut tensors = weights(state);
     let mut moments = BTreeMap::new();
@@ -59,7 +70,7 @@ pub fn save_state(session: &Session, state: &State, metrics: (u64, String)) -> R
         }
     }
     tensors.insert(OPTIMISER.to_owned(), moments);
-    let state = serde_json::to_value(&saved).map_err(|e| StorageError::encode(std::path::Path::new("state.json"), e.to_string()))?;
+    let state = serde_json::to_value(&saved).map_err(|e| StorageError::encode(Path::new("state.json"), e.to_string()))?;
     Ok(CheckpointContent { state, tensors })
 }
 
@@ -111,6 +122,9 @@ pub fn restore_last(session: &Session, state: State, run: &RunDir, skip_damaged:
                     saved.train_samples, saved.test_samples, samples.0, samples.1
                 )));
             }
+            if let Some(identity) = &saved.identity {
+                expect_data(session, run.path(), &identity.data, START_OVER)?;
+            }
             let mut state = restore_weights(state, &content).map_err(misfit)?;
             if saved.optimiser_steps.len() != state.optimisers.len() {
                 return Err(misfit("it has another number of optimisers than the plan".to_owned()));
@@ -123,6 +137,15 @@ pub fn restore_last(session: &Session, state: State, run: &RunDir, skip_damaged:
             Ok((state, Some(saved.metrics_bytes)))
         }
     }
+}
+
+/// What to do when a run that goes on finds other data.
+pub const START_OVER: &str = "name the folder of the right data with --data-dir, or train a new run on these";
+
+/// Refuses the data of `session` when they are not those `before` that the run in `path` was trained on.
+pub fn expect_data(session: &Session, path: &Path, before: &DataIdentity, hint: &'static str) -> Result<(), EngineError> {
+    let found = session.loaded.expect(before, &session.config.dataset.to_string());
+    found.map_err(|source| EngineError::OtherData { run: path.to_path_buf(), source: Box::new(source), hint })
 }
 
 /// Removes the `last` checkpoints that are newer than the newest sound one.

@@ -11,6 +11,7 @@ use super::snapshot::{save_best, save_state};
 use super::step::{StepState, non_finite, rate_of, training_step};
 use super::watch::Watch;
 use crate::dataset::Split;
+use crate::identity::Identity;
 use crate::run::CheckpointEvery;
 use crate::storage::{CheckpointContent, HostData, HostTensor, Label, Metrics, MetricsLog, MetricsSplit, Row, RunDir};
 use crate::tensorboard::EventWriter;
@@ -47,6 +48,7 @@ impl Standing {
 /// Where a run's numbers go.
 struct Logs<'a> {
     run: &'a RunDir,
+    identity: Option<&'a Identity>,
     metrics: MetricsLog,
     boards: [Option<EventWriter>; 3],
     resumed: bool,
@@ -62,6 +64,7 @@ pub fn train(
     session: &Session,
     mut state: State,
     run: &RunDir,
+    identity: Option<&Identity>,
     keep_bytes: Option<u64>,
     observer: &mut dyn Observer,
     stop: &AtomicBool,
@@ -70,6 +73,7 @@ pub fn train(
     *standing = Standing::of(&state);
     let mut logs = Logs {
         run,
+        identity,
         metrics: MetricsLog::open(&run.metrics_path(), keep_bytes)?,
         boards: [None, None, None],
         resumed: keep_bytes.is_some(),
@@ -207,7 +211,7 @@ fn save(session: &Session, state: &mut State, logs: &Logs<'_>) -> Result<(), Eng
     }
     let store = logs.run.checkpoints();
     save_best_of(&mut state.best, logs.run)?;
-    let content = save_state(session, state, (bytes, logs.metrics.digest()))?;
+    let content = save_state(session, state, (bytes, logs.metrics.digest()), logs.identity)?;
     // On devices whose gradients the host does not see, this is where bad numbers are stopped from replacing good ones.
     if let Some(path) = non_finite_weight(&content) {
         let epoch = state.step / session.batches_per_epoch().max(1) + 1;

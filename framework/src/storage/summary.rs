@@ -7,6 +7,8 @@ use serde::de::{Error as _, MapAccess, Visitor};
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::identity::{Attempt, Identity};
+
 /// Named numbers in the order they were given.
 ///
 /// Non-finite values are `.nan`, `.inf` and `-.inf` in YAML; JSON has only `null` for them, which reads back as NaN.
@@ -181,6 +183,12 @@ pub struct Summary {
     pub command: Vec<String>,
     /// What computed the result.
     pub versions: Versions,
+    /// Data, program and machine of the latest process that trained; nothing in runs of versions that did not record it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity: Option<Identity>,
+    /// Every process that trained, in order; nothing in runs of versions that did not record them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub attempts: Vec<Attempt>,
     /// Number of trained scalars.
     pub parameters: u64,
     /// Measurements after the last step.
@@ -199,6 +207,8 @@ pub(crate) mod tests {
     pub(crate) fn example() -> Summary {
         let train: Metrics = [("loss", 0.1 + 0.2), ("accuracy", 1.0), ("izx_nats", 1e-7)].into_iter().collect();
         let test: Metrics = [("loss", f64::NAN), ("accuracy", f64::INFINITY), ("izy_nats", f64::NEG_INFINITY)].into_iter().collect();
+        let identity = crate::identity::tests::example();
+        let attempt = Attempt::new(&identity, "2026-01-01T03:04:05+01:00".into(), 17);
         Summary {
             status: RunStatus::Failed,
             reason: Some("loss is NaN: step 3\nphase `encoder`".into()),
@@ -216,6 +226,8 @@ pub(crate) mod tests {
             elapsed_time_s: 12.5,
             command: ["ibhost", "run", "--name", "", " x # y", "~", "a: b", "- 'q\"", &"long words ".repeat(30)].map(String::from).to_vec(),
             versions: Versions { ibhost: "0.10".into(), burn: "0.22.1".into() },
+            identity: Some(identity),
+            attempts: vec![attempt],
             parameters: 1_863_690,
             final_metrics: FinalMetrics { train, test, test_average: Some(Metrics::new()) },
             best: Some(Best { metric: "accuracy".into(), value: 0.981_25, epoch: 1, step: 600 }),

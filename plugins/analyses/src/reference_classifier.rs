@@ -7,6 +7,7 @@ use burn::tensor::Tensor;
 use ibhost_framework::analysis::{AnalysisContext, AnalysisError};
 use ibhost_framework::dataset::{Scaling, Split};
 use ibhost_framework::engine::{Session, open_finished};
+use ibhost_framework::identity::OtherDataPolicy;
 use ibhost_framework::noise::{Draws, Noise};
 use ibhost_framework::objective::BoxedObjective;
 use ibhost_framework::storage::{Label, RunDir, RunStatus};
@@ -36,7 +37,9 @@ impl ReferenceClassifier {
                  {name} --output-dir {runs}`"
             ))
         })?;
-        let (_, session, state) = open_finished(&path, context.root, Label::Last).map_err(|error| refuse(error.to_string()))?;
+        // Of a judge only its weights are used, not the data it was trained on.
+        let (_, session, state) =
+            open_finished(&path, context.root, Label::Last, OtherDataPolicy::Accept).map_err(|error| refuse(error.to_string()))?;
         let (own, other) = (context.data.info(), session.data.info());
         if own.shape != other.shape {
             return Err(refuse(format!("it was trained on inputs of shape {:?}, this run's have {:?}", other.shape, own.shape)));

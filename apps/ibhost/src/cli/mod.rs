@@ -15,7 +15,7 @@ pub use training::{Launcher, ResumeArgs, RunArgs, SweepArgs, TrialArgs};
 #[derive(Debug, Parser)]
 #[command(
     name = "ibhost",
-    version,
+    version = crate::program::version(),
     about,
     after_help = "Exit codes: 0 done; 1 the work failed (bad numbers, disk, damaged or locked run); 2 the request cannot be carried out \
                   (flag, component, data, device); 101 a bug; 130 interrupted after saving. A process killed by the system has none.\n\

@@ -6,6 +6,7 @@ use ibhost_framework::analysis::{AnalysisConfig, AnalysisContext, AnalysisError,
 use ibhost_framework::component::{Component, resolve, text_of};
 use ibhost_framework::dataset::DataRoot;
 use ibhost_framework::engine::{Session, open_finished};
+use ibhost_framework::identity::OtherDataPolicy;
 use ibhost_framework::registry::{Kind, Registry};
 use ibhost_framework::run::RunConfig;
 use ibhost_framework::storage::{Label, RunDir, StorageError, write_atomic};
@@ -87,7 +88,7 @@ fn show_report(run: &Path, text: &str, report: &AnalysisReport, format: Format) 
 pub fn one(run: &Path, root: &DataRoot, text: &str, label: Label, averaged: bool, seed: Option<u64>) -> Result<AnalysisReport, Failure> {
     let (component, analysis) =
         resolve::<dyn AnalysisConfig>(Kind::Analysis, text).map_err(|error| Failure::component("--analysis", &error))?;
-    let (folder, session, state) = open_finished(run, root, label)?;
+    let (folder, session, state) = open_finished(run, root, label, OtherDataPolicy::Refuse)?;
     check_fit(&component, &session.config.objective.name)?;
     if averaged && state.average.is_none() {
         return Err(Failure::usage(format!(

@@ -9,11 +9,12 @@ use crate::cli::{Format, ResumeArgs};
 use crate::exit::Failure;
 use crate::logging::RunLog;
 use crate::paths::{data_root, show};
+use crate::program;
 
 pub fn resume(arguments: &ResumeArgs, quiet: bool, log: &RunLog) -> Result<u8, Failure> {
     check_run_folder(&arguments.run_dir)?;
     let root = data_root(&arguments.data)?;
-    match Job::resume(&arguments.run_dir, &root, arguments.skip_damaged)? {
+    match Job::resume(&arguments.run_dir, &root, arguments.skip_damaged, &program::this())? {
         None => {
             eprintln!("{} is complete; nothing to do", show(&arguments.run_dir));
             if arguments.format == Format::Json {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use ibhost_framework::dataset::DataRoot;
-use ibhost_framework::engine::{Job, Outcome};
+use ibhost_framework::engine::{Job, Outcome, Start};
 use ibhost_framework::objective::Quantity;
 use ibhost_framework::preset;
 use ibhost_framework::run::{ConfigError, RunConfig, Settings};
@@ -21,6 +21,7 @@ use crate::exit::{Failure, INTERRUPTED};
 use crate::logging::RunLog;
 use crate::panics;
 use crate::paths::{absolute, data_root, show};
+use crate::program;
 use crate::progress::Progress;
 use crate::table;
 
@@ -36,7 +37,7 @@ pub fn run(arguments: &RunArgs, quiet: bool, log: &RunLog) -> Result<u8, Failure
     }
     let root = data_root(&arguments.data)?;
     let command = std::env::args().collect();
-    let mut job = Job::create(config, &root, &arguments.output_dir, command)?;
+    let mut job = Job::create(config, &root, &arguments.output_dir, Start { command, program: program::this() })?;
     drive(&mut job, &root, arguments.format, quiet, log)
 }
 

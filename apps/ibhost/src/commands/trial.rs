@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use ibhost_framework::dataset::DataRoot;
-use ibhost_framework::engine::Job;
+use ibhost_framework::engine::{Job, Start};
 use ibhost_framework::storage::{Label, RunDir};
 use ibhost_sweep::{SweepFolder, TrialFolder, TrialStatus, plan, process, values};
 
@@ -20,6 +20,7 @@ use crate::exit::{Failure, INTERRUPTED};
 use crate::logging::RunLog;
 use crate::panics;
 use crate::paths::{absolute, data_root, show};
+use crate::program;
 
 /// Environment variable of the allocator: the address space it reserves at a time.
 #[cfg(unix)]
@@ -93,10 +94,10 @@ fn work(
         None => {
             let config = plan.resolve(trial)?;
             let command = [vec!["ibhost".to_owned()], plan::command(&config)].concat();
-            Some(Job::create(config, root, folder.path(), command)?)
+            Some(Job::create(config, root, folder.path(), Start { command, program: program::this() })?)
         }
         // Whatever sound checkpoint is taken, the end is the same.
-        Some(path) => Job::resume(&path, root, true)?,
+        Some(path) => Job::resume(&path, root, true, &program::this())?,
     };
     if let Some(mut job) = job {
         let code = drive_until(&mut job, root, Format::Table, quiet, log, stop)?;

@@ -254,6 +254,8 @@ pub(crate) mod tests {
             elapsed_time_s: 1.5,
             command: vec!["ibhost".into(), "run".into()],
             versions: Versions { ibhost: "0".into(), burn: "0".into() },
+            identity: None,
+            attempts: Vec::new(),
             parameters: 1,
             final_metrics: FinalMetrics { train: Metrics::new(), test, test_average: None },
             best: None,

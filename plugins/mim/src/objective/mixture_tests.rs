@@ -12,6 +12,7 @@ use ibhost_framework::dataset::{DataRoot, Dataset, DatasetConfig, Split};
 use ibhost_framework::decoder::DecoderConfig;
 use ibhost_framework::encoder::EncoderConfig;
 use ibhost_framework::engine::{Job, Observer, Quiet, Session, StepReport, open_finished};
+use ibhost_framework::identity::{OtherDataPolicy, Program};
 use ibhost_framework::noise::Noise;
 use ibhost_framework::objective::read_measures;
 use ibhost_framework::parameters;
@@ -248,13 +249,13 @@ fn training_lowers_the_loss_resumes_exactly_and_its_statistics_are_finite() {
     let stop = AtomicBool::new(false);
     half.train(&mut StopAt(37, &stop), &stop).unwrap();
     drop(half);
-    let mut half = Job::resume(&halfway, &root, false).unwrap().unwrap();
+    let mut half = Job::resume(&halfway, &root, false, &Program::this("test", None)).unwrap().unwrap();
     assert_eq!(half.steps_done(), 37);
     half.train(&mut Quiet, &AtomicBool::new(false)).unwrap();
     drop(half);
 
-    let (_, session, state) = open_finished(&path, &root, Label::Last).unwrap();
-    let (_, _, resumed) = open_finished(&halfway, &root, Label::Last).unwrap();
+    let (_, session, state) = open_finished(&path, &root, Label::Last, OtherDataPolicy::Refuse).unwrap();
+    let (_, _, resumed) = open_finished(&halfway, &root, Label::Last, OtherDataPolicy::Refuse).unwrap();
     let weights = parameters::to_host(&state.model);
     assert!(weights.keys().any(|path| path.ends_with("encoder.logcoefs.weight")), "{:?}", weights.keys());
     assert_eq!(weights, parameters::to_host(&resumed.model));

@@ -1,0 +1,21 @@
+//! This program as runs record it.
+
+use ibhost_framework::identity::{self, Program};
+
+/// Version of ibhost.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// This program, with the commit that its build script found.
+pub fn this() -> Program {
+    Program::this(VERSION, option_env!("IBHOST_COMMIT"))
+}
+
+/// Version and commit, for people.
+pub fn version() -> &'static str {
+    env!("IBHOST_VERSION")
+}
+
+/// Begins with what the record of a run needs, so that the run does not wait for it.
+pub fn prepare() {
+    identity::prepare();
+}
