@@ -8,6 +8,7 @@ use std::sync::atomic::AtomicUsize;
 use std::time::Instant;
 
 use ibhost_datasets as _;
+use ibhost_framework::identity::Program;
 use ibhost_nets as _;
 use ibhost_sweep::folder::counts;
 use ibhost_sweep::local::{Launch, Watcher, launch};
@@ -50,11 +51,13 @@ fn bookkeeping_of_many_trials_is_cheap_and_so_is_their_resume() {
     }))
     .unwrap();
     // The process of a trial does nothing, so that what is measured is the launcher and the states on the disk.
-    let options = Launch { program: "true".into(), before: Vec::new(), after: Vec::new(), jobs: 2, fail_fast: false };
+    let options =
+        Launch { program: Some("true".into()), done: |_| Ok(()), before: Vec::new(), after: Vec::new(), jobs: 2, fail_fast: false };
     let stop = AtomicUsize::new(0);
 
+    let program = Program::this("1", None);
     let begin = Instant::now();
-    let sweep = SweepFolder::begin(&path, Plan::new(definition.clone()).unwrap(), false, "1").unwrap();
+    let sweep = SweepFolder::begin(&path, Plan::new(definition.clone()).unwrap(), false, &program).unwrap();
     let planned = begin.elapsed().as_secs_f64();
     let mut counter = Counter::default();
     launch(&sweep, &sweep.unfinished(), &options, &mut counter, &stop).unwrap();
@@ -65,7 +68,7 @@ fn bookkeeping_of_many_trials_is_cheap_and_so_is_their_resume() {
     assert_eq!(counts(&states)[2], (TrialStatus::Completed, trials));
 
     let begin = Instant::now();
-    let sweep = SweepFolder::begin(&path, Plan::new(definition).unwrap(), true, "1").unwrap();
+    let sweep = SweepFolder::begin(&path, Plan::new(definition).unwrap(), true, &program).unwrap();
     let open = sweep.unfinished();
     launch(&sweep, &open, &options, &mut counter, &stop).unwrap();
     let states = sweep.states();

@@ -11,7 +11,7 @@ use super::session::{Session, State};
 use super::snapshot::{START_OVER, expect_data, restore_last, restore_weights_of};
 use super::train::{Outcome, Standing, train};
 use crate::dataset::DataRoot;
-use crate::identity::{Attempt, OtherDataPolicy, Program};
+use crate::identity::{Attempt, DataIdentity, OtherDataPolicy, Program};
 use crate::optimiser::WeightAverage;
 use crate::parameters;
 use crate::run::RunConfig;
@@ -43,12 +43,14 @@ pub struct Start {
     pub command: Vec<String>,
     /// The program.
     pub program: Program,
+    /// The data that are expected, where something is known of them; others are refused before anything is written.
+    pub data: Option<DataIdentity>,
 }
 
 /// A program that is no host of ibhost's command line, such as a test or an example.
 impl From<Vec<String>> for Start {
     fn from(command: Vec<String>) -> Self {
-        Self { command, program: Program::this(env!("CARGO_PKG_VERSION"), None) }
+        Self { command, program: Program::this(env!("CARGO_PKG_VERSION"), None), data: None }
     }
 }
 
@@ -63,8 +65,11 @@ impl Job {
     /// # Errors
     /// [`EngineError`]; nothing is left on disk then, as far as the disk allows.
     pub fn create(config: RunConfig, root: &DataRoot, output_dir: &Path, start: impl Into<Start>) -> Result<Self, EngineError> {
-        let Start { command, program } = start.into();
+        let Start { command, program, data } = start.into();
         let (session, mut state) = Session::open(config, root)?;
+        if let Some(data) = data {
+            expect_data(&session, output_dir, &data, START_OVER)?;
+        }
         let config = &session.config;
         if let Some(path) = &config.training.initial_weights {
             state.model = with_initial_weights(state.model, Path::new(path))?;

@@ -6,6 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use ibhost_framework::component::text_of;
+use ibhost_framework::identity::{DataIdentity, Program};
 use ibhost_framework::storage::run_dir::local_time;
 use ibhost_framework::storage::{StorageError, write_atomic};
 use serde::{Deserialize, Serialize};
@@ -29,9 +30,19 @@ struct Stored {
     version: u32,
     created: String,
     program: String,
+    /// Hash of the executable that plans and runs the trials, the latest one; nothing in sweeps of versions that did not record it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    executable: Option<String>,
     /// Hash of all resolved configurations.
     trials: String,
     definition: Definition,
+}
+
+/// Content of a file in `data/`: what the sweep's trials are trained on.
+#[derive(Debug, Serialize, Deserialize)]
+struct Found {
+    dataset: String,
+    data: DataIdentity,
 }
 
 /// An existing sweep.
@@ -52,14 +63,15 @@ impl SweepFolder {
     ///
     /// # Errors
     /// [`SweepError::Exists`] and [`SweepError::Changed`], a trial that cannot be resolved, what the disk refused.
-    pub fn begin(path: &Path, plan: Plan, resume: bool, program: &str) -> Result<Self, SweepError> {
+    pub fn begin(path: &Path, plan: Plan, resume: bool, program: &Program) -> Result<Self, SweepError> {
         let trials = plan.check_trials()?;
         let file = path.join(SWEEP_FILE);
         if !file.exists() {
             fs::create_dir_all(path.join("trials")).map_err(|e| SweepError::system(format!("create `{}`", path.display()), e))?;
             let definition = plan.definition.clone();
+            let (version, executable) = (program.version(), program.executable.clone());
             let stored =
-                Stored { format: FORMAT.into(), version: VERSION, created: local_time(), program: program.into(), trials, definition };
+                Stored { format: FORMAT.into(), version: VERSION, created: local_time(), program: version, executable, trials, definition };
             write(&file, &stored)?;
             return Ok(Self { path: path.to_path_buf(), plan });
         }
@@ -70,16 +82,26 @@ impl SweepFolder {
         let mut changes = stored.definition.changes(&plan.definition);
         if changes.is_empty() && stored.trials != trials {
             changes.push(format!(
-                "version {} of ibhost, which began it, gave the same settings other defaults than {program}",
-                stored.program
+                "version {} of ibhost, which began it, gave the same settings other defaults than {}",
+                stored.program,
+                program.version()
             ));
         }
         if !changes.is_empty() {
             return Err(SweepError::Changed { path: path.to_path_buf(), changes });
         }
+        let same_program = stored.executable.is_none() || program.executable.is_none() || stored.executable == program.executable;
+        if !same_program {
+            tracing::warn!(
+                "the trials that are left will be run by another program (version {}) than those before ({})",
+                program.version(),
+                stored.program
+            );
+        }
         // Another report or launcher, as the trials are the same.
-        if stored.definition != plan.definition {
-            write(&file, &Stored { definition: plan.definition.clone(), ..stored })?;
+        if stored.definition != plan.definition || stored.executable != program.executable {
+            let executable = program.executable.clone().or(stored.executable.clone());
+            write(&file, &Stored { definition: plan.definition.clone(), program: program.version(), executable, ..stored })?;
         }
         Ok(Self { path: path.to_path_buf(), plan })
     }
@@ -140,6 +162,42 @@ impl SweepFolder {
     /// [`SweepError::Locked`] naming the other one.
     pub fn lock(&self) -> Result<FolderLock, SweepError> {
         FolderLock::acquire(&self.path)
+    }
+
+    fn data_path(&self, dataset: &str) -> PathBuf {
+        self.path.join("data").join(format!("{}.json", &blake3::hash(dataset.as_bytes()).to_hex()[..16]))
+    }
+
+    /// The data that the trials before found under `dataset`, a component in canonical form; nothing before the first one has loaded it.
+    ///
+    /// # Errors
+    /// A file that cannot be read.
+    pub fn data_of(&self, dataset: &str) -> Result<Option<DataIdentity>, SweepError> {
+        let path = self.data_path(dataset);
+        let bytes = match fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(SweepError::system(format!("read `{}`", path.display()), error)),
+        };
+        let found: Found = serde_json::from_slice(&bytes)
+            .map_err(|e| SweepError::Storage(StorageError::Damaged { path, reason: format!("not valid: {e}") }))?;
+        Ok(Some(found.data))
+    }
+
+    /// Notes what the first trial found under `dataset`, so that all others train on the same.
+    ///
+    /// # Errors
+    /// What the disk refused.
+    pub fn keep_data(&self, dataset: &str, data: &DataIdentity) -> Result<(), SweepError> {
+        let path = self.data_path(dataset);
+        if path.exists() {
+            return Ok(());
+        }
+        let folder = self.path.join("data");
+        fs::create_dir_all(&folder).map_err(|e| SweepError::system(format!("create `{}`", folder.display()), e))?;
+        let found = Found { dataset: dataset.to_owned(), data: data.clone() };
+        let bytes = serde_json::to_vec_pretty(&found).map_err(|e| encode(&path, &e))?;
+        Ok(write_atomic(&path, &bytes)?)
     }
 
     /// State of one trial.

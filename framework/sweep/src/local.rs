@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use crate::error::SweepError;
 use crate::folder::SweepFolder;
 use crate::pool::Pool;
-use crate::process::{describe, spawn};
+use crate::process::{describe, spawn, this_program};
 use crate::state::{TrialFolder, TrialRecord, TrialStatus};
 
 /// Exit code of a trial that was stopped on request after saving.
@@ -21,8 +21,10 @@ const REPORT: Duration = Duration::from_millis(500);
 /// How to launch.
 #[derive(Clone, Debug)]
 pub struct Launch {
-    /// The program that runs a trial.
-    pub program: PathBuf,
+    /// The program that runs a trial; this very one without it.
+    pub program: Option<PathBuf>,
+    /// Whether a trial whose process ended well has done its work; if not, why.
+    pub done: fn(&TrialFolder) -> Result<(), String>,
     /// Its arguments before the trial's folder.
     pub before: Vec<String>,
     /// Its arguments after the trial's folder.
@@ -67,7 +69,7 @@ pub fn launch(
     let (mut failed, mut trouble, mut reported) = (false, None, Instant::now());
     loop {
         for (trial, status) in pool.ended().map_err(|error| SweepError::system("wait for a trial", error))? {
-            match conclude(&trial, status) {
+            match conclude(&trial, status, launch.done) {
                 Ok(record) => {
                     failed |= record.status == TrialStatus::Failed;
                     watcher.ended(trial.number, &record, queue.len());
@@ -119,13 +121,17 @@ fn start(folder: &TrialFolder, launch: &Launch) -> Result<Child, SweepError> {
     let cannot = |source| SweepError::system(format!("write `{}`", path.display()), source);
     let log = OpenOptions::new().create(true).append(true).open(&path).map_err(cannot)?;
     let errors = log.try_clone().map_err(cannot)?;
-    let mut command = Command::new(&launch.program);
+    let cannot = |source| SweepError::system("start a trial".to_owned(), source);
+    let mut command = match &launch.program {
+        Some(program) => Command::new(program),
+        None => this_program().map_err(cannot)?,
+    };
     command.args(&launch.before).arg(folder.path()).args(&launch.after).stdin(Stdio::null()).stdout(log).stderr(errors);
-    spawn(&mut command).map_err(|source| SweepError::system(format!("start `{}`", launch.program.display()), source))
+    spawn(&mut command).map_err(cannot)
 }
 
 /// The record of a trial whose process has ended; what the process could not write itself is written here.
-fn conclude(trial: &Running, status: ExitStatus) -> Result<TrialRecord, SweepError> {
+fn conclude(trial: &Running, status: ExitStatus, done: fn(&TrialFolder) -> Result<(), String>) -> Result<TrialRecord, SweepError> {
     let written = trial.folder.record().filter(|record| record.attempt > trial.before);
     if let Some(record) = &written
         && record.status != TrialStatus::Running
@@ -138,7 +144,10 @@ fn conclude(trial: &Running, status: ExitStatus) -> Result<TrialRecord, SweepErr
     };
     let (end, outside) = describe(status);
     (record.status, record.reason) = match status.code() {
-        Some(0) => (TrialStatus::Completed, None),
+        Some(0) => match done(&trial.folder) {
+            Ok(()) => (TrialStatus::Completed, None),
+            Err(reason) => (TrialStatus::Failed, Some(format!("its process ended well, but {reason}"))),
+        },
         Some(INTERRUPTED) => (TrialStatus::Interrupted, Some("interrupted on request".to_owned())),
         _ if outside => (TrialStatus::Interrupted, Some(end)),
         _ => {

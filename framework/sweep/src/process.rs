@@ -66,6 +66,24 @@ pub fn end_with(_parent: u32) -> bool {
     true
 }
 
+/// A command that starts the very program of this process, also when another file lies at its path by now.
+///
+/// # Errors
+/// When the process does not know its own path.
+pub fn this_program() -> std::io::Result<std::process::Command> {
+    let own = Path::new("/proc/self/exe");
+    if !own.exists() {
+        return Ok(std::process::Command::new(std::env::current_exe()?));
+    }
+    #[cfg_attr(not(unix), expect(unused_mut, reason = "only Unix names a program otherwise than it starts it"))]
+    let mut command = std::process::Command::new(own);
+    #[cfg(unix)]
+    if let Some(name) = std::env::args_os().next() {
+        std::os::unix::process::CommandExt::arg0(&mut command, name);
+    }
+    Ok(command)
+}
+
 /// Starts `command` in a process group of its own, so that Ctrl-C reaches it through this process alone, once.
 ///
 /// # Errors

@@ -7,7 +7,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use ibhost_framework::storage::run_dir::local_time;
-use ibhost_framework::storage::{RunDir, write_atomic};
+use ibhost_framework::storage::{RunDir, RunStatus, write_atomic};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -190,6 +190,20 @@ impl TrialFolder {
         let entries = fs::read_dir(&self.path).ok()?;
         let runs = entries.flatten().map(|entry| entry.path()).filter(|path| path.is_dir() && RunDir::open_read_only(path).is_ok());
         runs.max()
+    }
+
+    /// Whether the trial's run is complete.
+    ///
+    /// # Errors
+    /// What is missing, in words.
+    pub fn check_run(&self) -> Result<(), String> {
+        let path = self.run_dir().ok_or("there is no run in its folder")?;
+        let summary = RunDir::open_read_only(&path).and_then(|run| run.read_summary());
+        match summary.map(|summary| summary.status) {
+            Ok(RunStatus::Completed) => Ok(()),
+            Ok(_) => Err(format!("its run `{}` is not completed", path.display())),
+            Err(error) => Err(format!("the state of its run cannot be read: {error}")),
+        }
     }
 
     /// How far the trial got.

@@ -175,6 +175,9 @@ pub struct SweepArgs {
 pub struct TrialArgs {
     /// Folder of the trial, <sweep>/trials/<number>
     pub folder: PathBuf,
+    /// Refuse to be another program than the one with this hash
+    #[arg(long, value_name = "HASH")]
+    pub program: Option<String>,
     /// End when the process with this number ends
     #[arg(long, value_name = "PID")]
     pub parent: Option<u32>,

@@ -37,7 +37,7 @@ pub fn run(arguments: &RunArgs, quiet: bool, log: &RunLog) -> Result<u8, Failure
     }
     let root = data_root(&arguments.data)?;
     let command = std::env::args().collect();
-    let mut job = Job::create(config, &root, &arguments.output_dir, Start { command, program: program::this() })?;
+    let mut job = Job::create(config, &root, &arguments.output_dir, Start { command, program: program::this(), data: None })?;
     drive(&mut job, &root, arguments.format, quiet, log)
 }
 

@@ -2,14 +2,14 @@
 
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ExitStatus, Stdio};
 use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 
 use ibhost_sweep::Pool;
-use ibhost_sweep::process::{describe, end_with, spawn};
+use ibhost_sweep::process::{describe, end_with, spawn, this_program};
 
 use super::run::configure;
 use crate::cli::RunArgs;
@@ -109,7 +109,7 @@ pub fn run(seeds: &Seeds, arguments: &RunArgs) -> Result<u8, Failure> {
 /// Starts the run of `seed`; its messages are passed on line by line, its result is kept until the end.
 fn start(place: usize, seed: u64) -> Result<(Output, Child), Failure> {
     let cannot = |e: std::io::Error| Failure::failed(format!("cannot start the run of seed {seed}: {e}"));
-    let mut command = Command::new(std::env::current_exe().map_err(cannot)?);
+    let mut command = this_program().map_err(cannot)?;
     command.args(command_for(seed, std::env::args().skip(1))).env(PARENT, std::process::id().to_string());
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut process = spawn(&mut command).map_err(cannot)?;

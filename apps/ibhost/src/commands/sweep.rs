@@ -12,7 +12,7 @@ use ibhost_sweep::folder::counts;
 use ibhost_sweep::local::{Launch, launch};
 use ibhost_sweep::slurm::{self, Queue};
 use ibhost_sweep::store::Index;
-use ibhost_sweep::{Definition, Plan, SweepFolder, TrialState, TrialStatus, plan, values};
+use ibhost_sweep::{Definition, Plan, SweepFolder, TrialFolder, TrialState, TrialStatus, plan, values};
 use serde_json::{Value, json};
 
 use super::analyze::check_fit;
@@ -22,10 +22,9 @@ use super::run::assignments;
 use crate::cli::{Format, Launcher, SweepArgs};
 use crate::exit::{FAILED, Failure, INTERRUPTED};
 use crate::paths::{absolute, data_root, show};
+use crate::program;
 use crate::sweep_progress::SweepProgress;
 use crate::table;
-
-const PROGRAM: &str = env!("CARGO_PKG_VERSION");
 
 pub fn sweep(arguments: &SweepArgs, threads: Option<usize>, quiet: bool) -> Result<u8, Failure> {
     if arguments.jobs == Some(0) {
@@ -50,10 +49,12 @@ pub fn sweep(arguments: &SweepArgs, threads: Option<usize>, quiet: bool) -> Resu
     if let Some(bytes) = memory {
         after.extend(["--memory".to_owned(), bytes.to_string()]);
     }
-    let sweep = SweepFolder::begin(&path, plan, arguments.resume, PROGRAM)?;
-    let program = std::env::current_exe().map_err(|e| Failure::failed(format!("this program does not know its own path: {e}")))?;
+    let sweep = SweepFolder::begin(&path, plan, arguments.resume, &program::this())?;
+    // Whatever lies at this program's path when a trial begins, the trial is not begun by another one.
+    after.extend(["--program".to_owned(), program::this().key()]);
     match arguments.launcher {
         Launcher::Slurm => {
+            let program = std::env::current_exe().map_err(|e| Failure::failed(format!("this program does not know its own path: {e}")))?;
             let options = slurm::Options { throttle: arguments.jobs.map(|n| n as u32).or(options.throttle), ..options };
             let submission = slurm::submit(&sweep, &sweep.unfinished(), &options, &program, &after, arguments.fail_fast)?;
             report_submission(&sweep, &submission, format).map(|()| 0)
@@ -64,7 +65,8 @@ pub fn sweep(arguments: &SweepArgs, threads: Option<usize>, quiet: bool) -> Resu
             let share = (total / jobs).max(1);
             let before = ["--threads", &share.to_string(), "trial"].map(str::to_owned).to_vec();
             after.extend(["--parent".to_owned(), std::process::id().to_string()]);
-            run_here(&sweep, &Launch { program, before, after, jobs, fail_fast: arguments.fail_fast }, format, quiet)
+            let options = Launch { program: None, done: TrialFolder::check_run, before, after, jobs, fail_fast: arguments.fail_fast };
+            run_here(&sweep, &options, format, quiet)
         }
     }
 }

@@ -32,6 +32,15 @@ pub fn trial(arguments: &TrialArgs, quiet: bool, log: &RunLog) -> Result<u8, Fai
         reserve_little()?;
         process::limit_memory(bytes)?;
     }
+    if let Some(planned) = &arguments.program
+        && *planned != program::this().key()
+    {
+        return Err(Failure::usage(format!(
+            "this program (version {}) is not the one that started the sweep: its file was replaced since\n  \
+             hint: `ibhost sweep FOLDER --resume` goes on with this one, and says so in the record",
+            program::version()
+        )));
+    }
     let stop = stop_on_signal();
     let (sweep, number) = SweepFolder::of_trial(&absolute(&arguments.folder))?;
     let root = data_root(&arguments.data)?;
@@ -66,10 +75,8 @@ pub fn trial(arguments: &TrialArgs, quiet: bool, log: &RunLog) -> Result<u8, Fai
 fn reserve_little() -> Result<(), Failure> {
     #[cfg(unix)]
     if std::env::var_os(RESERVE).is_none() {
-        let restarted = std::env::current_exe().map(|program| {
-            let mut command = std::process::Command::new(program);
-            std::os::unix::process::CommandExt::exec(command.args(std::env::args_os().skip(1)).env(RESERVE, "64MiB"))
-        });
+        let restarted = process::this_program()
+            .map(|mut command| std::os::unix::process::CommandExt::exec(command.args(std::env::args_os().skip(1)).env(RESERVE, "64MiB")));
         let error = restarted.unwrap_or_else(|error| error);
         return Err(Failure::failed(format!("cannot start anew under a limit on memory: {error}\n  hint: leave --memory out")));
     }
@@ -94,7 +101,11 @@ fn work(
         None => {
             let config = plan.resolve(trial)?;
             let command = [vec!["ibhost".to_owned()], plan::command(&config)].concat();
-            Some(Job::create(config, root, folder.path(), Start { command, program: program::this() })?)
+            let dataset = config.dataset.to_string();
+            let start = Start { command, program: program::this(), data: sweep.data_of(&dataset)? };
+            let job = Job::create(config, root, folder.path(), start)?;
+            sweep.keep_data(&dataset, &job.session.loaded)?;
+            Some(job)
         }
         // Whatever sound checkpoint is taken, the end is the same.
         Some(path) => Job::resume(&path, root, true, &program::this())?,
