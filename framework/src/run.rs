@@ -19,8 +19,11 @@ pub const COMPONENT_KEYS: [(&str, Kind); 7] = [
     ("schedule", Kind::Schedule),
 ];
 
+/// Key of the hash of the data, which belongs to the data set beside it and goes when that changes.
+const DATA_HASH: &str = "data_hash";
+
 /// Keys that hold anything else, in the order of [`Training`]'s fields.
-pub const TRAINING_KEYS: [&str; 17] = [
+pub const TRAINING_KEYS: [&str; 18] = [
     "lr",
     "epochs",
     "steps",
@@ -38,6 +41,7 @@ pub const TRAINING_KEYS: [&str; 17] = [
     "checkpoint_every",
     "checkpoints_kept",
     "name",
+    DATA_HASH,
 ];
 
 /// Why settings cannot be resolved.
@@ -183,6 +187,10 @@ pub struct Training {
     /// Name given by the user, part of the run's folder name.
     #[serde(default)]
     pub name: Option<String>,
+    /// Hash of the data that a run was trained on ([`crate::identity::DataIdentity::key`]), written when it begins; a run that is begun with it
+    /// refuses other data.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data_hash: Option<String>,
 }
 
 fn default_device() -> String {
@@ -223,6 +231,9 @@ impl Settings {
         if layer.contains_key("epochs") && !layer.contains_key("steps") {
             self.0.shift_remove("steps");
         }
+        if layer.contains_key("dataset") {
+            self.0.shift_remove(DATA_HASH);
+        }
         for (key, value) in layer {
             check_key(&key)?;
             check_value(&key, &value)?;
@@ -245,6 +256,9 @@ impl Settings {
     /// # Errors
     /// [`ConfigError`] when the path leads nowhere.
     pub fn set(&mut self, path: &str, value: Value) -> Result<(), ConfigError> {
+        if path.split('.').next() == Some("dataset") {
+            self.0.shift_remove(DATA_HASH);
+        }
         match path.split_once('.') {
             None => {
                 check_key(path)?;

@@ -99,6 +99,23 @@ fn a_run_goes_on_with_its_own_data_alone_whatever_form_they_have() {
 }
 
 #[test]
+fn a_run_begun_from_the_configuration_of_another_wants_its_data() {
+    let folder = tempfile::tempdir().unwrap();
+    mnist(&folder.path().join("data"), 1, 0, false);
+    mnist(&folder.path().join("other"), 1, 1, false);
+    let host = CommandLine::new(HOST, folder.path());
+    let (_, run) = host.train(&[&endless("data")[1..7], &["--steps", "3", "--encoder", SMALL, "--data-dir", "data"]].concat());
+    let config = run.join("config.yml");
+    let again = |arguments: &[&str]| host.run(&[&["run", "--config", config.to_str().unwrap()], arguments].concat());
+    again(&["--data-dir", "other"]).refused(2, &["data hash", "`mnist`", "data_hash=null"]);
+    again(&["--data-dir", "data"]).expect(0);
+    again(&["--data-dir", "other", "--set", "data_hash=null"]).expect(0);
+    // Another data set, or another view of the same, has another hash, which nobody can know before.
+    again(&["--dataset", "digits"]).expect(0);
+    again(&["--data-dir", "data", "--set", "dataset.scale=unit"]).expect(0);
+}
+
+#[test]
 fn what_computed_a_run_is_on_record_and_a_change_of_it_is_named() {
     let folder = tempfile::tempdir().unwrap();
     mnist(&folder.path().join("data"), 1, 0, false);

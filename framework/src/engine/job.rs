@@ -66,9 +66,18 @@ impl Job {
     /// [`EngineError`]; nothing is left on disk then, as far as the disk allows.
     pub fn create(config: RunConfig, root: &DataRoot, output_dir: &Path, start: impl Into<Start>) -> Result<Self, EngineError> {
         let Start { command, program, data } = start.into();
-        let (session, mut state) = Session::open(config, root)?;
+        let (mut session, mut state) = Session::open(config, root)?;
         if let Some(data) = data {
             expect_data(&session, output_dir, &data, START_OVER)?;
+        }
+        let key = session.loaded.key();
+        let expected = session.config.training.data_hash.replace(key.clone()).filter(|expected| *expected != key);
+        if let Some(expected) = expected {
+            return Err(EngineError::Request(format!(
+                "the configuration is of a run on `{}` with the data hash {expected}, but what was loaded has the hash {key}\n  \
+                 hint: name the folder of the right data with --data-dir, or pass `--set data_hash=null` to train on these",
+                session.config.dataset
+            )));
         }
         let config = &session.config;
         if let Some(path) = &config.training.initial_weights {
