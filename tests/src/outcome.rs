@@ -39,13 +39,13 @@ pub fn differences(whole: &Path, broken: &Path) -> Vec<String> {
     found
 }
 
-/// The state of a checkpoint without times and without where it was computed, which may be on any number of threads. The log holds times, and so
+/// The state of a checkpoint without times and without what computed it, which may be another program on any number of threads. The log holds times, and so
 /// its length and digest depend on the clock as well.
 fn state(checkpoint: &Path) -> Value {
     let mut state: Value =
         serde_json::from_slice(&fs::read(checkpoint.join("state.json")).expect("a checkpoint has a state")).expect("JSON");
     if let Some(identity) = state.get_mut("identity").and_then(Value::as_object_mut) {
-        identity.remove("machine").expect("an identity says where it was computed");
+        identity.retain(|key, _| key == "data");
     }
     state.as_object_mut().expect("an object").retain(|key, _| !["elapsed_s", "metrics_bytes", "metrics_digest"].contains(&key.as_str()));
     state
