@@ -1,8 +1,8 @@
 //! `ibhost sweep`: a grid of runs from one file or a few flags, launched here or through Slurm, and continued after anything.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 
 use ibhost_framework::analysis::AnalysisConfig;
 use ibhost_framework::component::resolve;
@@ -19,9 +19,12 @@ use super::analyze::check_fit;
 use super::list_runs::shown;
 use super::report::sweep_template;
 use super::run::assignments;
+use crate::accepted;
 use crate::cli::{Format, Launcher, SweepArgs};
 use crate::exit::{FAILED, Failure, INTERRUPTED};
+use crate::messages::say;
 use crate::paths::{absolute, data_root, show};
+use crate::signals;
 use crate::sweep_progress::SweepProgress;
 use crate::table;
 
@@ -46,15 +49,21 @@ pub fn sweep(arguments: &SweepArgs, threads: Option<usize>, quiet: bool) -> Resu
     }
     let memory =
         arguments.memory.as_deref().map(values::bytes).transpose().map_err(|problem| Failure::usage(format!("--memory: {problem}")))?;
-    let mut after = vec!["--data-dir".to_owned(), show(&absolute(&data_root(&arguments.run.data)?.0))];
+    let mut after: Vec<OsString> = vec!["--data-dir".into(), absolute(&data_root(&arguments.run.data)?.0).into()];
     if let Some(bytes) = memory {
-        after.extend(["--memory".to_owned(), bytes.to_string()]);
+        after.extend(["--memory".into(), bytes.to_string().into()]);
+    }
+    if arguments.launcher == Launcher::Slurm {
+        accepted::check(&plan.definition.slurm, arguments.accept_setup)?;
     }
     let sweep = SweepFolder::begin(&path, plan, arguments.resume, PROGRAM)?;
     let program = std::env::current_exe().map_err(|e| Failure::failed(format!("this program does not know its own path: {e}")))?;
     match arguments.launcher {
         Launcher::Slurm => {
             let options = slurm::Options { throttle: arguments.jobs.map(|n| n as u32).or(options.throttle), ..options };
+            let after = after.into_iter().map(OsString::into_string).collect::<Result<Vec<_>, _>>().map_err(|word| {
+                Failure::usage(format!("the scripts of a cluster hold text alone, and `{}` is none\n  hint: rename it", word.display()))
+            })?;
             let submission = slurm::submit(&sweep, &sweep.unfinished(), &options, &program, &after, arguments.fail_fast)?;
             report_submission(&sweep, &submission, format).map(|()| 0)
         }
@@ -63,7 +72,7 @@ pub fn sweep(arguments: &SweepArgs, threads: Option<usize>, quiet: bool) -> Resu
             let jobs = arguments.jobs.unwrap_or(total);
             let share = (total / jobs).max(1);
             let before = ["--threads", &share.to_string(), "trial"].map(str::to_owned).to_vec();
-            after.extend(["--parent".to_owned(), std::process::id().to_string()]);
+            after.extend(["--parent".into(), std::process::id().to_string().into()]);
             run_here(&sweep, &Launch { program, before, after, jobs, fail_fast: arguments.fail_fast }, format, quiet)
         }
     }
@@ -165,9 +174,9 @@ fn print_trials(plan: &Plan, path: &Path, format: Format) -> Result<(), Failure>
     }
     if !plan.definition.analyses.is_empty() && format != Format::Json {
         let analyses: Vec<&str> = plan.definition.analyses.iter().map(|request| request.analysis.as_str()).collect();
-        eprintln!("each is then analysed with {}", analyses.join(", "));
+        say!("each is then analysed with {}", analyses.join(", "));
     }
-    eprintln!("{} trials", plan.trials.len());
+    say!("{} trials", plan.trials.len());
     Ok(())
 }
 
@@ -175,7 +184,7 @@ fn print_trials(plan: &Plan, path: &Path, format: Format) -> Result<(), Failure>
 fn look(arguments: &SweepArgs, sweep: &SweepFolder) -> Result<u8, Failure> {
     if arguments.cancel {
         let jobs = slurm::cancel(sweep)?;
-        eprintln!("{}", if jobs.is_empty() { "no job waits or runs".to_owned() } else { format!("cancelled {}", jobs.join(", ")) });
+        say!("{}", if jobs.is_empty() { "no job waits or runs".to_owned() } else { format!("cancelled {}", jobs.join(", ")) });
         return Ok(0);
     }
     let states = states(sweep);
@@ -208,16 +217,7 @@ fn collect(sweep: &SweepFolder, states: &[TrialState]) -> Result<(), Failure> {
 
 fn run_here(sweep: &SweepFolder, options: &Launch, format: Format, quiet: bool) -> Result<u8, Failure> {
     let _lock = sweep.lock()?;
-    let stop = Arc::new(AtomicUsize::new(0));
-    let requests = Arc::clone(&stop);
-    let handler = ctrlc::set_handler(move || {
-        if requests.fetch_add(1, Ordering::Relaxed) == 0 {
-            eprintln!("trials finish their step and save; press Ctrl-C again to kill them");
-        }
-    });
-    if let Err(error) = handler {
-        tracing::warn!("Ctrl-C will stop at once: {error}");
-    }
+    let stop = signals::requests("trials");
     let open = sweep.unfinished();
     let mut progress = SweepProgress::new(sweep, open.len(), quiet);
     let result = launch(sweep, &open, options, &mut progress, &stop);
@@ -229,7 +229,8 @@ fn run_here(sweep: &SweepFolder, options: &Launch, format: Format, quiet: bool) 
     print_states(sweep, &states, format)?;
     result?;
     if stop.load(Ordering::Relaxed) > 0 {
-        eprintln!("interrupted; continue with\n  ibhost sweep {} --resume", show(sweep.path()));
+        let words = ["ibhost", "sweep", &show(sweep.path()), "--resume"].map(str::to_owned);
+        say!("interrupted; continue with\n  {}", plan::shell_line(&words));
         return Ok(INTERRUPTED);
     }
     Ok(if states.iter().all(|state| state.status == TrialStatus::Completed) { 0 } else { FAILED })
@@ -256,7 +257,7 @@ fn print_states(sweep: &SweepFolder, states: &[TrialState], format: Format) -> R
     let summary: Vec<String> = counted.iter().filter(|(_, n)| *n > 0).map(|(status, n)| format!("{n} {}", status.as_str())).collect();
     table::print(&format!("{} trials: {}\nsweep {}", states.len(), summary.join(", "), show(sweep.path())))?;
     for state in states.iter().filter(|state| state.status == TrialStatus::Failed) {
-        eprintln!("trial {} failed; its log is {}", state.trial, show(&state.log));
+        say!("trial {} failed; its log is {}", state.trial, show(&state.log));
     }
     Ok(())
 }
@@ -276,6 +277,6 @@ fn report_submission(sweep: &SweepFolder, submission: &slurm::Submission, format
     }
     let path = show(sweep.path());
     table::print(&format!("sweep {path}"))?;
-    eprintln!("`ibhost sweep {path} --status` shows how far it is, `--cancel` stops it, `--launcher slurm --resume` adds what is not done");
+    say!("`ibhost sweep {path} --status` shows how far it is, `--cancel` stops it, `--launcher slurm --resume` adds what is not done");
     Ok(())
 }
