@@ -10,7 +10,7 @@ use ibhost_framework::engine::{Job, Outcome};
 use ibhost_framework::objective::Quantity;
 use ibhost_framework::preset;
 use ibhost_framework::run::{ConfigError, RunConfig, Settings};
-use ibhost_framework::storage::run_dir::{read_yaml, yaml_from_str};
+use ibhost_framework::storage::run_dir::{line_of, read_yaml, yaml_from_str};
 use ibhost_framework::storage::{Label, RunDir, Summary};
 use ibhost_sweep::plan::shell_line;
 use ibhost_sweep::values::scalar;
@@ -54,15 +54,26 @@ pub fn configure(arguments: &RunArgs, seed: Option<u64>) -> Result<RunConfig, Fa
         settings.overlay(layer)?;
     }
     if let Some(path) = &arguments.config {
-        settings.overlay(read_yaml(path).map_err(Failure::usage)?).map_err(|error| match error {
-            ConfigError::Setting(message) => Failure::usage(format!("`{}`: {message}", show(path))),
-            ConfigError::Component { key, source } => Failure::component(&format!("{key} in {}", show(path)), &source),
-        })?;
+        overlay_file(&mut settings, path)?;
     }
     for (path, value) in assignments(arguments, seed)? {
         settings.set(&path, value)?;
     }
     Ok(settings.resolve()?)
+}
+
+/// Lays the settings of the file `path` over `settings`.
+fn overlay_file(settings: &mut Settings, path: &Path) -> Result<(), Failure> {
+    let layer: Map<String, Value> = read_yaml(path).map_err(Failure::usage)?;
+    let mut before = settings.clone();
+    settings.overlay(layer.clone()).map_err(|error| {
+        let wrong = layer.into_iter().find(|(key, value)| before.overlay(Map::from_iter([(key.clone(), value.clone())])).is_err());
+        let line = wrong.and_then(|(key, _)| line_of(path, &key)).map_or_else(String::new, |line| format!(", line {line}"));
+        match error {
+            ConfigError::Setting(message) => Failure::usage(format!("`{}`{line}: {message}", show(path))),
+            ConfigError::Component { key, source } => Failure::component(&format!("{key} in {}{line}", show(path)), &source),
+        }
+    })
 }
 
 /// What the flags set, `seed` among them, in the order in which it counts.
@@ -80,7 +91,7 @@ pub fn assignments(arguments: &RunArgs, seed: Option<u64>) -> Result<Vec<(String
         ("epochs", arguments.epochs.map(Value::from)),
         ("steps", arguments.steps.map(Value::from)),
         ("batch_size", arguments.batch_size.map(Value::from)),
-        ("lr", arguments.lr.map(Value::from)),
+        ("lr", arguments.lr.map(|lr| finite("--lr", lr)).transpose()?),
         ("seed", seed.map(Value::from)),
         ("limit_train", arguments.limit_train.map(Value::from)),
         ("device", arguments.device.clone().map(Value::from)),
@@ -106,7 +117,13 @@ fn average(text: &str) -> Result<Value, Failure> {
     if text == "none" {
         return Ok(Value::Null);
     }
-    text.parse::<f64>().map(Value::from).map_err(|_| Failure::usage(format!("--average takes a number or `none`, got `{text}`")))
+    let number = text.parse::<f64>().map_err(|_| Failure::usage(format!("--average takes a number or `none`, got `{text}`")))?;
+    finite("--average", number)
+}
+
+/// `number` as a setting; one that is none would become nothing on the way.
+fn finite(flag: &str, number: f64) -> Result<Value, Failure> {
+    if number.is_finite() { Ok(number.into()) } else { Err(Failure::usage(format!("{flag} takes a finite number, got {number}"))) }
 }
 
 /// Trains `job` to its end, runs the plots that cost nothing, prints the result.

@@ -36,6 +36,13 @@ pub fn sweep(arguments: &SweepArgs, threads: Option<usize>, quiet: bool) -> Resu
     }
     let format = arguments.run.format;
     let (path, definition) = target(arguments)?;
+    if path.to_str().is_none() {
+        let hint = "rename it, or choose another --output-dir";
+        return Err(Failure::usage(format!(
+            "the folder of a sweep needs a name that is text in UTF-8, `{}` is none\n  hint: {hint}",
+            show(&path)
+        )));
+    }
     if arguments.status || arguments.collect || arguments.cancel {
         return look(arguments, &SweepFolder::open(&path)?);
     }
@@ -223,9 +230,8 @@ fn run_here(sweep: &SweepFolder, options: &Launch, format: Format, quiet: bool) 
     let result = launch(sweep, &open, options, &mut progress, &stop);
     progress.finish();
     let states = sweep.states();
-    if !open.is_empty() || !sweep.path().join("trials.csv").exists() {
-        collect(sweep, &states)?;
-    }
+    let due = !open.is_empty() || !sweep.path().join("trials.csv").exists();
+    let collected = if due { collect(sweep, &states) } else { Ok(()) };
     print_states(sweep, &states, format)?;
     result?;
     if stop.load(Ordering::Relaxed) > 0 {
@@ -233,6 +239,7 @@ fn run_here(sweep: &SweepFolder, options: &Launch, format: Format, quiet: bool) 
         say!("interrupted; continue with\n  {}", plan::shell_line(&words));
         return Ok(INTERRUPTED);
     }
+    collected?;
     Ok(if states.iter().all(|state| state.status == TrialStatus::Completed) { 0 } else { FAILED })
 }
 

@@ -1,5 +1,6 @@
 //! How a sweep is launched through Slurm: from the key `slurm` of its file, and from `--slurm key=value`.
 
+use ibhost_framework::plain::plain;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -119,7 +120,8 @@ impl Options {
                         _ => Map::new(),
                     };
                     map.insert(key.to_owned(), value);
-                    options = serde_json::from_value(map.into()).map_err(|e| SweepError::definition(place(assignment), e.to_string()))?;
+                    options =
+                        serde_json::from_value(map.into()).map_err(|e| SweepError::definition(place(assignment), plain(&e.to_string())))?;
                 }
             }
         }
