@@ -152,7 +152,7 @@ fn numbers_out_of_range_are_refused() {
     }
     for flag in ["--lr", "--average"] {
         for value in ["inf", "-inf", "nan"] {
-            run_refused(&[&format!("{flag}={value}")], &[flag, "finite number", value.trim_start_matches('-')]);
+            run_refused(&[&format!("{flag}={value}")], &[flag, "finite number"]);
         }
     }
     run_refused(&["--lr", "1e-320"], &["`lr`", "at least 1.1754944e-38", "1e-320"]);

@@ -346,7 +346,7 @@ fn read_sealed<T: DeserializeOwned>(path: &Path) -> Result<T, StorageError> {
         let reason = "its text does not match the hash in its last line; if it was edited on purpose, start a new run from a copy";
         return Err(StorageError::damaged(path, reason));
     };
-    yaml_from_str(body).map_err(|reason| StorageError::damaged(path, format!("not valid YAML: {reason}")))
+    yaml_from_str(body).map_err(|reason| StorageError::damaged(path, reason))
 }
 
 fn read_text(path: &Path) -> Result<String, StorageError> {

@@ -45,14 +45,15 @@ pub fn read_yaml<T: DeserializeOwned>(path: &Path) -> Result<T, YamlError> {
 /// # Errors
 /// Line, column and cause when the text is not a `T`.
 pub fn yaml_from_str<T: DeserializeOwned>(text: &str) -> Result<T, String> {
-    parse(text, NonFiniteFloatPolicy::PassThrough).map_err(|error| told(&error, "text").trim_start_matches([',', ' ']).to_owned())
+    parse(text, NonFiniteFloatPolicy::PassThrough)
+        .map_err(|error| told(&error, "text").trim_start_matches([',', ' ']).trim_start_matches("is ").to_owned())
 }
 
-/// Line of a YAML file in which the value of `key` begins, a key of its outermost map.
+/// Line of a YAML file in which `key` stands, a key of its outermost map.
 pub fn line_of(path: &Path, key: &str) -> Option<u64> {
     let text = String::from_utf8(atomic::read(path).ok()?).ok()?;
-    let map: HashMap<String, Spanned<IgnoredAny>> = parse(&text, NonFiniteFloatPolicy::AsString).ok()?;
-    map.get(key).map(|value| value.referenced.line()).filter(|line| *line > 0)
+    let map: HashMap<Spanned<String>, IgnoredAny> = parse(&text, NonFiniteFloatPolicy::AsString).ok()?;
+    map.keys().find(|known| known.value == key).map(|known| known.referenced.line()).filter(|line| *line > 0)
 }
 
 fn parse<T: DeserializeOwned>(text: &str, non_finite: NonFiniteFloatPolicy) -> Result<T, Error> {
@@ -211,7 +212,7 @@ mod tests {
     fn a_key_of_the_outermost_map_has_a_line() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("mine.yml");
-        fs::write(&path, "# first\na: 1\nb: [1,\n 2]\nc: {a: 3}\n").unwrap();
+        fs::write(&path, "# first\na: 1\nb:\n  - 1\nc: {a: 3}\n").unwrap();
         assert_eq!(["a", "b", "c", "d"].map(|key| line_of(&path, key)), [Some(2), Some(3), Some(5), None]);
     }
 

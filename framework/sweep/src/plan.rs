@@ -14,6 +14,9 @@ use crate::error::SweepError;
 use crate::extent;
 use crate::values::{MAX_VALUES, count, expand, scalar};
 
+/// Stands for the trial in what is wrong with the base run.
+pub const ANY: &str = "any";
+
 /// One value of an axis, or of several that move together.
 #[derive(Clone, Debug, PartialEq)]
 struct Point {
@@ -73,7 +76,7 @@ impl Plan {
         let count = groups.iter().map(Vec::len).product();
         let mut trials: Vec<Trial> = (0..count).map(|number| trial(&groups, number)).collect();
         exclude(&definition, &axes, &mut trials)?;
-        let base = base(&definition, None).map_err(|source| SweepError::Trial { trial: "any".to_owned(), source: Box::new(source) })?;
+        let base = base(&definition, None).map_err(|source| SweepError::Trial { trial: ANY.to_owned(), source: Box::new(source) })?;
         Ok(Self { definition, axes, trials, base })
     }
 

@@ -31,9 +31,10 @@ pub fn analyze(arguments: &AnalyzeArgs) -> Result<u8, Failure> {
         check_run_folder(run)?;
     }
     let stop = stop_between_analyses();
-    let mut results = Vec::new();
+    let (mut results, mut made) = (Vec::new(), 0);
     for run in &arguments.runs {
         for text in arguments.analysis.iter().take_while(|_| !stop.load(Ordering::Relaxed)) {
+            made += 1;
             let report = recorded(run, || one(run, &root, text, label, arguments.look.average, arguments.look.seed))?;
             if arguments.look.format == Format::Json {
                 results.push(json!({ "run_dir": show(run), "analysis": text, "result": report.result, "files": report.files }));
@@ -45,7 +46,7 @@ pub fn analyze(arguments: &AnalyzeArgs) -> Result<u8, Failure> {
     if arguments.look.format == Format::Json {
         table::print_json(&results.into())?;
     }
-    Ok(if stop.load(Ordering::Relaxed) { INTERRUPTED } else { 0 })
+    Ok(if made < arguments.runs.len() * arguments.analysis.len() { INTERRUPTED } else { 0 })
 }
 
 /// A flag that a signal sets: the analysis at hand is finished, and no other begins.

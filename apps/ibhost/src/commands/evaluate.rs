@@ -50,7 +50,7 @@ pub fn evaluate(arguments: &EvaluateArgs) -> Result<u8, Failure> {
     let pool = pool.map_err(|e| Failure::failed(format!("cannot start threads: {e}")))?;
     let results: Vec<Result<Map<String, Value>, Failure>> = pool.install(|| runs.par_iter().with_max_len(1).map(work).collect());
 
-    if stop.load(Ordering::Relaxed) {
+    if results.iter().any(|result| result.as_ref().is_ok_and(|found| found.len() < wanted.len())) {
         say!("interrupted; the same command goes on from the evaluations that are kept");
         return Ok(INTERRUPTED);
     }

@@ -7,12 +7,13 @@ use std::sync::atomic::Ordering;
 use ibhost_framework::analysis::AnalysisConfig;
 use ibhost_framework::component::resolve;
 use ibhost_framework::registry::Kind;
-use ibhost_framework::storage::run_dir::read_yaml;
+use ibhost_framework::run::ConfigError;
+use ibhost_framework::storage::run_dir::{line_of, read_yaml};
 use ibhost_sweep::folder::counts;
 use ibhost_sweep::local::{Launch, launch};
 use ibhost_sweep::slurm::{self, Queue};
 use ibhost_sweep::store::Index;
-use ibhost_sweep::{Definition, Plan, SweepFolder, TrialState, TrialStatus, plan, values};
+use ibhost_sweep::{Definition, Plan, SweepError, SweepFolder, TrialState, TrialStatus, plan, values};
 use serde_json::{Value, json};
 
 use super::analyze::check_fit;
@@ -47,7 +48,7 @@ pub fn sweep(arguments: &SweepArgs, threads: Option<usize>, quiet: bool) -> Resu
         return look(arguments, &SweepFolder::open(&path)?);
     }
     let options = definition.slurm.with(&arguments.slurm)?;
-    let plan = Plan::new(definition)?;
+    let plan = Plan::new(definition).map_err(|error| located(error, arguments))?;
     check_analyses(&plan)?;
     plan.definition.report.as_ref().map(sweep_template).transpose()?;
     if arguments.run.dry_run {
@@ -122,8 +123,26 @@ fn target(arguments: &SweepArgs) -> Result<(PathBuf, Definition), Failure> {
         }
         definition.axes.insert(axis, values);
     }
-    definition.check()?;
+    definition.check().map_err(|error| located(error, arguments))?;
     Ok((SweepFolder::place(&run.output_dir, &definition.name), definition))
+}
+
+/// What is wrong with a definition, with the line of the sweep's file where nothing but the file can be to blame.
+fn located(error: SweepError, arguments: &SweepArgs) -> Failure {
+    let flags =
+        !arguments.axes.is_empty() || !arguments.run.set.is_empty() || arguments.run.preset.is_some() || arguments.run.config.is_some();
+    let file = arguments.target.as_deref().filter(|path| path.is_file() && !flags);
+    let place = |key: &str| file.and_then(|file| Some(format!("`{}`, line {}: ", show(file), line_of(file, key)?))).unwrap_or_default();
+    match error {
+        SweepError::Definition { place: at, problem } => {
+            Failure::usage(format!("{}{at}: {problem}", place(at.split(['.', ',']).next().unwrap_or_default())))
+        }
+        SweepError::Trial { trial, source } if trial == plan::ANY => match *source {
+            ConfigError::Setting(message) => Failure::usage(format!("{}{message}", place("run"))),
+            ConfigError::Component { key, source } => Failure::component(&format!("{key} of the base run"), &source),
+        },
+        other => other.into(),
+    }
 }
 
 /// Every analysis exists, is written right, and fits every objective of the sweep.

@@ -48,8 +48,8 @@ impl Scripts<'_> {
             r#"
 ibhost_child= ibhost_stop= ibhost_again=
 # Before the time limit: save and go back into the queue. Preempted or cancelled: save; Slurm knows which of them it is.
-trap 'ibhost_again=1; ibhost_stop=1; [ -z "$ibhost_child" ] || kill -TERM "$ibhost_child"' USR1
-trap 'ibhost_stop=1; [ -z "$ibhost_child" ] || kill -TERM "$ibhost_child"' TERM
+trap 'ibhost_again=1; ibhost_stop=1; [ -z "$ibhost_child" ] || kill -TERM "$ibhost_child" || :' USR1
+trap 'ibhost_stop=1; [ -z "$ibhost_child" ] || kill -TERM "$ibhost_child" || :' TERM
 "#
             .to_owned(),
         );
@@ -64,10 +64,10 @@ if [ -z "$ibhost_stop" ]; then
     {program} --threads "${{SLURM_CPUS_PER_TASK:-1}}" trial "$folder" {after} >>"$folder/log.txt" 2>&1 &
     ibhost_child=$!
     # A signal may have come before there was a child to pass it to.
-    [ -z "$ibhost_stop" ] || kill -TERM "$ibhost_child"
+    [ -z "$ibhost_stop" ] || kill -TERM "$ibhost_child" || :
     while :; do
-        wait "$ibhost_child"
-        code=$?
+        # Not a failure of this script, whatever `setup` says about those.
+        wait "$ibhost_child" && code=0 || code=$?
         kill -0 "$ibhost_child" 2>/dev/null || break
     done
 fi
@@ -187,6 +187,10 @@ mod tests {
             task.start(restarts).wait().unwrap();
             assert_eq!(task.requeues(), requeues, "after {restarts} restarts");
         }
+        let strict = Options { setup: vec!["set -eu".to_owned()], ..Options::default() };
+        let task = Task::new(&strict, "kill -KILL $$");
+        task.start(0).wait().unwrap();
+        assert_eq!(task.requeues(), 1, "a strict setup");
         // Another code is another end.
         let task = Task::new(&Options::default(), "exit 1");
         assert_eq!((task.start(0).wait().unwrap().code(), task.requeues()), (Some(1), 0));
