@@ -24,6 +24,7 @@ pub mod normal_mixture;
 pub mod objective;
 pub mod optimiser;
 pub mod parameters;
+pub mod plain;
 pub mod posterior;
 pub mod preset;
 pub mod registry;

@@ -4,8 +4,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::component::suggest::nearest;
+use crate::component::value::{SMALLEST, is_lost};
 use crate::component::{Component, ComponentError};
 use crate::objective::ObjectiveConfig;
+use crate::plain::plain;
 use crate::registry::Kind;
 
 /// Keys that hold a component, with its kind.
@@ -337,7 +339,7 @@ impl Settings {
         for (key, value) in defaults {
             self.0.entry(key).or_insert(value);
         }
-        let training: Training = serde_json::from_value(Value::Object(self.0)).map_err(|e| ConfigError::Setting(e.to_string()))?;
+        let training: Training = serde_json::from_value(Value::Object(self.0)).map_err(|e| ConfigError::Setting(plain(&e.to_string())))?;
         training.check()?;
         Ok(RunConfig { objective, encoder, decoder, dataset, strategy, optimiser, schedule, training })
     }
@@ -381,7 +383,9 @@ fn check_value(key: &str, value: &Value) -> Result<(), ConfigError> {
     let mut alone =
         Map::from_iter([("lr", Value::from(1.0)), ("epochs", 1.into()), ("batch_size", 1.into())].map(|(k, v)| (k.to_owned(), v)));
     alone.insert(key.to_owned(), value.clone());
-    serde_json::from_value::<Training>(Value::Object(alone)).map(|_| ()).map_err(|e| ConfigError::Setting(format!("`{key}`: {e}")))
+    serde_json::from_value::<Training>(Value::Object(alone))
+        .map(|_| ())
+        .map_err(|e| ConfigError::Setting(format!("`{key}`: {}", plain(&e.to_string()))))
 }
 
 impl RunConfig {
@@ -411,6 +415,9 @@ impl Training {
         let wrong = |what: &str| Err(ConfigError::Setting(what.to_owned()));
         if !(self.lr.is_finite() && self.lr > 0.0) {
             return wrong(&format!("`lr` must be a finite number above 0, got {}", self.lr));
+        }
+        if is_lost(self.lr) {
+            return wrong(&format!("`lr` must be at least {SMALLEST:e}, below which the weights' numbers lose it, got {:e}", self.lr));
         }
         if self.batch_size == 0 || self.evaluation_batch == 0 || self.evaluate_every == 0 {
             return wrong("`batch_size`, `evaluation_batch` and `evaluate_every` must be at least 1");
@@ -478,7 +485,7 @@ mod tests {
         let error = Settings::new().overlay(layer).unwrap_err().to_string();
         assert!(error.contains("`zzzzzz`") && error.contains("checkpoint_every"), "{error}");
         let error = Settings::new().set("lr", "fast".into()).unwrap_err().to_string();
-        assert!(error.contains("`lr`") && error.contains("fast"), "{error}");
+        assert!(error.contains("`lr`") && error.contains("fast") && error.contains("expected a number"), "{error}");
     }
 
     #[test]

@@ -150,6 +150,14 @@ fn numbers_out_of_range_are_refused() {
     for value in ["0", "-1", "nan", "inf", "abc", ""] {
         run_refused(&[&format!("--lr={value}")], &["lr"]);
     }
+    for flag in ["--lr", "--average"] {
+        for value in ["inf", "-inf", "nan"] {
+            run_refused(&[&format!("{flag}={value}")], &[flag, "finite number"]);
+        }
+    }
+    run_refused(&["--lr", "1e-320"], &["`lr`", "at least 1.1754944e-38", "1e-320"]);
+    run_refused(&["--set", "lr=inf"], &["`lr`", "must be finite"]);
+    run_refused(&["--set", "objective.beta=1e-320"], &["`beta` must be 0 or at least"]);
     run_refused(&["--batch-size", "0"], &["batch_size", "at least 1"]);
     run_refused(&["--batch-size=-4"], &["--batch-size"]);
     run_refused(&["--epochs", "0"], &["epochs", "at least 1"]);
@@ -193,12 +201,15 @@ fn configuration_files_are_refused_by_name_and_place() {
     refused(&["run", "--config", "absent.yml"], &["`absent.yml`", "check the spelling"]);
     refused(&["run", "--config", "."], &["`.`", "regular file"]);
     config_refused(b"objective: vdb\nencoder: [", &["mine.yml", "line 2", "bracket"]);
-    config_refused(b"- 3\n", &["mine.yml", "mapping"]);
+    config_refused(b"- 3\n", &["mine.yml", "line 1", "expected a map"]);
     config_refused(b"\xff\xfe", &["mine.yml", "UTF-8"]);
     config_refused(b"", &["no objective is given"]);
     config_refused(b"objective: vdb\nobjective: vib\nencoder: mlp\n", &["mine.yml", "objective"]);
     config_refused(b"objective: vdb\nencoder: mlp\nepoch: 3\n", &["mine.yml", "unknown setting `epoch`", "`epochs`"]);
-    config_refused(b"objective: vdb\nencoder: mlp\nlr: fast\n", &["`lr`", "fast"]);
+    config_refused(b"objective: vdb\nencoder: mlp\nlr: fast\n", &["`mine.yml`, line 3", "`lr`", "the text \"fast\"", "expected a number"]);
+    config_refused(b"objective: vdb\nencoder: mlp\nseed: 007\n", &["line 3", "`seed`", "expected a whole number", "write 7"]);
+    config_refused(b"objective: vdb\nencoder: mlp\ndrop_last: y\n", &["line 3", "`drop_last`", "the text \"y\"", "write `true`"]);
+    config_refused(b"objective: vdb\nencoder: mlp\naverage: .nan\n", &["line 3", "`average`", "expected a number", "must be finite"]);
     config_refused(b"objective: vdb\nencoder: 3\n", &["encoder", "name/key:value"]);
     config_refused(b"objective: vdb\nencoder: {name: mlp, z: two}\n", &["`z`", "whole number"]);
     config_refused(b"objective: vdb\nencoder: {name: mlp, width: 2}\n", &["no parameter `width`"]);

@@ -49,7 +49,9 @@ fn wrong_definitions_are_refused_with_place_and_fix_before_anything_starts() {
     let folder = tempfile::tempdir().unwrap();
     let host = host(folder.path());
     for (text, words) in [
-        (GRID.replace("0..1", "1..0"), &["axes.seed", "write 0..1"][..]),
+        (GRID.replace("0..1", "1..0"), &["`sweep.yml`, line 4: axes.seed", "write 0..1"][..]),
+        (GRID.replace("steps: 120", "steps: ten"), &["`sweep.yml`, line 3: `steps`", "the text \"ten\"", "expected a whole number"]),
+        (GRID.replace("[0.001, 0.1]", "[007]"), &["trial 0 (objective.beta=007", "`beta`", "007"]),
         (GRID.replace("objective.beta", "objective.bet"), &["trial 0", "bet", "beta"]),
         (GRID.replace("0.1]", "-0.1]"), &["trial 2 (objective.beta=-0.1, seed=0)"]),
         (GRID.replace("0.1]", "0.001]"), &["the same run"]),

@@ -1,7 +1,7 @@
 //! Log messages: to stderr by verbosity, and everything of a run to its log.txt.
 
 use std::fs::File;
-use std::io::Write;
+use std::io::{self, Write};
 use std::sync::{Arc, Mutex};
 
 use tracing_subscriber::Layer;
@@ -10,33 +10,47 @@ use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
+use crate::messages::{Courtesy, say};
+
 /// A log file that is named only once the run's folder exists; what comes before is not kept.
 #[derive(Clone, Debug, Default)]
-pub struct RunLog(Arc<Mutex<Option<File>>>);
+pub struct RunLog(Arc<Mutex<Option<Open>>>);
+
+#[derive(Debug)]
+struct Open {
+    file: File,
+    /// Whether somebody was told that it cannot be written.
+    told: bool,
+}
 
 impl RunLog {
     /// Sends all further messages to `file` too.
     pub fn open(&self, file: File) {
         if let Ok(mut slot) = self.0.lock() {
-            *slot = Some(file);
+            *slot = Some(Open { file, told: false });
         }
     }
 
-    /// What `write` returns for the file, `without` where there is none.
-    fn with_file<R>(&self, without: R, write: impl FnOnce(&mut File) -> R) -> R {
-        match self.0.lock() {
-            Ok(mut slot) => slot.as_mut().map_or(without, write),
-            Err(_) => without,
+    /// Does `write` to the file if there is one. A log that cannot be written is no reason to end the work; it is said once.
+    fn with_file(&self, write: impl FnOnce(&mut File) -> io::Result<()>) {
+        let Ok(mut slot) = self.0.lock() else { return };
+        let Some(open) = slot.as_mut() else { return };
+        if let Err(error) = write(&mut open.file)
+            && !std::mem::replace(&mut open.told, true)
+        {
+            say!("WARN the run's log.txt cannot be written: {error}");
         }
     }
 }
 
 impl Write for RunLog {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.with_file(Ok(bytes.len()), |file| file.write(bytes))
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.with_file(|file| file.write_all(bytes));
+        Ok(bytes.len())
     }
-    fn flush(&mut self) -> std::io::Result<()> {
-        self.with_file(Ok(()), File::flush)
+    fn flush(&mut self) -> io::Result<()> {
+        self.with_file(File::flush);
+        Ok(())
     }
 }
 
@@ -58,12 +72,14 @@ pub fn start(verbose: u8, quiet: bool) -> RunLog {
     let log = RunLog::default();
     let colour = std::io::IsTerminal::is_terminal(&std::io::stderr()) && std::env::var_os("NO_COLOR").is_none();
     let terminal = tracing_subscriber::fmt::layer()
-        .with_writer(std::io::stderr)
+        .with_writer(|| Courtesy)
+        .log_internal_errors(false)
         .with_ansi(colour)
         .without_time()
         .with_target(false)
         .with_filter(level);
-    let file = tracing_subscriber::fmt::layer().with_writer(log.clone()).with_ansi(false).with_filter(LevelFilter::INFO);
+    let file = tracing_subscriber::fmt::layer().with_writer(log.clone()).log_internal_errors(false).with_ansi(false);
+    let file = file.with_filter(LevelFilter::INFO);
     // A host may have set up logging of its own; that one then stays.
     let _ = tracing_subscriber::registry().with(terminal).with(file).try_init();
     log

@@ -7,6 +7,8 @@ use ibhost_framework::engine::{EpochReport, Observer, StepReport};
 use ibhost_framework::storage::MetricsSplit;
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::messages::say;
+
 /// Time between readings of the running means for the bar.
 const REFRESH: Duration = Duration::from_millis(500);
 
@@ -77,7 +79,7 @@ impl Observer for Progress {
         line.push_str(&format!(" | {:.1} s", report.seconds));
         match &self.bar {
             Some(bar) => bar.println(line),
-            None => eprintln!("{line}"),
+            None => say!("{line}"),
         }
     }
 }

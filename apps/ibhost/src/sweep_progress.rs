@@ -10,6 +10,8 @@ use ibhost_sweep::local::Watcher;
 use ibhost_sweep::{SweepFolder, TrialFolder, TrialRecord, TrialStatus};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
+use crate::messages::say;
+
 /// Bytes at the end of a log of measurements that hold its last line.
 const TAIL: i64 = 4096;
 
@@ -85,7 +87,7 @@ impl Watcher for SweepProgress<'_> {
                 bar.set_position(self.ended as u64);
                 bar.set_message(if self.failed > 0 { format!("{} failed", self.failed) } else { String::new() });
             }
-            None => eprintln!("[{}/{}] {line}", self.ended, self.total),
+            None => say!("[{}/{}] {line}", self.ended, self.total),
         }
     }
 

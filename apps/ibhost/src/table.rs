@@ -1,6 +1,7 @@
 //! Tables on stdout in the three formats.
 
 use std::io::Write;
+use std::sync::OnceLock;
 
 use comfy_table::presets::{ASCII_MARKDOWN, NOTHING};
 use comfy_table::{ContentArrangement, Table};
@@ -29,13 +30,27 @@ fn trim_lines(text: &str) -> String {
     text.lines().map(str::trim_end).collect::<Vec<_>>().join("\n")
 }
 
-/// Prints `text` and a line end; a reader that went away is not an error.
+/// Why the first text that could not be printed was lost.
+static LOST: OnceLock<String> = OnceLock::new();
+
+/// Prints `text` and a line end. A reader that went away is not an error; anything else is told by [`lost`] when the work is done, which
+/// printing never ends.
+#[expect(clippy::unnecessary_wraps, reason = "printing is the last step of commands that return a result")]
 pub fn print(text: &str) -> Result<(), Failure> {
     let mut out = std::io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.write_all(b"\n")).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(Failure::failed(format!("cannot write to stdout: {error}"))),
-        _ => Ok(()),
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            LOST.get_or_init(|| error.to_string());
+        }
+        _ => {}
     }
+    Ok(())
+}
+
+/// What could not be printed, if anything.
+pub fn lost() -> Option<Failure> {
+    let hint = "the work itself is done and saved; only what it should have printed is missing";
+    LOST.get().map(|reason| Failure::failed(format!("cannot write to stdout: {reason}\n  hint: {hint}")))
 }
 
 /// Prints a value as JSON.

@@ -12,6 +12,15 @@ use super::suggest::{did_you_mean, nearest};
 /// Characters of an offending value that are repeated in a message.
 const SHOWN: usize = 40;
 
+/// Smallest size of a number other than 0 that single precision holds with all its digits. Models compute in it, so that smaller ones turn
+/// into 0 on the way, in silence.
+pub(crate) const SMALLEST: f32 = f32::MIN_POSITIVE;
+
+/// Whether models would compute with 0, or a few digits, in place of `number`.
+pub(crate) fn is_lost(number: f64) -> bool {
+    number != 0.0 && number.abs() < f64::from(SMALLEST)
+}
+
 /// A value as it was given.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Given<'a> {
@@ -84,7 +93,15 @@ fn typed(parameter: &Parameter, kind: &ParameterKind, subject: &str, given: Give
                 Given::Text(text) => text.parse::<f64>().ok(),
                 Given::Json(value) => value.as_f64(),
             };
-            let number = number.ok_or_else(wrong_type)?;
+            // The sum makes one zero of both.
+            let number = number.ok_or_else(wrong_type)? + 0.0;
+            if is_lost(number) {
+                let message = format!(
+                    "{subject} must be 0 or at least {SMALLEST:e} in size, below which models compute with 0, got {}",
+                    given.shown()
+                );
+                return Err(Misfit::new(message, None));
+            }
             let number = if *kind == ParameterKind::Float32 { single(number) } else { number };
             let number =
                 Number::from_f64(number).ok_or_else(|| Misfit::new(format!("{subject} must be finite, got {}", given.shown()), None))?;

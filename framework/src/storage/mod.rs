@@ -10,6 +10,7 @@ pub mod run_dir;
 mod run_lock;
 pub mod summary;
 pub mod tensors;
+mod yaml;
 
 pub use atomic::{AtomicDir, StorageError, clean_leftovers, write_atomic};
 pub use checkpoint::{CheckpointContent, CheckpointEntry, CheckpointStore, Label};

@@ -16,6 +16,7 @@ use super::summary::{RunStatus, Summary};
 
 pub use super::run_lock::LockHolder;
 pub(crate) use super::run_lock::host_name;
+pub use super::yaml::{YamlError, line_of, read_yaml, yaml_from_str};
 
 /// What marks a folder as a run.
 const IDENTITY_FILE: &str = ".run.json";
@@ -29,8 +30,6 @@ const FOLDERS: [&str; 4] = ["tensorboard", "checkpoints", "plots", "analyses"];
 
 /// Start of the last line of a sealed file.
 const SEAL: &str = "# blake3 of the lines above: ";
-/// Most values that aliases (`*name`) of a YAML text may repeat in all, so that a few lines cannot stand for millions.
-const MAX_REPEATED: usize = 10_000;
 /// How often a fresh short id is tried.
 const NAME_ATTEMPTS: usize = 16;
 /// Longest stem, so that whole names stay within the 255 bytes file systems allow.
@@ -347,35 +346,11 @@ fn read_sealed<T: DeserializeOwned>(path: &Path) -> Result<T, StorageError> {
         let reason = "its text does not match the hash in its last line; if it was edited on purpose, start a new run from a copy";
         return Err(StorageError::damaged(path, reason));
     };
-    parse_yaml(path, body)
-}
-
-/// Reads any YAML file, sealed or written by hand.
-///
-/// # Errors
-/// [`StorageError::Damaged`] with line and column when the text is not a `T`.
-pub fn read_yaml<T: DeserializeOwned>(path: &Path) -> Result<T, StorageError> {
-    parse_yaml(path, &read_text(path)?)
+    yaml_from_str(body).map_err(|reason| StorageError::damaged(path, reason))
 }
 
 fn read_text(path: &Path) -> Result<String, StorageError> {
     String::from_utf8(atomic::read(path)?).map_err(|e| StorageError::damaged(path, format!("not valid UTF-8: {e}")))
-}
-
-fn parse_yaml<T: DeserializeOwned>(path: &Path, text: &str) -> Result<T, StorageError> {
-    yaml_from_str(text).map_err(|reason| StorageError::damaged(path, format!("not valid YAML: {reason}")))
-}
-
-/// Reads YAML text.
-///
-/// # Errors
-/// Line, column and cause when the text is not a `T`.
-pub fn yaml_from_str<T: DeserializeOwned>(text: &str) -> Result<T, String> {
-    let options = serde_saphyr::options! {
-        non_finite_float_policy: serde_saphyr::NonFiniteFloatPolicy::PassThrough,
-        alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: MAX_REPEATED },
-    };
-    serde_saphyr::from_str_with_options(text, options).map_err(|e| e.to_string())
 }
 
 #[cfg(test)]

@@ -95,7 +95,7 @@ impl Definition {
     /// # Errors
     /// Place and cause when it is not a definition.
     pub fn read(path: &Path) -> Result<Self, SweepError> {
-        Ok(read_yaml(path)?)
+        read_yaml(path).map_err(|error| SweepError::Request(error.to_string()))
     }
 
     /// Checks what can be checked without expanding the axes.

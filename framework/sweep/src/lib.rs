@@ -3,6 +3,7 @@
 
 pub mod definition;
 pub mod error;
+mod extent;
 pub mod folder;
 pub mod local;
 pub mod plan;

@@ -1,6 +1,7 @@
 //! Trials as child processes on this machine, so many at once, each with its share of the threads and a log of its own.
 
 use std::collections::VecDeque;
+use std::ffi::OsString;
 use std::fs::OpenOptions;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -28,7 +29,7 @@ pub struct Launch {
     /// Its arguments before the trial's folder.
     pub before: Vec<String>,
     /// Its arguments after the trial's folder.
-    pub after: Vec<String>,
+    pub after: Vec<OsString>,
     /// Trials at once.
     pub jobs: usize,
     /// Whether the first failure stops the others.

@@ -1,5 +1,7 @@
 //! A definition expanded into numbered trials, each with its resolved configuration and the command that runs it alone.
 
+use std::collections::HashSet;
+
 use ibhost_framework::component::suggest::nearest;
 use ibhost_framework::component::text_of;
 use ibhost_framework::preset;
@@ -9,7 +11,11 @@ use serde_json::{Map, Value, json};
 
 use crate::definition::Definition;
 use crate::error::SweepError;
-use crate::values::{MAX_VALUES, expand, scalar};
+use crate::extent;
+use crate::values::{MAX_VALUES, count, expand, scalar};
+
+/// Stands for the trial in what is wrong with the base run.
+pub const ANY: &str = "any";
 
 /// One value of an axis, or of several that move together.
 #[derive(Clone, Debug, PartialEq)]
@@ -67,11 +73,10 @@ impl Plan {
                 return Err(SweepError::definition(format!("axes.{axis}"), "the axis is given twice, in `axes` and `zip`"));
             }
         }
-        let count = groups.iter().try_fold(1usize, |n, points| n.checked_mul(points.len())).filter(|&n| n <= MAX_VALUES);
-        let count = count.ok_or_else(|| SweepError::definition("axes", format!("the grid has more than {MAX_VALUES} trials")))?;
+        let count = groups.iter().map(Vec::len).product();
         let mut trials: Vec<Trial> = (0..count).map(|number| trial(&groups, number)).collect();
         exclude(&definition, &axes, &mut trials)?;
-        let base = base(&definition, None).map_err(|source| SweepError::Trial { trial: "any".to_owned(), source: Box::new(source) })?;
+        let base = base(&definition, None).map_err(|source| SweepError::Trial { trial: ANY.to_owned(), source: Box::new(source) })?;
         Ok(Self { definition, axes, trials, base })
     }
 
@@ -161,8 +166,9 @@ pub fn shell_line(words: &[String]) -> String {
     words.iter().map(quote).collect::<Vec<_>>().join(" ")
 }
 
-/// Axes and zipped groups as lists of points.
+/// Axes and zipped groups as lists of points. How many trials they make and how much memory these take is known before.
 fn groups(definition: &Definition) -> Result<Vec<Vec<Point>>, SweepError> {
+    extent::check(definition)?;
     let mut groups = Vec::new();
     for (axis, value) in &definition.axes {
         groups.push(axis_points(axis, value, &format!("axes.{axis}"))?);
@@ -251,25 +257,29 @@ fn exclude(definition: &Definition, axes: &[String], trials: &mut Vec<Trial>) ->
         if rule.is_empty() {
             return Err(SweepError::definition(place, "it names no axis and would leave out everything"));
         }
-        let mut wanted = Vec::new();
+        let mut wanted: Vec<(&String, HashSet<Key>)> = Vec::new();
+        let mut named = 0usize;
         for (axis, values) in rule {
             if !axes.contains(axis) {
                 let near = nearest(axis, axes.iter().map(String::as_str));
                 let hint = if near.is_empty() { axes.join(", ") } else { near.join(" or ") };
                 return Err(SweepError::definition(place, format!("`{axis}` is no axis of this sweep\n  hint: write {hint}")));
             }
+            named = named.saturating_add(if matches!(values, Value::Array(_) | Value::String(_)) { count(values).unwrap_or(1) } else { 1 });
+            if named > MAX_VALUES {
+                return Err(SweepError::definition(place, format!("it names more than {MAX_VALUES} values")));
+            }
             let values = match values {
                 Value::Array(_) => expand(values),
                 Value::String(_) => expand(values).or_else(|_| Ok(vec![values.clone()])),
                 single => Ok(vec![single.clone()]),
             };
-            wanted.push((axis, values.map_err(|problem| SweepError::definition(format!("{place}, {axis}"), problem))?));
+            let values = values.map_err(|problem| SweepError::definition(format!("{place}, {axis}"), problem))?;
+            wanted.push((axis, values.iter().map(Key::of).collect()));
         }
         let before = trials.len();
         let matches = |trial: &Trial| {
-            wanted.iter().all(|(axis, values)| {
-                trial.labels.iter().any(|(name, value)| name == *axis && values.iter().any(|wanted| equal(wanted, value)))
-            })
+            wanted.iter().all(|(axis, values)| trial.labels.iter().any(|(name, value)| name == *axis && values.contains(&Key::of(value))))
         };
         trials.retain(|trial| !matches(trial));
         if trials.len() == before {
@@ -283,9 +293,18 @@ fn exclude(definition: &Definition, axes: &[String], trials: &mut Vec<Trial>) ->
     Ok(())
 }
 
-/// Whether two values are the same setting; 1 and 1.0 are.
-fn equal(a: &Value, b: &Value) -> bool {
-    a == b || matches!((a.as_f64(), b.as_f64()), (Some(a), Some(b)) if a == b)
+/// What is equal for values that are the same setting; 1 and 1.0 are.
+#[derive(PartialEq, Eq, Hash)]
+enum Key {
+    Number(u64),
+    Other(String),
+}
+
+impl Key {
+    fn of(value: &Value) -> Self {
+        // The sum makes one zero of both.
+        value.as_f64().map_or_else(|| Self::Other(value.to_string()), |number| Self::Number((number + 0.0).to_bits()))
+    }
 }
 
 /// The base run: preset, `run`, and what the command line sets.
@@ -378,7 +397,7 @@ mod tests {
             (json!({"name": "a", "zip": [{}]}), "zip, group 1: the group has no axis"),
             (json!({"name": "a", "axes": {"m": {"x": 3}}}), "axes.m.x: `3` is no map of settings"),
             (json!({"name": "a", "axes": {"m": {}}}), "axes.m: there is no variant"),
-            (json!({"name": "a", "axes": {"seed": "0..99999", "lr": "linear(1, 2, 1000)"}}), "more than 1000000 trials"),
+            (json!({"name": "a", "axes": {"seed": "0..99999", "lr": "linear(1, 2, 1000)"}}), "100000000 trials are more than 1000000"),
             (json!({"name": "a", "run": {"preset": "absent"}, "axes": {"seed": [1]}}), "unknown preset `absent`"),
             (json!({"name": "a", "run": {"epoch": 3}, "axes": {"seed": [1]}}), "unknown setting `epoch`"),
         ] {

@@ -111,10 +111,10 @@ pub fn terminate(child: &mut std::process::Child) {
 pub fn describe(status: std::process::ExitStatus) -> (String, bool) {
     #[cfg(unix)]
     if let Some(number) = std::os::unix::process::ExitStatusExt::signal(&status) {
-        use nix::sys::signal::Signal::{self, SIGHUP, SIGINT, SIGKILL, SIGTERM};
+        use nix::sys::signal::Signal::{self, SIGALRM, SIGHUP, SIGINT, SIGKILL, SIGTERM, SIGUSR1, SIGUSR2, SIGXCPU};
         let signal = Signal::try_from(number);
         let name = signal.map_or_else(|_| format!("signal {number}"), |signal| signal.as_str().to_owned());
-        let outside = matches!(signal, Ok(SIGHUP | SIGINT | SIGKILL | SIGTERM));
+        let outside = matches!(signal, Ok(SIGALRM | SIGHUP | SIGINT | SIGKILL | SIGTERM | SIGUSR1 | SIGUSR2 | SIGXCPU));
         let cause = if outside { "from outside, or the system was out of memory" } else { "a crash, or memory ran out" };
         return (format!("ended by {name}: {cause}"), outside);
     }

@@ -7,36 +7,75 @@ pub const MAX_VALUES: usize = 1_000_000;
 
 const FORMS: &str = "a list such as [0.001, 0.01], or a range: 0..9 (both ends belong to it), linear(0, 1, 5), log10(-3, 0, 4)";
 
+/// What a range written as text stands for, before any of its values is made.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Range {
+    /// Whole numbers, both ends among them.
+    Whole(i64, i64),
+    /// `count` numbers at equal distances, of their powers of ten when `logarithmic`.
+    Spread { first: f64, last: f64, count: usize, logarithmic: bool },
+}
+
+impl Range {
+    fn count(self) -> usize {
+        match self {
+            Self::Whole(first, last) => usize::try_from(last.abs_diff(first)).map_or(usize::MAX, |steps| steps.saturating_add(1)),
+            Self::Spread { count, .. } => count,
+        }
+    }
+}
+
+/// How many values an axis has, without making any of them.
+///
+/// # Errors
+/// What is wrong with it and which forms there are.
+pub fn count(value: &Value) -> Result<usize, String> {
+    let number = match value {
+        Value::Array(items) => {
+            let mut number = 0usize;
+            for item in items {
+                let more = match item {
+                    Value::String(text) => range(text)?.map_or(1, Range::count),
+                    _ => 1,
+                };
+                number = number.saturating_add(more);
+            }
+            number
+        }
+        Value::String(text) => range(text)?.ok_or_else(|| format!("`{text}` is no range; expected {FORMS}"))?.count(),
+        other => return Err(format!("`{other}` is neither a list nor a range; expected {FORMS}")),
+    };
+    match number {
+        0 => Err(format!("there is no value; expected {FORMS}")),
+        number if number > MAX_VALUES => Err(format!("{number} values are more than the {MAX_VALUES} an axis may have")),
+        number => Ok(number),
+    }
+}
+
 /// The values of an axis. A list may hold ranges among its items.
 ///
 /// # Errors
 /// What is wrong with it and which forms there are.
 pub fn expand(value: &Value) -> Result<Vec<Value>, String> {
-    let values = match value {
-        Value::Array(items) => {
-            let mut values = Vec::new();
-            for item in items {
-                match item {
-                    Value::String(text) => values.extend(range(text)?.unwrap_or_else(|| vec![item.clone()])),
-                    _ => values.push(item.clone()),
+    let mut values = Vec::with_capacity(count(value)?);
+    for item in value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice) {
+        match item {
+            Value::String(text) => match range(text)? {
+                Some(Range::Whole(first, last)) => values.extend((first..=last).map(Value::from)),
+                Some(Range::Spread { first, last, count, logarithmic }) => {
+                    let spread = spread(first, last, count, logarithmic);
+                    values.extend(spread.ok_or_else(|| format!("`{text}` leaves the range of numbers"))?);
                 }
-            }
-            values
+                None => values.push(item.clone()),
+            },
+            _ => values.push(item.clone()),
         }
-        Value::String(text) => range(text)?.ok_or_else(|| format!("`{text}` is no range; expected {FORMS}"))?,
-        other => return Err(format!("`{other}` is neither a list nor a range; expected {FORMS}")),
-    };
-    if values.is_empty() {
-        return Err(format!("there is no value; expected {FORMS}"));
-    }
-    if values.len() > MAX_VALUES {
-        return Err(format!("{} values are more than the {MAX_VALUES} an axis may have", values.len()));
     }
     Ok(values)
 }
 
-/// The values of a range; `None` when `text` is not one but a word.
-fn range(text: &str) -> Result<Option<Vec<Value>>, String> {
+/// The range that `text` is; `None` when it is not one but a word.
+fn range(text: &str) -> Result<Option<Range>, String> {
     let text = text.trim();
     if let Some((first, last)) = text.split_once("..")
         && let (Ok(first), Ok(last)) = (first.trim().parse::<i64>(), last.trim().parse::<i64>())
@@ -44,11 +83,11 @@ fn range(text: &str) -> Result<Option<Vec<Value>>, String> {
         if last < first {
             return Err(format!("the range `{text}` ends before it begins; write {last}..{first}"));
         }
-        let count = last.abs_diff(first);
-        if count >= MAX_VALUES as u64 {
+        let range = Range::Whole(first, last);
+        if range.count() > MAX_VALUES {
             return Err(format!("the range `{text}` has more than the {MAX_VALUES} values an axis may have"));
         }
-        return Ok(Some((first..=last).map(Value::from).collect()));
+        return Ok(Some(range));
     }
     for (name, logarithmic) in [("log10", true), ("linear", false)] {
         let Some(inside) = text.strip_prefix(name).and_then(|rest| rest.trim_start().strip_prefix('(')) else { continue };
@@ -63,7 +102,7 @@ fn range(text: &str) -> Result<Option<Vec<Value>>, String> {
         let (first, last) = (number(first)?, number(last)?);
         let count = count.parse::<usize>().ok().filter(|&n| (1..=MAX_VALUES).contains(&n));
         let count = count.ok_or_else(|| format!("the count in `{text}` must be a whole number from 1 to {MAX_VALUES}"))?;
-        return spread(first, last, count, logarithmic).map(Some).ok_or_else(|| format!("`{text}` leaves the range of numbers"));
+        return Ok(Some(Range::Spread { first, last, count, logarithmic }));
     }
     Ok(None)
 }
@@ -163,6 +202,20 @@ mod tests {
         }
         let fine = expand(&json!("log10(-1, 1, 21)")).unwrap();
         assert_eq!((fine.len(), &fine[10]), (21, &json!(1.0)));
+    }
+
+    #[test]
+    fn values_are_counted_without_being_made() {
+        for written in [json!([0, 1e-3]), json!("0..3"), json!("linear(0, 1, 11)"), json!(["0..2", 7, "word"]), json!("log10(-3,0,4)")] {
+            assert_eq!(count(&written).unwrap(), expand(&written).unwrap().len(), "{written}");
+        }
+        // Forty of them would be forty million values.
+        let begin = std::time::Instant::now();
+        assert!(count(&vec!["0..999999"; 40].into()).unwrap_err().contains("40000000 values are more than"));
+        assert!(expand(&vec!["linear(0, 1, 1000000)"; 40].into()).unwrap_err().contains("40000000 values are more than"));
+        let whole = format!("{}..{}", i64::MIN, i64::MAX);
+        assert!(count(&whole.into()).unwrap_err().contains("more than"));
+        assert!(begin.elapsed().as_millis() < 200, "{:?}", begin.elapsed());
     }
 
     #[test]

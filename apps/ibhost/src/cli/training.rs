@@ -156,6 +156,9 @@ pub struct SweepArgs {
     /// Option of the cluster such as partition=gpu, time=4:00:00 or extra=--constraint=a100; may be repeated
     #[arg(long, value_name = "KEY=VALUE")]
     pub slurm: Vec<String>,
+    /// Run the shell lines (`setup`) and further options of sbatch (`extra`) that the sweep's file brings; asked for once
+    #[arg(long)]
+    pub accept_setup: bool,
     /// Show how far the trials got and stop
     #[arg(long, group = "instead")]
     pub status: bool,

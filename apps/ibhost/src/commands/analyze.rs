@@ -1,6 +1,8 @@
 //! `ibhost analyze`: any analysis on any finished run whose model offers what it needs.
 
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use ibhost_framework::analysis::{AnalysisConfig, AnalysisContext, AnalysisError, AnalysisReport};
 use ibhost_framework::component::{Component, resolve, text_of};
@@ -14,8 +16,9 @@ use serde_json::json;
 
 use super::check_run_folder;
 use crate::cli::{AnalyzeArgs, Format};
-use crate::exit::Failure;
+use crate::exit::{Failure, INTERRUPTED};
 use crate::paths::{data_root, show};
+use crate::signals::stop_flag;
 use crate::table;
 
 pub fn analyze(arguments: &AnalyzeArgs) -> Result<u8, Failure> {
@@ -28,9 +31,11 @@ pub fn analyze(arguments: &AnalyzeArgs) -> Result<u8, Failure> {
     for run in &arguments.runs {
         check_run_folder(run)?;
     }
-    let mut results = Vec::new();
+    let stop = stop_between_analyses();
+    let (mut results, mut made) = (Vec::new(), 0);
     for run in &arguments.runs {
-        for text in &arguments.analysis {
+        for text in arguments.analysis.iter().take_while(|_| !stop.load(Ordering::Relaxed)) {
+            made += 1;
             let report = recorded(run, || one(run, &root, text, label, arguments.look.average, arguments.look.seed))?;
             if arguments.look.format == Format::Json {
                 results.push(json!({ "run_dir": show(run), "analysis": text, "result": report.result, "files": report.files }));
@@ -42,7 +47,12 @@ pub fn analyze(arguments: &AnalyzeArgs) -> Result<u8, Failure> {
     if arguments.look.format == Format::Json {
         table::print_json(&results.into())?;
     }
-    Ok(0)
+    Ok(if made < arguments.runs.len() * arguments.analysis.len() { INTERRUPTED } else { 0 })
+}
+
+/// A flag that a signal sets: the analysis at hand is finished, and no other begins.
+pub fn stop_between_analyses() -> Arc<AtomicBool> {
+    stop_flag("finishing the analysis at hand", || "the analysis at hand is lost, those before it are kept".to_owned())
 }
 
 /// Runs `work`, which writes results into the folder of a finished run, and lists these among the run's files.

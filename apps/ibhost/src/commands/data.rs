@@ -12,6 +12,7 @@ use serde_json::json;
 
 use crate::cli::{DataCommand, DataDir, Format};
 use crate::exit::{FAILED, Failure};
+use crate::messages::say;
 use crate::paths::{data_root, show};
 use crate::table;
 
@@ -97,7 +98,7 @@ fn download(name: &str, data: &DataDir, quiet: bool) -> Result<u8, Failure> {
             bar.set_message(state.path.to_owned());
         } else if !quiet && *seen.borrow() != state.mirror {
             state.mirror.clone_into(&mut seen.borrow_mut());
-            eprintln!("fetching {}", state.mirror);
+            say!("fetching {}", state.mirror);
         }
     };
     let report = fetch(&files, &root.0, FetchOptions { progress: &progress, ..FetchOptions::default() });

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use ibhost_analyses::accuracy_bound::AccuracyBound;
 use ibhost_analyses::rate_plane::{BetaGrid, Evaluated, page, pictures};
@@ -15,10 +15,11 @@ use ibhost_framework::storage::{Label, RunDir, write_atomic};
 use rayon::prelude::*;
 use serde_json::{Map, Value, json};
 
-use super::analyze::{check_fit, one, recorded};
+use super::analyze::{check_fit, one, recorded, stop_between_analyses};
 use super::runs::{Run, save};
 use crate::cli::{EvaluateArgs, Format};
-use crate::exit::Failure;
+use crate::exit::{Failure, INTERRUPTED};
+use crate::messages::say;
 use crate::paths::{data_root, show};
 use crate::report::run_folders;
 use crate::table;
@@ -38,9 +39,9 @@ pub fn evaluate(arguments: &EvaluateArgs) -> Result<u8, Failure> {
     for run in &runs {
         wanted.iter().try_for_each(|component| check_fit(component, &run.config.objective.name))?;
     }
-    let done = AtomicUsize::new(0);
+    let (stop, done) = (stop_between_analyses(), AtomicUsize::new(0));
     let work = |run: &Run| {
-        let result = evaluate_run(run, &wanted, &root, label, arguments);
+        let result = evaluate_run(run, &wanted, &root, label, arguments, &stop);
         let number = done.fetch_add(1, Ordering::Relaxed) + 1;
         tracing::info!("{number} of {} runs evaluated: {}", runs.len(), show(&run.path));
         result
@@ -49,6 +50,10 @@ pub fn evaluate(arguments: &EvaluateArgs) -> Result<u8, Failure> {
     let pool = pool.map_err(|e| Failure::failed(format!("cannot start threads: {e}")))?;
     let results: Vec<Result<Map<String, Value>, Failure>> = pool.install(|| runs.par_iter().with_max_len(1).map(work).collect());
 
+    if results.iter().any(|result| result.as_ref().is_ok_and(|found| found.len() < wanted.len())) {
+        say!("interrupted; the same command goes on from the evaluations that are kept");
+        return Ok(INTERRUPTED);
+    }
     let (mut models, mut bound, mut failures) = (Vec::new(), None, Vec::new());
     for ((run, beta), result) in runs.iter().zip(betas).zip(results) {
         match result {
@@ -114,10 +119,11 @@ fn evaluate_run(
     root: &DataRoot,
     label: Label,
     arguments: &EvaluateArgs,
+    stop: &AtomicBool,
 ) -> Result<Map<String, Value>, Failure> {
     let step = RunDir::open_read_only(&run.path)?.checkpoints().newest_sound(label)?.map(|entry| entry.step);
     let mut found = Map::new();
-    for component in wanted {
+    for component in wanted.iter().take_while(|_| !stop.load(Ordering::Relaxed)) {
         let text = component.to_string();
         let kept = run.analysis(&component.name).ok().map(|(_, document)| document).filter(|document| {
             document["analysis"] == component.to_json_full()

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use ibhost_framework::plain::plain;
 use ibhost_framework::storage::run_dir::read_yaml;
 use ibhost_framework::storage::write_atomic;
 use ibhost_sweep::SweepFolder;
@@ -53,7 +54,8 @@ fn template_of(path: &Path) -> Result<Option<Template>, Failure> {
 
 /// The key `report` of a sweep's file.
 pub fn sweep_template(value: &Value) -> Result<Template, Failure> {
-    let template: Template = serde_json::from_value(value.clone()).map_err(|e| Failure::usage(format!("report: {e}")))?;
+    let template: Template =
+        serde_json::from_value(value.clone()).map_err(|e| Failure::usage(format!("report: {}", plain(&e.to_string()))))?;
     template.check().map_err(|problem| Failure::usage(format!("report: {problem}")))?;
     Ok(template)
 }
@@ -64,7 +66,7 @@ fn read_template(path: &Path) -> Result<Template, Failure> {
     let template = content.get("report").filter(|_| !content.contains_key("sections")).cloned().unwrap_or(Value::Object(content));
     let template: Template = serde_json::from_value(template).map_err(|e| {
         let hint = "a template has `sections`, each with a title and one of table, against, curves, plane, robustness, pictures";
-        Failure::usage(format!("`{}`: {e}\n  hint: {hint}", show(path)))
+        Failure::usage(format!("`{}`: {}\n  hint: {hint}", show(path), plain(&e.to_string())))
     })?;
     template.check().map_err(|problem| Failure::usage(format!("`{}`: {problem}", show(path))))?;
     Ok(template)

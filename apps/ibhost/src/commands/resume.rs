@@ -4,25 +4,27 @@ use ibhost_framework::engine::Job;
 use ibhost_framework::storage::RunDir;
 
 use super::check_run_folder;
-use super::run::{drive, print_result};
+use super::run::{StopOnSignal, drive, print_result};
 use crate::cli::{Format, ResumeArgs};
 use crate::exit::Failure;
 use crate::logging::RunLog;
+use crate::messages::say;
 use crate::paths::{data_root, show};
 use crate::program;
 
 pub fn resume(arguments: &ResumeArgs, quiet: bool, log: &RunLog) -> Result<u8, Failure> {
     check_run_folder(&arguments.run_dir)?;
     let root = data_root(&arguments.data)?;
+    let stop = StopOnSignal::listen();
     match Job::resume(&arguments.run_dir, &root, arguments.skip_damaged, &program::this())? {
         None => {
-            eprintln!("{} is complete; nothing to do", show(&arguments.run_dir));
+            say!("{} is complete; nothing to do", show(&arguments.run_dir));
             if arguments.format == Format::Json {
                 let run = RunDir::open_read_only(&arguments.run_dir)?;
                 print_result(run.path(), &run.read_summary()?)?;
             }
             Ok(0)
         }
-        Some(mut job) => drive(&mut job, &root, arguments.format, quiet, log),
+        Some(mut job) => drive(&mut job, &root, arguments.format, quiet, log, &stop),
     }
 }

@@ -1,17 +1,18 @@
 //! `ibhost run`: settings from preset, file and flags, then training, analyses that come for free, and the result.
 
 use std::fs::File;
-use std::path::Path;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use ibhost_framework::dataset::DataRoot;
 use ibhost_framework::engine::{Job, Outcome, Start};
 use ibhost_framework::objective::Quantity;
 use ibhost_framework::preset;
 use ibhost_framework::run::{ConfigError, RunConfig, Settings};
-use ibhost_framework::storage::run_dir::{read_yaml, yaml_from_str};
-use ibhost_framework::storage::{Label, Summary};
+use ibhost_framework::storage::run_dir::{line_of, read_yaml, yaml_from_str};
+use ibhost_framework::storage::{Label, RunDir, Summary};
+use ibhost_sweep::plan::shell_line;
 use ibhost_sweep::values::scalar;
 use serde_json::{Map, Value, json};
 
@@ -19,10 +20,12 @@ use super::{analyze, seeds};
 use crate::cli::{Format, RunArgs};
 use crate::exit::{Failure, INTERRUPTED};
 use crate::logging::RunLog;
+use crate::messages::say;
 use crate::panics;
 use crate::paths::{absolute, data_root, show};
 use crate::program;
 use crate::progress::Progress;
+use crate::signals::stop_flag;
 use crate::table;
 
 pub fn run(arguments: &RunArgs, quiet: bool, log: &RunLog) -> Result<u8, Failure> {
@@ -36,9 +39,11 @@ pub fn run(arguments: &RunArgs, quiet: bool, log: &RunLog) -> Result<u8, Failure
         return table::print_json(&value).map(|()| 0);
     }
     let root = data_root(&arguments.data)?;
-    let command = std::env::args().collect();
-    let mut job = Job::create(config, &root, &arguments.output_dir, Start { command, program: program::this(), data: None })?;
-    drive(&mut job, &root, arguments.format, quiet, log)
+    // A request that comes while data are read is obeyed after the first step, so that a run there is can be continued.
+    let stop = StopOnSignal::listen();
+    let start = Start { command: command_line(), program: program::this(), data: None };
+    let mut job = Job::create(config, &root, &arguments.output_dir, start)?;
+    drive(&mut job, &root, arguments.format, quiet, log, &stop)
 }
 
 /// Layers preset, file and flags, `seed` among them.
@@ -51,15 +56,26 @@ pub fn configure(arguments: &RunArgs, seed: Option<u64>) -> Result<RunConfig, Fa
         settings.overlay(layer)?;
     }
     if let Some(path) = &arguments.config {
-        settings.overlay(read_yaml(path).map_err(Failure::usage)?).map_err(|error| match error {
-            ConfigError::Setting(message) => Failure::usage(format!("`{}`: {message}", show(path))),
-            ConfigError::Component { key, source } => Failure::component(&format!("{key} in {}", show(path)), &source),
-        })?;
+        overlay_file(&mut settings, path)?;
     }
     for (path, value) in assignments(arguments, seed)? {
         settings.set(&path, value)?;
     }
     Ok(settings.resolve()?)
+}
+
+/// Lays the settings of the file `path` over `settings`.
+fn overlay_file(settings: &mut Settings, path: &Path) -> Result<(), Failure> {
+    let layer: Map<String, Value> = read_yaml(path).map_err(Failure::usage)?;
+    let mut before = settings.clone();
+    settings.overlay(layer.clone()).map_err(|error| {
+        let wrong = layer.into_iter().find(|(key, value)| before.overlay(Map::from_iter([(key.clone(), value.clone())])).is_err());
+        let line = wrong.and_then(|(key, _)| line_of(path, &key)).map_or_else(String::new, |line| format!(", line {line}"));
+        match error {
+            ConfigError::Setting(message) => Failure::usage(format!("`{}`{line}: {message}", show(path))),
+            ConfigError::Component { key, source } => Failure::component(&format!("{key} in {}{line}", show(path)), &source),
+        }
+    })
 }
 
 /// What the flags set, `seed` among them, in the order in which it counts.
@@ -77,7 +93,7 @@ pub fn assignments(arguments: &RunArgs, seed: Option<u64>) -> Result<Vec<(String
         ("epochs", arguments.epochs.map(Value::from)),
         ("steps", arguments.steps.map(Value::from)),
         ("batch_size", arguments.batch_size.map(Value::from)),
-        ("lr", arguments.lr.map(Value::from)),
+        ("lr", arguments.lr.map(|lr| finite("--lr", lr)).transpose()?),
         ("seed", seed.map(Value::from)),
         ("limit_train", arguments.limit_train.map(Value::from)),
         ("device", arguments.device.clone().map(Value::from)),
@@ -103,12 +119,20 @@ fn average(text: &str) -> Result<Value, Failure> {
     if text == "none" {
         return Ok(Value::Null);
     }
-    text.parse::<f64>().map(Value::from).map_err(|_| Failure::usage(format!("--average takes a number or `none`, got `{text}`")))
+    let number = text.parse::<f64>().map_err(|_| Failure::usage(format!("--average takes a number or `none`, got `{text}`")))?;
+    finite("--average", number)
+}
+
+/// `number` as a setting; one that is none would become nothing on the way.
+fn finite(flag: &str, number: f64) -> Result<Value, Failure> {
+    if number.is_finite() { Ok(number.into()) } else { Err(Failure::usage(format!("{flag} takes a finite number, got {number}"))) }
 }
 
 /// Trains `job` to its end, runs the plots that cost nothing, prints the result.
-pub fn drive(job: &mut Job, root: &DataRoot, format: Format, quiet: bool, log: &RunLog) -> Result<u8, Failure> {
-    drive_until(job, root, format, quiet, log, &stop_on_signal())
+pub fn drive(job: &mut Job, root: &DataRoot, format: Format, quiet: bool, log: &RunLog, stop: &StopOnSignal) -> Result<u8, Failure> {
+    // Only the first run of a process is told of, and there is no second.
+    let _ = stop.run.set(job.run.path().to_path_buf());
+    drive_until(job, root, format, quiet, log, &stop.flag)
 }
 
 /// The same until `stop` is set by whatever the caller listens to.
@@ -118,10 +142,10 @@ pub fn drive_until(job: &mut Job, root: &DataRoot, format: Format, quiet: bool, 
     let (outcome, summary) = conduct(job, root, &mut progress, stop)?;
     report(job.run.path(), &job.session.quantities, &summary, format)?;
     if outcome == Outcome::EarlyStopped && !quiet {
-        eprintln!("{}", early_end(&summary));
+        say!("{}", early_end(&summary));
     }
     if outcome == Outcome::Interrupted {
-        eprintln!("{}", how_to_continue(job.run.path(), &summary, root));
+        say!("{}", how_to_continue(job.run.path(), &summary, root));
         return Ok(INTERRUPTED);
     }
     Ok(0)
@@ -138,7 +162,7 @@ fn conduct(job: &mut Job, root: &DataRoot, progress: &mut Progress, stop: &Atomi
     if let Some(note) = &job.session.data.info().note {
         tracing::warn!("{note}");
     }
-    tracing::info!("{} in {}", std::env::args().collect::<Vec<_>>().join(" "), show(job.run.path()));
+    tracing::info!("{} in {}", command_line().join(" "), show(job.run.path()));
     let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| job.train(progress, stop)));
     progress.finish();
     let (outcome, summary) = match result {
@@ -170,23 +194,42 @@ fn early_end(summary: &Summary) -> String {
 
 /// What is said of a run that was interrupted.
 fn how_to_continue(run: &Path, summary: &Summary, root: &DataRoot) -> String {
-    format!("interrupted after step {}; continue with\n  ibhost resume {} --data-dir {}", summary.steps, show(run), show(&root.0))
+    let words = ["ibhost", "resume", &show(run), "--data-dir", &show(&root.0)].map(str::to_owned);
+    format!("interrupted after step {}; continue with\n  {}", summary.steps, shell_line(&words))
 }
 
-/// A flag that the first Ctrl-C or termination signal sets; the second one ends the process at once.
-fn stop_on_signal() -> Arc<AtomicBool> {
-    let stop = Arc::new(AtomicBool::new(false));
-    let flag = Arc::clone(&stop);
-    let handler = ctrlc::set_handler(move || {
-        if flag.swap(true, Ordering::Relaxed) {
-            std::process::exit(i32::from(INTERRUPTED));
-        }
-        eprintln!("finishing the step and saving; press Ctrl-C again to stop at once");
-    });
-    if let Err(error) = handler {
-        tracing::warn!("Ctrl-C will stop at once, without saving: {error}");
+/// The words this process was started with; what is no text in them is kept as far as text can show it.
+fn command_line() -> Vec<String> {
+    std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect()
+}
+
+/// A flag that a signal sets, and the run it is for once there is one.
+pub struct StopOnSignal {
+    flag: Arc<AtomicBool>,
+    run: Arc<OnceLock<PathBuf>>,
+}
+
+impl StopOnSignal {
+    /// Listens from now on. The process that is insisted on ends at once and says what is lost.
+    pub fn listen() -> Self {
+        let run = Arc::new(OnceLock::new());
+        let known: Arc<OnceLock<PathBuf>> = Arc::clone(&run);
+        let flag =
+            stop_flag("finishing the step and saving", move || known.get().map_or("nothing was computed".to_owned(), |run| lost(run)));
+        Self { flag, run }
     }
-    stop
+}
+
+/// What the run in `path` loses when its process ends now.
+fn lost(path: &Path) -> String {
+    let saved = RunDir::open_read_only(path).and_then(|run| run.checkpoints().list());
+    match saved.ok().and_then(|saved| saved.iter().map(|entry| entry.step).max()) {
+        Some(step) => {
+            let words = ["ibhost", "resume", &show(path)].map(str::to_owned);
+            format!("what was computed after step {step} is lost; `{}` goes on from there", shell_line(&words))
+        }
+        None => format!("there is no checkpoint in {} yet, so all that was computed is lost", show(path)),
+    }
 }
 
 /// Curves of every run, and the latent plane when the code has two dimensions. Weights and summary are already safe, so a plot that

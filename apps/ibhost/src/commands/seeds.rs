@@ -1,11 +1,11 @@
 //! `ibhost run --seeds`: runs that differ in their seed, trained side by side, each in a process of its own.
 
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, ExitStatus, Stdio};
 use std::str::FromStr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 
 use ibhost_sweep::Pool;
@@ -14,7 +14,9 @@ use ibhost_sweep::process::{describe, end_with, spawn, this_program};
 use super::run::configure;
 use crate::cli::RunArgs;
 use crate::exit::{FAILED, Failure, INTERRUPTED};
+use crate::messages::say;
 use crate::paths::data_root;
+use crate::signals;
 use crate::table;
 
 /// Most seeds of one command.
@@ -47,11 +49,13 @@ impl FromStr for Seeds {
                     seeds.extend(from..=to);
                 }
             }
+            if seeds.len() as u64 > MOST {
+                return Err(format!("these are more than {MOST} seeds; start fewer at a time"));
+            }
         }
         let mut seen = BTreeSet::new();
         match seeds.iter().find(|seed| !seen.insert(**seed)) {
             Some(twice) => Err(format!("seed {twice} is there twice; its two runs would be the same")),
-            None if seeds.len() as u64 > MOST => Err(format!("{} seeds are more than {MOST}; start fewer at a time", seeds.len())),
             None => Ok(Self(seeds)),
         }
     }
@@ -72,7 +76,7 @@ pub fn run(seeds: &Seeds, arguments: &RunArgs) -> Result<u8, Failure> {
         return table::print_json(&serde_json::to_value(&configs).map_err(Failure::failed)?).map(|()| 0);
     }
     data_root(&arguments.data)?;
-    let requests = stop_requests();
+    let requests = signals::requests("runs");
     let mut pool = Pool::default();
     let mut waiting = 0..seeds.0.len();
     let mut results: Vec<Option<String>> = vec![None; seeds.0.len()];
@@ -97,7 +101,7 @@ pub fn run(seeds: &Seeds, arguments: &RunArgs) -> Result<u8, Failure> {
         pool.pause();
     }
     for place in waiting {
-        eprintln!("seed {} | not started", seeds.0[place]);
+        say!("seed {} | not started", seeds.0[place]);
         code = code.max(INTERRUPTED);
     }
     for result in results.into_iter().flatten().filter(|result| !result.is_empty()) {
@@ -110,20 +114,20 @@ pub fn run(seeds: &Seeds, arguments: &RunArgs) -> Result<u8, Failure> {
 fn start(place: usize, seed: u64) -> Result<(Output, Child), Failure> {
     let cannot = |e: std::io::Error| Failure::failed(format!("cannot start the run of seed {seed}: {e}"));
     let mut command = this_program().map_err(cannot)?;
-    command.args(command_for(seed, std::env::args().skip(1))).env(PARENT, std::process::id().to_string());
+    command.args(command_for(seed, std::env::args_os().skip(1))).env(PARENT, std::process::id().to_string());
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut process = spawn(&mut command).map_err(cannot)?;
     let (messages, result) = (process.stderr.take(), process.stdout.take());
     let messages = std::thread::spawn(move || {
-        for line in messages.into_iter().flat_map(|pipe| BufReader::new(pipe).lines()).map_while(Result::ok) {
-            eprintln!("seed {seed} | {line}");
+        for line in messages.into_iter().flat_map(|pipe| BufReader::new(pipe).split(b'\n')).map_while(Result::ok) {
+            say!("seed {seed} | {}", String::from_utf8_lossy(&line));
         }
     });
     let result = std::thread::spawn(move || {
-        let mut text = String::new();
+        let mut text = Vec::new();
         // What came before a broken end is still worth printing.
-        let _ = result.map(|mut pipe| pipe.read_to_string(&mut text));
-        text
+        let _ = result.map(|mut pipe| pipe.read_to_end(&mut text));
+        String::from_utf8_lossy(&text).into_owned()
     });
     Ok((Output { place, messages, result }, process))
 }
@@ -140,40 +144,30 @@ pub fn end_with_parent() -> Result<(), Failure> {
 /// The exit code of the run of `seed`; the end of one that has none is told, and is no failure when all were `stopped`.
 fn exit_code(seed: u64, status: ExitStatus, stopped: bool) -> u8 {
     status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or_else(|| {
-        eprintln!("seed {seed} | error: the run was {}", describe(status).0);
+        say!("seed {seed} | error: the run was {}", describe(status).0);
         if stopped { INTERRUPTED } else { FAILED }
     })
 }
 
-/// Counts Ctrl-C and termination signals; at the first, runs save and end; at the second, they are killed.
-fn stop_requests() -> Arc<AtomicUsize> {
-    let requests = Arc::new(AtomicUsize::new(0));
-    let count = Arc::clone(&requests);
-    if let Err(error) = ctrlc::set_handler(move || {
-        count.fetch_add(1, Ordering::Relaxed);
-    }) {
-        tracing::warn!("Ctrl-C will stop at once, without saving: {error}");
-    }
-    requests
-}
-
 /// The arguments of this process as they would start the run of `seed` alone, on one thread.
-fn command_for(seed: u64, words: impl Iterator<Item = String>) -> Vec<String> {
+fn command_for(seed: u64, words: impl Iterator<Item = OsString>) -> Vec<OsString> {
     let mut command = Vec::new();
     let mut dropped = false;
     for word in words {
         let value_of_dropped = std::mem::take(&mut dropped);
-        match word.split_once('=').map_or((word.as_str(), false), |(flag, _)| (flag, true)) {
+        // Words that are no text are paths or their flags' values.
+        let text = word.to_str().unwrap_or_default();
+        match text.split_once('=').map_or((text, false), |(flag, _)| (flag, true)) {
             _ if value_of_dropped => {}
             ("--seeds", whole) => {
-                command.extend(["--seed".to_owned(), seed.to_string()]);
+                command.extend(["--seed".into(), seed.to_string().into()]);
                 dropped = !whole;
             }
             ("--threads", whole) => dropped = !whole,
             _ => command.push(word),
         }
     }
-    command.extend(["--threads", "1"].map(str::to_owned));
+    command.extend(["--threads", "1"].map(OsString::from));
     command
 }
 
@@ -184,7 +178,8 @@ mod tests {
     #[test]
     fn every_run_names_its_own_seed_alone() {
         for line in ["run --seeds 0..9 --lr 0.1", "run --threads 4 --seeds=0..9 --lr 0.1", "--threads=2 run --seeds 1 --lr 0.1"] {
-            assert_eq!(command_for(7, line.split(' ').map(str::to_owned)).join(" "), "run --seed 7 --lr 0.1 --threads 1");
+            let words = command_for(7, line.split(' ').map(OsString::from));
+            assert_eq!(words.join(" ".as_ref()), "run --seed 7 --lr 0.1 --threads 1");
         }
     }
 
@@ -199,6 +194,7 @@ mod tests {
             ("3..1", "1..3"),
             ("1,0..2", "seed 1 is there twice"),
             ("0..18446744073709551615", "more than 10000"),
+            ("0..9999,10000", "more than 10000"),
             ("-1", "not a seed"),
         ] {
             let error = read(text).unwrap_err();

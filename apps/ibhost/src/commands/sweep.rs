@@ -1,28 +1,32 @@
 //! `ibhost sweep`: a grid of runs from one file or a few flags, launched here or through Slurm, and continued after anything.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 
 use ibhost_framework::analysis::AnalysisConfig;
 use ibhost_framework::component::resolve;
 use ibhost_framework::registry::Kind;
-use ibhost_framework::storage::run_dir::read_yaml;
+use ibhost_framework::run::ConfigError;
+use ibhost_framework::storage::run_dir::{line_of, read_yaml};
 use ibhost_sweep::folder::counts;
 use ibhost_sweep::local::{Launch, launch};
 use ibhost_sweep::slurm::{self, Queue};
 use ibhost_sweep::store::Index;
-use ibhost_sweep::{Definition, Plan, SweepFolder, TrialFolder, TrialState, TrialStatus, plan, values};
+use ibhost_sweep::{Definition, Plan, SweepError, SweepFolder, TrialFolder, TrialState, TrialStatus, plan, values};
 use serde_json::{Value, json};
 
 use super::analyze::check_fit;
 use super::list_runs::shown;
 use super::report::sweep_template;
 use super::run::assignments;
+use crate::accepted;
 use crate::cli::{Format, Launcher, SweepArgs};
 use crate::exit::{FAILED, Failure, INTERRUPTED};
+use crate::messages::say;
 use crate::paths::{absolute, data_root, show};
 use crate::program;
+use crate::signals;
 use crate::sweep_progress::SweepProgress;
 use crate::table;
 
@@ -32,11 +36,18 @@ pub fn sweep(arguments: &SweepArgs, threads: Option<usize>, quiet: bool) -> Resu
     }
     let format = arguments.run.format;
     let (path, definition) = target(arguments)?;
+    if path.to_str().is_none() {
+        let hint = "rename it, or choose another --output-dir";
+        return Err(Failure::usage(format!(
+            "the folder of a sweep needs a name that is text in UTF-8, `{}` is none\n  hint: {hint}",
+            show(&path)
+        )));
+    }
     if arguments.status || arguments.collect || arguments.cancel {
         return look(arguments, &SweepFolder::open(&path)?);
     }
     let options = definition.slurm.with(&arguments.slurm)?;
-    let plan = Plan::new(definition)?;
+    let plan = Plan::new(definition).map_err(|error| located(error, arguments))?;
     check_analyses(&plan)?;
     plan.definition.report.as_ref().map(sweep_template).transpose()?;
     if arguments.run.dry_run {
@@ -45,17 +56,23 @@ pub fn sweep(arguments: &SweepArgs, threads: Option<usize>, quiet: bool) -> Resu
     }
     let memory =
         arguments.memory.as_deref().map(values::bytes).transpose().map_err(|problem| Failure::usage(format!("--memory: {problem}")))?;
-    let mut after = vec!["--data-dir".to_owned(), show(&absolute(&data_root(&arguments.run.data)?.0))];
+    let mut after: Vec<OsString> = vec!["--data-dir".into(), absolute(&data_root(&arguments.run.data)?.0).into()];
     if let Some(bytes) = memory {
-        after.extend(["--memory".to_owned(), bytes.to_string()]);
+        after.extend(["--memory".into(), bytes.to_string().into()]);
+    }
+    if arguments.launcher == Launcher::Slurm {
+        accepted::check(&plan.definition.slurm, arguments.accept_setup)?;
     }
     let sweep = SweepFolder::begin(&path, plan, arguments.resume, &program::this())?;
     // Whatever lies at this program's path when a trial begins, the trial is not begun by another one.
-    after.extend(["--program".to_owned(), program::this().key()]);
+    after.extend(["--program".into(), program::this().key().into()]);
     match arguments.launcher {
         Launcher::Slurm => {
             let program = std::env::current_exe().map_err(|e| Failure::failed(format!("this program does not know its own path: {e}")))?;
             let options = slurm::Options { throttle: arguments.jobs.map(|n| n as u32).or(options.throttle), ..options };
+            let after = after.into_iter().map(OsString::into_string).collect::<Result<Vec<_>, _>>().map_err(|word| {
+                Failure::usage(format!("the scripts of a cluster hold text alone, and `{}` is none\n  hint: rename it", word.display()))
+            })?;
             let submission = slurm::submit(&sweep, &sweep.unfinished(), &options, &program, &after, arguments.fail_fast)?;
             report_submission(&sweep, &submission, format).map(|()| 0)
         }
@@ -64,7 +81,7 @@ pub fn sweep(arguments: &SweepArgs, threads: Option<usize>, quiet: bool) -> Resu
             let jobs = arguments.jobs.unwrap_or(total);
             let share = (total / jobs).max(1);
             let before = ["--threads", &share.to_string(), "trial"].map(str::to_owned).to_vec();
-            after.extend(["--parent".to_owned(), std::process::id().to_string()]);
+            after.extend(["--parent".into(), std::process::id().to_string().into()]);
             let options = Launch { program: None, done: TrialFolder::check_run, before, after, jobs, fail_fast: arguments.fail_fast };
             run_here(&sweep, &options, format, quiet)
         }
@@ -108,8 +125,26 @@ fn target(arguments: &SweepArgs) -> Result<(PathBuf, Definition), Failure> {
         }
         definition.axes.insert(axis, values);
     }
-    definition.check()?;
+    definition.check().map_err(|error| located(error, arguments))?;
     Ok((SweepFolder::place(&run.output_dir, &definition.name), definition))
+}
+
+/// What is wrong with a definition, with the line of the sweep's file where nothing but the file can be to blame.
+fn located(error: SweepError, arguments: &SweepArgs) -> Failure {
+    let flags =
+        !arguments.axes.is_empty() || !arguments.run.set.is_empty() || arguments.run.preset.is_some() || arguments.run.config.is_some();
+    let file = arguments.target.as_deref().filter(|path| path.is_file() && !flags);
+    let place = |key: &str| file.and_then(|file| Some(format!("`{}`, line {}: ", show(file), line_of(file, key)?))).unwrap_or_default();
+    match error {
+        SweepError::Definition { place: at, problem } => {
+            Failure::usage(format!("{}{at}: {problem}", place(at.split(['.', ',']).next().unwrap_or_default())))
+        }
+        SweepError::Trial { trial, source } if trial == plan::ANY => match *source {
+            ConfigError::Setting(message) => Failure::usage(format!("{}{message}", place("run"))),
+            ConfigError::Component { key, source } => Failure::component(&format!("{key} of the base run"), &source),
+        },
+        other => other.into(),
+    }
 }
 
 /// Every analysis exists, is written right, and fits every objective of the sweep.
@@ -167,9 +202,9 @@ fn print_trials(plan: &Plan, path: &Path, format: Format) -> Result<(), Failure>
     }
     if !plan.definition.analyses.is_empty() && format != Format::Json {
         let analyses: Vec<&str> = plan.definition.analyses.iter().map(|request| request.analysis.as_str()).collect();
-        eprintln!("each is then analysed with {}", analyses.join(", "));
+        say!("each is then analysed with {}", analyses.join(", "));
     }
-    eprintln!("{} trials", plan.trials.len());
+    say!("{} trials", plan.trials.len());
     Ok(())
 }
 
@@ -177,7 +212,7 @@ fn print_trials(plan: &Plan, path: &Path, format: Format) -> Result<(), Failure>
 fn look(arguments: &SweepArgs, sweep: &SweepFolder) -> Result<u8, Failure> {
     if arguments.cancel {
         let jobs = slurm::cancel(sweep)?;
-        eprintln!("{}", if jobs.is_empty() { "no job waits or runs".to_owned() } else { format!("cancelled {}", jobs.join(", ")) });
+        say!("{}", if jobs.is_empty() { "no job waits or runs".to_owned() } else { format!("cancelled {}", jobs.join(", ")) });
         return Ok(0);
     }
     let states = states(sweep);
@@ -210,30 +245,22 @@ fn collect(sweep: &SweepFolder, states: &[TrialState]) -> Result<(), Failure> {
 
 fn run_here(sweep: &SweepFolder, options: &Launch, format: Format, quiet: bool) -> Result<u8, Failure> {
     let _lock = sweep.lock()?;
-    let stop = Arc::new(AtomicUsize::new(0));
-    let requests = Arc::clone(&stop);
-    let handler = ctrlc::set_handler(move || {
-        if requests.fetch_add(1, Ordering::Relaxed) == 0 {
-            eprintln!("trials finish their step and save; press Ctrl-C again to kill them");
-        }
-    });
-    if let Err(error) = handler {
-        tracing::warn!("Ctrl-C will stop at once: {error}");
-    }
+    let stop = signals::requests("trials");
     let open = sweep.unfinished();
     let mut progress = SweepProgress::new(sweep, open.len(), quiet);
     let result = launch(sweep, &open, options, &mut progress, &stop);
     progress.finish();
     let states = sweep.states();
-    if !open.is_empty() || !sweep.path().join("trials.csv").exists() {
-        collect(sweep, &states)?;
-    }
+    let due = !open.is_empty() || !sweep.path().join("trials.csv").exists();
+    let collected = if due { collect(sweep, &states) } else { Ok(()) };
     print_states(sweep, &states, format)?;
     result?;
     if stop.load(Ordering::Relaxed) > 0 {
-        eprintln!("interrupted; continue with\n  ibhost sweep {} --resume", show(sweep.path()));
+        let words = ["ibhost", "sweep", &show(sweep.path()), "--resume"].map(str::to_owned);
+        say!("interrupted; continue with\n  {}", plan::shell_line(&words));
         return Ok(INTERRUPTED);
     }
+    collected?;
     Ok(if states.iter().all(|state| state.status == TrialStatus::Completed) { 0 } else { FAILED })
 }
 
@@ -258,7 +285,7 @@ fn print_states(sweep: &SweepFolder, states: &[TrialState], format: Format) -> R
     let summary: Vec<String> = counted.iter().filter(|(_, n)| *n > 0).map(|(status, n)| format!("{n} {}", status.as_str())).collect();
     table::print(&format!("{} trials: {}\nsweep {}", states.len(), summary.join(", "), show(sweep.path())))?;
     for state in states.iter().filter(|state| state.status == TrialStatus::Failed) {
-        eprintln!("trial {} failed; its log is {}", state.trial, show(&state.log));
+        say!("trial {} failed; its log is {}", state.trial, show(&state.log));
     }
     Ok(())
 }
@@ -278,6 +305,6 @@ fn report_submission(sweep: &SweepFolder, submission: &slurm::Submission, format
     }
     let path = show(sweep.path());
     table::print(&format!("sweep {path}"))?;
-    eprintln!("`ibhost sweep {path} --status` shows how far it is, `--cancel` stops it, `--launcher slurm --resume` adds what is not done");
+    say!("`ibhost sweep {path} --status` shows how far it is, `--cancel` stops it, `--launcher slurm --resume` adds what is not done");
     Ok(())
 }

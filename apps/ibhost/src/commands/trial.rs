@@ -18,9 +18,11 @@ use super::run::drive_until;
 use crate::cli::{Format, TrialArgs};
 use crate::exit::{Failure, INTERRUPTED};
 use crate::logging::RunLog;
+use crate::messages::say;
 use crate::panics;
 use crate::paths::{absolute, data_root, show};
 use crate::program;
+use crate::signals;
 
 /// Environment variable of the allocator: the address space it reserves at a time.
 #[cfg(unix)]
@@ -51,7 +53,7 @@ pub fn trial(arguments: &TrialArgs, quiet: bool, log: &RunLog) -> Result<u8, Fai
         return Err(Failure::failed("the sweep that started this trial is gone"));
     }
     if folder.record().is_some_and(|record| record.status == TrialStatus::Completed) {
-        eprintln!("trial {number} is complete; nothing to do");
+        say!("trial {number} is complete; nothing to do");
         return Ok(0);
     }
     let job =
@@ -95,7 +97,7 @@ fn work(
 ) -> Result<u8, Failure> {
     let plan = &sweep.plan;
     let trial = plan.trial(number).ok_or_else(|| Failure::usage(format!("there is no trial {number}")))?;
-    eprintln!("trial {}", trial.title());
+    say!("trial {}", trial.title());
     remove_stillborn(folder)?;
     let job = match folder.run_dir() {
         None => {
@@ -123,7 +125,7 @@ fn work(
         }
         let label: Label = request.checkpoint.parse().map_err(|e: String| Failure::usage(format!("analyses: {e}")))?;
         analyze::recorded(&run, || analyze::one(&run, root, &request.analysis, label, request.average, None))?;
-        eprintln!("analysed with {}", request.analysis);
+        say!("analysed with {}", request.analysis);
     }
     Ok(0)
 }
@@ -149,13 +151,12 @@ fn remove_stillborn(folder: &TrialFolder) -> Result<(), Failure> {
 fn stop_on_signal() -> Arc<AtomicBool> {
     let stop = Arc::new(AtomicBool::new(false));
     let flag = Arc::clone(&stop);
-    let handler = ctrlc::set_handler(move || {
-        if !flag.swap(true, Ordering::Relaxed) {
-            eprintln!("finishing the step and saving");
-        }
-    });
-    if let Err(error) = handler {
-        tracing::warn!("a signal will stop this trial at once, without saving: {error}");
-    }
+    signals::listen(
+        move |_| {
+            flag.store(true, Ordering::Relaxed);
+            say!("finishing the step and saving");
+        },
+        || {},
+    );
     stop
 }

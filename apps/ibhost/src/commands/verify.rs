@@ -9,6 +9,7 @@ use ibhost_framework::storage::{Label, MetricsLog, RunDir, StorageError};
 use super::check_run_folder;
 use crate::cli::VerifyArgs;
 use crate::exit::{FAILED, Failure};
+use crate::messages::say;
 use crate::paths::show;
 use crate::table;
 
@@ -53,14 +54,14 @@ pub fn verify(arguments: &VerifyArgs) -> Result<u8, Failure> {
         Err(error) => note(Err(error)),
     }
     for problem in &problems {
-        eprintln!("damaged: {problem}");
+        say!("damaged: {problem}");
     }
     if problems.is_empty() {
         table::print(&format!("{} is sound: {sound} parts checked", show(run.path())))?;
         return Ok(0);
     }
     if damaged_checkpoint && let Some(entry) = run.checkpoints().newest_sound(Label::Last)? {
-        eprintln!("the newest sound checkpoint is that of step {} in `{}`", entry.step, show(&entry.path));
+        say!("the newest sound checkpoint is that of step {} in `{}`", entry.step, show(&entry.path));
     }
     Ok(FAILED)
 }

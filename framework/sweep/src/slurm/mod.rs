@@ -5,6 +5,6 @@ mod queue;
 mod script;
 mod submit;
 
-pub use options::Options;
+pub use options::{Commands, Options};
 pub use queue::{Queue, Task};
 pub use submit::{Submission, cancel, submit};

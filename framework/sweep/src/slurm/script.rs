@@ -2,9 +2,8 @@
 
 use crate::plan::shell_line;
 use crate::slurm::Options;
+use crate::slurm::options::SIGNAL;
 
-/// Seconds before the time limit at which a trial is told to save, unless the sweep says otherwise.
-const SIGNAL: u32 = 120;
 /// Times a killed trial goes back into the queue, unless the sweep says otherwise.
 const RETRIES: u32 = 2;
 
@@ -44,30 +43,45 @@ impl Scripts<'_> {
             format!("#SBATCH --signal=B:USR1@{signal}"),
         ];
         lines.extend(self.options.arguments().iter().map(|argument| format!("#SBATCH {argument}")));
+        // The lines of `setup` may take minutes, and what Slurm sends meanwhile must not end the shell.
+        lines.push(
+            r#"
+ibhost_child= ibhost_stop= ibhost_again=
+# Before the time limit: save and go back into the queue. Preempted or cancelled: save; Slurm knows which of them it is.
+trap 'ibhost_again=1; ibhost_stop=1; [ -z "$ibhost_child" ] || kill -TERM "$ibhost_child" || :' USR1
+trap 'ibhost_stop=1; [ -z "$ibhost_child" ] || kill -TERM "$ibhost_child" || :' TERM
+"#
+            .to_owned(),
+        );
         lines.extend(self.options.setup.iter().cloned());
         let cancel = format!("{} sweep {} --cancel", word(self.program), word(self.sweep));
         lines.push(format!(
             r#"
 folder=$(sed -n "$((SLURM_ARRAY_TASK_ID + 1))p" {list})
 mkdir -p "$folder" || exit 1
-child= stop= again=
-# Before the time limit: save and go back into the queue. Preempted or cancelled: save; Slurm knows which of them it is.
-trap 'again=1; stop=1; [ -z "$child" ] || kill -TERM "$child"' USR1
-trap 'stop=1; [ -z "$child" ] || kill -TERM "$child"' TERM
-{program} --threads "${{SLURM_CPUS_PER_TASK:-1}}" trial "$folder" {after} >>"$folder/log.txt" 2>&1 &
-child=$!
-# A signal may have come before there was a child to pass it to.
-[ -z "$stop" ] || kill -TERM "$child"
-while :; do
-    wait "$child"
-    code=$?
-    kill -0 "$child" 2>/dev/null || break
-done
-if [ "$code" = 130 ] && [ -n "$again" ]; then
+code=130
+if [ -z "$ibhost_stop" ]; then
+    {program} --threads "${{SLURM_CPUS_PER_TASK:-1}}" trial "$folder" {after} >>"$folder/log.txt" 2>&1 &
+    ibhost_child=$!
+    # A signal may have come before there was a child to pass it to.
+    [ -z "$ibhost_stop" ] || kill -TERM "$ibhost_child" || :
+    while :; do
+        # Not a failure of this script, whatever `setup` says about those.
+        wait "$ibhost_child" && code=0 || code=$?
+        kill -0 "$ibhost_child" 2>/dev/null || break
+    done
+fi
+# 143 is a trial that was told to end before it could listen.
+if [ -n "$ibhost_again" ] && {{ [ "$code" = 130 ] || [ "$code" = 143 ]; }}; then
     exec scontrol requeue "${{SLURM_ARRAY_JOB_ID}}_$SLURM_ARRAY_TASK_ID"
 fi
-if [ "$code" = 137 ] && [ "${{SLURM_RESTART_COUNT:-0}}" -lt {retries} ]; then
-    exec scontrol requeue "${{SLURM_ARRAY_JOB_ID}}_$SLURM_ARRAY_TASK_ID"
+# Kills of this task are counted, for Slurm's own count has its requeues of every kind. A count that cannot be kept ends the trial.
+if [ "$code" = 137 ]; then
+    counter={list}.kills-$SLURM_ARRAY_TASK_ID
+    kills=$(($(cat "$counter" 2>/dev/null || echo 0) + 1))
+    if [ "$kills" -le {retries} ] && echo "$kills" >"$counter"; then
+        exec scontrol requeue "${{SLURM_ARRAY_JOB_ID}}_$SLURM_ARRAY_TASK_ID"
+    fi
 fi
 {fail_fast}exit "$code""#,
             list = word(list),
@@ -118,12 +132,86 @@ mod tests {
             "#SBATCH --signal=B:USR1@120\n",
             "'/opt/ib host' --threads",
             "--data-dir '/my data' >>",
-            "-lt 5 ]",
+            "-le 5 ]",
             "'/opt/ib host' sweep /runs/sweeps/a --cancel ;; esac",
         ] {
             assert!(text.contains(words), "`{words}` is not in\n{text}");
         }
         assert!(scripts.collect().contains("sweep /runs/sweeps/a --collect") && scripts.collect().contains("--partition=gpu"));
         assert!(!Scripts { fail_fast: false, ..scripts }.array("x").contains("--cancel"));
+    }
+
+    /// A script whose trial is `body` and whose `scontrol` writes down what it is asked, run in a folder of its own.
+    #[cfg(unix)]
+    struct Task {
+        folder: tempfile::TempDir,
+        script: String,
+    }
+
+    #[cfg(unix)]
+    impl Task {
+        fn new(options: &Options, body: &str) -> Self {
+            use std::os::unix::fs::PermissionsExt;
+            let folder = tempfile::tempdir().unwrap();
+            let path = |name: &str| folder.path().join(name).display().to_string();
+            for (name, text) in [("program", body), ("scontrol", "echo \"$@\" >>\"$(dirname \"$0\")/asked\"")] {
+                std::fs::write(path(name), format!("#!/bin/sh\n{text}\n")).unwrap();
+                std::fs::set_permissions(path(name), std::fs::Permissions::from_mode(0o755)).unwrap();
+            }
+            std::fs::write(path("list"), format!("{}\n", path("trial"))).unwrap();
+            let (program, sweep) = (path("program"), path(""));
+            let scripts =
+                Scripts { job: "ibhost-a", program: &program, sweep: &sweep, folder: &sweep, after: &[], options, fail_fast: false };
+            let script = scripts.array(&path("list"));
+            Self { folder, script }
+        }
+
+        fn start(&self, restarts: u32) -> std::process::Child {
+            let path = format!("{}:{}", self.folder.path().display(), std::env::var("PATH").unwrap_or_default());
+            let mut command = std::process::Command::new("sh");
+            command.args(["-c", &self.script]).env("PATH", path).env("SLURM_RESTART_COUNT", restarts.to_string());
+            command.env("SLURM_ARRAY_JOB_ID", "7").env("SLURM_ARRAY_TASK_ID", "0").spawn().unwrap()
+        }
+
+        /// How often the task went back into the queue.
+        fn requeues(&self) -> usize {
+            std::fs::read_to_string(self.folder.path().join("asked")).map_or(0, |text| text.matches("requeue 7_0").count())
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn kills_are_counted_and_requeues_of_other_kinds_are_not() {
+        let task = Task::new(&Options { retries: Some(2), ..Options::default() }, "kill -KILL $$");
+        for (restarts, requeues) in [(5, 1), (6, 2), (7, 2)] {
+            task.start(restarts).wait().unwrap();
+            assert_eq!(task.requeues(), requeues, "after {restarts} restarts");
+        }
+        let strict = Options { setup: vec!["set -eu".to_owned()], ..Options::default() };
+        let task = Task::new(&strict, "kill -KILL $$");
+        task.start(0).wait().unwrap();
+        assert_eq!(task.requeues(), 1, "a strict setup");
+        // Another code is another end.
+        let task = Task::new(&Options::default(), "exit 1");
+        assert_eq!((task.start(0).wait().unwrap().code(), task.requeues()), (Some(1), 0));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_time_limit_during_the_setup_sends_the_task_back_before_its_trial_begins() {
+        let options =
+            Options { setup: vec!["touch \"$(dirname \"$(command -v scontrol)\")/ready\"; sleep 1".into()], ..Options::default() };
+        for (signal, requeues) in [("USR1", 1), ("TERM", 0)] {
+            let task = Task::new(&options, "touch \"$(dirname \"$0\")/began\"");
+            let mut child = task.start(0);
+            while !task.folder.path().join("ready").exists() {
+                std::thread::sleep(std::time::Duration::from_millis(5));
+            }
+            let sent = std::process::Command::new("sh").args(["-c", &format!("kill -{signal} {}", child.id())]).status().unwrap();
+            assert!(sent.success());
+            let code = child.wait().unwrap().code();
+            assert_eq!((task.requeues(), task.folder.path().join("began").exists()), (requeues, false), "{signal}: {code:?}");
+            assert_eq!(code, Some(if requeues == 1 { 0 } else { 130 }));
+        }
     }
 }

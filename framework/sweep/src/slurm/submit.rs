@@ -54,8 +54,9 @@ pub fn submit(
             SweepError::Request(format!("{problem}\n  hint: choose another --output-dir"))
         })
     };
-    let (job, program, sweep_text, folder_text) = (job_name(sweep), program.display().to_string(), text(&root)?, text(&folder)?);
-    let scripts = Scripts { job: &job, program: &program, sweep: &sweep_text, folder: &folder_text, after, options, fail_fast };
+    let (job, program, sweep_text, folder_text) = (job_name(sweep), program.to_str(), text(&root)?, text(&folder)?);
+    let program = program.ok_or_else(|| SweepError::Request("the program's own path is no text, which a script cannot hold".to_owned()))?;
+    let scripts = Scripts { job: &job, program, sweep: &sweep_text, folder: &folder_text, after, options, fail_fast };
     for (place, chunk) in wanted.chunks(max_array_size()).enumerate() {
         let stem = folder.join(format!("array-{place}"));
         let list = stem.with_extension("txt");

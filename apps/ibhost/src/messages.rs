@@ -1,0 +1,30 @@
+//! What the program tells people on stderr. A message is a courtesy: one that cannot be written is lost, and nothing else is.
+
+use std::fmt;
+use std::io::{Result, Write};
+
+/// Writes a line to stderr as `eprintln!` does, which panics where nobody can read it: a closed pipe, a full disk, a terminal that is gone.
+macro_rules! say {
+    ($($words:tt)*) => { $crate::messages::write(format_args!($($words)*)) };
+}
+pub(crate) use say;
+
+/// The line behind [`say!`], written at once so that lines of several threads do not mix.
+pub fn write(line: fmt::Arguments<'_>) {
+    // What cannot be said cannot be said about that either.
+    let _ = std::io::stderr().write_all(format!("{line}\n").as_bytes());
+}
+
+/// Stderr for libraries that would complain, there, about what they cannot write there.
+#[derive(Clone, Copy, Debug)]
+pub struct Courtesy;
+
+impl Write for Courtesy {
+    fn write(&mut self, bytes: &[u8]) -> Result<usize> {
+        let _ = std::io::stderr().write_all(bytes);
+        Ok(bytes.len())
+    }
+    fn flush(&mut self) -> Result<()> {
+        Ok(())
+    }
+}
