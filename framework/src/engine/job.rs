@@ -46,7 +46,7 @@ impl Job {
     /// # Errors
     /// [`EngineError`]; nothing is left on disk then, as far as the disk allows.
     pub fn create(config: RunConfig, root: &DataRoot, output_dir: &Path, command: Vec<String>) -> Result<Self, EngineError> {
-        let (session, mut state) = Session::open(config, root)?;
+        let (session, mut state) = Session::open(config.decided(root)?, root)?;
         let config = &session.config;
         if let Some(path) = &config.training.initial_weights {
             state.model = with_initial_weights(state.model, Path::new(path))?;

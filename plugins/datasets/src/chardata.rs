@@ -7,7 +7,9 @@ use ibhost_framework::noise::Noise;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::file::Place;
 use crate::image::ImageDataset;
+use crate::locate::all_located;
 use crate::mat::{MatArray, read_mat};
 use crate::scaling::{GreyScale, to_scaling};
 use crate::view::View;
@@ -17,6 +19,8 @@ const NAME: &str = "omniglot_chardata";
 const SIDE: usize = 28;
 const FILE: &str = "omniglot/chardata.mat";
 const MIRROR: &str = "https://github.com/yburda/iwae/raw/master/datasets/OMNIGLOT/chardata.mat";
+/// Name of the file's content in the repository of the paper's authors, which publishes no other checksum.
+const GIT_BLOB: &str = "016a3536ffe5e1d38e42563a18d7a78bfaf643ec";
 /// Variables of the file: images and character numbers of both splits.
 const VARIABLES: [&str; 4] = ["data", "targetchar", "testdata", "testtargetchar"];
 
@@ -38,7 +42,8 @@ pub struct ChardataConfig {
 #[typetag::serde(name = "omniglot_chardata")]
 impl DatasetConfig for ChardataConfig {
     fn load(&self, root: &DataRoot) -> Result<Box<dyn Dataset>, DataError> {
-        let arrays = read_mat(NAME, root, FILE, &VARIABLES)?;
+        let paths = all_located(NAME, &self.files(), root)?;
+        let arrays = paths.first().map_or(Ok(Vec::new()), |path| read_mat(Place::new(NAME, root, path), &VARIABLES))?;
         let [images, labels, test_images, test_labels] = <[MatArray; 4]>::try_from(arrays).map_err(|found| {
             DataError::Inconsistent(format!("data set `{NAME}`: {FILE} gave {} of {} variables", found.len(), VARIABLES.len()))
         })?;
@@ -56,8 +61,8 @@ impl DatasetConfig for ChardataConfig {
     }
 
     fn files(&self) -> Vec<DataFile> {
-        let mirrors = vec![MIRROR.to_owned()];
-        vec![DataFile { path: FILE.to_owned(), bytes: None, md5: None, mirrors, archive_member: None, optional: false }]
+        let (git_blob, mirrors) = (Some(GIT_BLOB.to_owned()), vec![MIRROR.to_owned()]);
+        vec![DataFile { path: FILE.to_owned(), git_blob, mirrors, ..DataFile::default() }]
     }
 }
 

@@ -10,7 +10,7 @@ use ibhost_framework::dataset::DataFile;
 use crate::archive::{Wanted, check, extract, part_of, publish};
 pub use crate::download::Cause;
 use crate::download::{Broken, Transfer, agent};
-use crate::verify::{Verdict, verdict};
+use crate::verify::{Verdict, verify};
 
 /// Most bytes accepted of a file or archive without a published size.
 const MAX_UNPUBLISHED: u64 = 1 << 30;
@@ -92,6 +92,12 @@ pub enum FetchError {
         /// The partial file.
         path: PathBuf,
     },
+    /// Files in the way that contradict each other.
+    #[error("{why}\n  hint: remove what is not right and fetch again, or fetch into another --data-dir")]
+    Unclear {
+        /// What contradicts what.
+        why: String,
+    },
     /// A data set that names a file outside of the data folder.
     #[error("`{path}` is not a plain path below the data folder\n  hint: this is a mistake in the data set's list of files")]
     BadPath {
@@ -124,13 +130,20 @@ fn list(attempts: &[Attempt]) -> String {
 pub fn fetch(files: &[DataFile], root: &Path, options: FetchOptions<'_>) -> Result<FetchReport, FetchError> {
     let mut report = FetchReport::default();
     let mut wanted = Vec::new();
-    for file in files {
-        if !Path::new(&file.path).components().all(|part| matches!(part, Component::Normal(_))) || file.path.is_empty() {
-            return Err(FetchError::BadPath { path: file.path.clone() });
-        }
-        match verdict(file, root) {
-            // A file that is there and has no published checksum can only be taken as it is; its unpacked form cannot stand for it.
-            Verdict::Ok | Verdict::Unknown if root.join(&file.path).exists() => report.present.push(file.path.clone()),
+    if let Some(bad) = files.iter().find(|file| !is_plain(&file.path)) {
+        return Err(FetchError::BadPath { path: bad.path.clone() });
+    }
+    for (file, (path, found)) in files.iter().zip(verify(files, root)) {
+        match found {
+            // A file that is there and has no published checksum can only be taken as it is; another form of it cannot stand for it.
+            Verdict::Ok => report.present.push(shown(&path, root)),
+            Verdict::Unknown if path == root.join(&file.path) => report.present.push(file.path.clone()),
+            // What is fetched would lie beside files that say something else, and nothing could be loaded.
+            Verdict::Unclear(why) => return Err(FetchError::Unclear { why }),
+            Verdict::Damaged { expected, found } if path != root.join(&file.path) => {
+                let why = format!("`{}` is not the published file: expected {expected}, found {found}", path.display());
+                return Err(FetchError::Unclear { why });
+            }
             _ if options.offline => return Err(FetchError::Offline { path: root.join(&file.path) }),
             _ => wanted.push(file),
         }
@@ -151,6 +164,16 @@ pub fn fetch(files: &[DataFile], root: &Path, options: FetchOptions<'_>) -> Resu
         report.fetched.extend(group.iter().map(|file| file.path.clone()));
     }
     Ok(report)
+}
+
+/// Whether `path` leads nowhere but below the folder it is joined to.
+fn is_plain(path: &str) -> bool {
+    !path.is_empty() && Path::new(path).components().all(|part| matches!(part, Component::Normal(_)))
+}
+
+/// `path` without the `root` it lies below.
+fn shown(path: &Path, root: &Path) -> String {
+    path.strip_prefix(root).unwrap_or(path).display().to_string()
 }
 
 struct Fetcher<'a> {
@@ -309,8 +332,7 @@ mod tests {
             bytes: Some(200_000),
             md5: Some(md5_hex(&mut &body()[..]).unwrap()),
             mirrors: mirrors.to_vec(),
-            archive_member: None,
-            optional: false,
+            ..DataFile::default()
         }
     }
 
@@ -489,7 +511,7 @@ mod tests {
             md5: Some(md5_hex(&mut &*data).unwrap()),
             mirrors: vec![server.url("/cut"), server.url("/good")],
             archive_member: Some(name.to_owned()),
-            optional: false,
+            ..DataFile::default()
         };
         let files = [member("d/one", members[0].1), member("d/two", members[1].1)];
         let folder = tempfile::tempdir().unwrap();
@@ -522,6 +544,19 @@ mod tests {
             let bad = DataFile { path: path.to_owned(), ..file(&[]) };
             assert!(matches!(fetch(&[bad], folder.path(), options()), Err(FetchError::BadPath { .. })));
         }
+    }
+
+    #[test]
+    fn nothing_is_fetched_beside_a_file_that_says_something_else() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("set")).unwrap();
+        fs::write(folder.path().join("set/data"), b"other").unwrap();
+        let contents = Some(md5_hex(&mut &body()[..]).unwrap());
+        let packed = DataFile { path: "set/data.gz".to_owned(), contents, ..file(&["http://127.0.0.1:1/a".to_owned()]) };
+        let error = fetch(std::slice::from_ref(&packed), folder.path(), options()).unwrap_err().to_string();
+        assert!(error.contains("set/data` is not the published file") && error.contains("hint:"), "{error}");
+        fs::write(folder.path().join("set/data"), body()).unwrap();
+        assert_eq!(fetch(&[packed], folder.path(), options()).unwrap().present, ["set/data"]);
     }
 
     #[test]
