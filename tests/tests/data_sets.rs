@@ -101,7 +101,7 @@ fn hints_name_the_data_folder_and_stubs_are_never_ok() {
     fs::remove_file(folder.path().join("data/mnist").join(FILES[0])).unwrap();
     let page = b"<!DOCTYPE html><html><head><title>Access denied</title></head></html>";
     put(folder.path(), "data/mnist/train-images-idx3-ubyte.gz", page);
-    host.run(&RUN).refused(2, &["at byte 0", "ibhost data fetch mnist --data-dir data`"]);
+    host.run(&RUN).refused(2, &["at byte 0", "the text `<!DOCTYPE html>", "ibhost data fetch mnist --data-dir data`"]);
     for (name, file) in [
         ("mnist", "mnist/train-images-idx3-ubyte.gz"),
         ("omniglot", "omniglot/images_background.zip"),

@@ -111,7 +111,7 @@ fn parse_within(place: Place<'_>, mut reader: impl Read, shape: &[Option<usize>]
         let expected = 0x0800 + shape.len() as u32;
         if magic != expected {
             let expected = format!("the magic number {expected:#010x} (unsigned bytes in {} dimensions)", shape.len());
-            return Err(place.damaged(0, expected, format!("{magic:#010x}")));
+            return Err(place.damaged(0, expected, format!("{magic:#010x}{}", as_text(&header))));
         }
     }
     if (header.len() as u64) < header_len {
@@ -143,6 +143,16 @@ fn parse_within(place: Place<'_>, mut reader: impl Read, shape: &[Option<usize>]
     }
     values.shrink_to_fit();
     Ok(Idx { path: place.path.to_owned(), dims, values })
+}
+
+/// What a header says when it is text, e.g. the page of a server in place of a file.
+fn as_text(header: &[u8]) -> String {
+    let text = header.iter().map(|&b| char::from(b)).collect::<String>();
+    if text.trim_end().chars().all(|c| c.is_ascii_graphic() || c == ' ') {
+        format!(" (the text `{}`)", text.trim_end())
+    } else {
+        String::new()
+    }
 }
 
 /// Up to `limit` bytes; beyond `room` the buffer grows with the bytes that really arrive.
@@ -220,6 +230,8 @@ mod tests {
         let (offset, expected, found) = damage(pair(&labels(&[1; 30]), &labels(&[1]), ""));
         assert_eq!(offset, 0);
         assert!(expected.contains("0x00000803") && found == "0x00000801", "{expected} / {found}");
+        let (_, _, found) = damage(pair(b"<!DOCTYPE html><html>", &labels(&[1]), ""));
+        assert_eq!(found, "0x3c21444f (the text `<!DOCTYPE html><`)");
     }
 
     #[test]

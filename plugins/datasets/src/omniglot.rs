@@ -144,6 +144,7 @@ fn shares(size: usize) -> Vec<Vec<(usize, f64)>> {
 mod tests {
     use super::*;
     use crate::image::real_data;
+    use crate::verify::{Verdict, verify};
     use crate::zip::tests::archive;
     use ibhost_framework::dataset::Split;
 
@@ -214,6 +215,9 @@ mod tests {
         let data = OmniglotConfig { scale: GreyScale::Unit, ..OmniglotConfig::default() }.load(&root).unwrap();
         assert_eq!((data.split(Split::Train).len(), data.split(Split::Test).len()), (19_280, 13_180));
         assert_eq!(data.info().classes.len(), 50);
+        // Whoever packed the archives: their pictures are the published ones.
+        let verdicts = verify(&OmniglotConfig::default().files(), &root.0);
+        assert!(verdicts.iter().all(|(_, verdict)| *verdict == Verdict::Ok), "{verdicts:?}");
         let mut values = Vec::new();
         data.split(Split::Train).gather(&(0..500).collect::<Vec<_>>(), &mut values);
         let mean = values.iter().sum::<f32>() / values.len() as f32;

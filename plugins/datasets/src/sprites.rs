@@ -158,6 +158,7 @@ mod tests {
 
     use super::*;
     use crate::image::real_data;
+    use crate::verify::{Verdict, verify};
 
     #[test]
     fn poses_follow_the_order_of_the_actions() {
@@ -188,6 +189,7 @@ mod tests {
         let train = data.split(Split::Train);
         assert_eq!((train.len(), train.shape()), (2336, SHAPE));
         assert_eq!(train.value_range(), (0.0, 1.0));
+        assert!(verify(&SpritesConfig::default().files(), &root.0).iter().all(|(_, verdict)| *verdict == Verdict::Ok));
         let some = SpritesConfig { instance: vec![7, 2], view: vec![3], frame: vec![72], ..SpritesConfig::default() }.load(&root).unwrap();
         assert_eq!((some.split(Split::Train).labels(), some.info().classes.len()), (vec![0, 1], 2));
     }

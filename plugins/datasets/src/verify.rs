@@ -39,9 +39,20 @@ pub fn verify(files: &[DataFile], root: &Path) -> Vec<(PathBuf, Verdict)> {
             (path, verdict)
         }
         Ok(None) => (root.join(&file.path), Verdict::Missing),
-        Err(trouble) => (root.join(&file.path), Verdict::Unclear(trouble.to_string())),
+        Err(trouble) => (root.join(&file.path), Verdict::Unclear(format!("{trouble}{}", which_is_published(&trouble, file)))),
     };
     locate(files, root).into_iter().zip(files).map(one).collect()
+}
+
+/// Which of two forms of `file` that differ is the published one, when that can be told.
+fn which_is_published(trouble: &Trouble, file: &DataFile) -> String {
+    let Trouble::Differ { forms, .. } = trouble else { return String::new() };
+    let verdicts = forms.each_ref().map(|form| verdict(file, form));
+    match verdicts.iter().position(|verdict| *verdict == Verdict::Ok) {
+        Some(right) => format!("; the published one is `{}`", forms[right].display()),
+        None if verdicts.contains(&Verdict::Unknown) => String::new(),
+        None => "; neither is the published one".to_owned(),
+    }
 }
 
 /// Holds what lies at `path` against the published `file`.
@@ -189,7 +200,9 @@ mod tests {
         put("s/h", b"hello");
         assert_eq!(verdict(), (folder.path().join("s/h"), Verdict::Ok));
         put("s/h", b"other");
-        assert!(matches!(verdict().1, Verdict::Unclear(why) if why.contains("s/h`") && why.contains("s/h.gz`")));
+        let (a, b) = ("s/h` and `", "s/h.gz` stand for the same file but differ from byte 0 on");
+        let right = "s/h.gz`";
+        assert!(matches!(verdict().1, Verdict::Unclear(why) if why.contains(a) && why.contains(b) && why.ends_with(right)));
         fs::remove_file(folder.path().join("s/h.gz")).unwrap();
         assert!(matches!(verdict().1, Verdict::Damaged { expected, .. } if expected.contains(HELLO)));
         fs::remove_file(folder.path().join("s/h")).unwrap();
