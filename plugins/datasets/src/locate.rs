@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use ibhost_framework::dataset::{DataError, DataFile, DataRoot};
 
 use crate::pictures;
-use crate::same::first_difference;
+use crate::same::{Difference, first_difference};
 use crate::there::what_lies;
 
 /// For each folder of published paths, folders below the data root in which the files of the data set may lie as well; the empty one is the
@@ -153,7 +153,7 @@ fn in_one_folder(files: &[DataFile], published: &str, root: &Path) -> Vec<Result
             for other in all {
                 match first_difference(first, other) {
                     Ok(None) => {}
-                    Ok(Some(offset)) => return Err(Trouble::Differ { forms: [first.clone(), other.clone()], offset }),
+                    Ok(Some(Difference(offset))) => return Err(Trouble::Differ { forms: [first.clone(), other.clone()], offset }),
                     Err(source) => return Err(Trouble::Io { path: other.clone(), source }),
                 }
             }

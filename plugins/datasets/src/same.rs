@@ -27,26 +27,30 @@ fn holds_pictures(path: &Path) -> bool {
     path.is_dir() || path.extension().is_some_and(|end| end == "zip")
 }
 
-/// Where the contents of two files differ first: nothing when they are the same, else the byte, or no byte where they are pictures.
-pub(crate) fn first_difference(a: &Path, b: &Path) -> io::Result<Option<Option<u64>>> {
+/// The first byte in which the unpacked contents of two files differ; none where they are pictures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Difference(pub(crate) Option<u64>);
+
+/// Where the contents of two files differ first; nothing when they are the same.
+pub(crate) fn first_difference(a: &Path, b: &Path) -> io::Result<Option<Difference>> {
     if holds_pictures(a) || holds_pictures(b) {
         let same = match (contents_md5(a), contents_md5(b)) {
             (Ok(a), Ok(b)) => a == b,
             // What cannot be read as pictures is not the same as what can.
             _ => false,
         };
-        return Ok((!same).then_some(None));
+        return Ok((!same).then_some(Difference(None)));
     }
     let (mut a, mut b) = (unpacked(a)?, unpacked(b)?);
     let (mut left, mut right) = (vec![0; 1 << 16], vec![0; 1 << 16]);
     let mut offset = 0;
     loop {
         let (mut in_left, mut in_right) = (0, 0);
-        let broken = fill(&mut *a, &mut left, &mut in_left)? | fill(&mut *b, &mut right, &mut in_right)?;
+        let broken = [fill(&mut *a, &mut left, &mut in_left)?, fill(&mut *b, &mut right, &mut in_right)?];
         let both = in_left.min(in_right);
         let at = left[..both].iter().zip(&right[..both]).position(|(x, y)| x != y);
-        if let Some(at) = at.or((in_left != in_right || broken).then_some(both)) {
-            return Ok(Some(Some(offset + at as u64)));
+        if let Some(at) = at.or((in_left != in_right || broken.contains(&true)).then_some(both)) {
+            return Ok(Some(Difference(Some(offset + at as u64))));
         }
         if both == 0 {
             return Ok(None);
@@ -102,7 +106,7 @@ mod tests {
         other[150_000] ^= 1;
         for (content, at) in [(other, 150_000), (bytes[..70_000].to_vec(), 70_000), (Vec::new(), 0), (b"<html>".to_vec(), 0)] {
             std::fs::write(path("other"), content).unwrap();
-            assert_eq!(first_difference(&path("packed"), &path("other")).unwrap(), Some(Some(at)));
+            assert_eq!(first_difference(&path("packed"), &path("other")).unwrap(), Some(Difference(Some(at))));
         }
         std::fs::write(path("cut"), &packed[..packed.len() - 9]).unwrap();
         assert!(first_difference(&path("plain"), &path("cut")).unwrap().is_some());

@@ -55,13 +55,13 @@ fn list(format: Format, data: &DataDir) -> Result<u8, Failure> {
         let present = found.iter().filter(|found| matches!(found, Ok(Some(_)))).count();
         let trouble = found.iter().find_map(|found| found.as_ref().err()).map(ToString::to_string);
         let fetch = if data.data_dir.is_some() { fetch_command(name, &root.0) } else { format!("ibhost data fetch {name}") };
-        let state = match (files.len(), present) {
-            _ if trouble.is_some() => trouble.clone().unwrap_or_default(),
-            (0, _) => "embedded".to_owned(),
-            (all, present) if all == present => "present".to_owned(),
-            (_, 0) if files.iter().all(|file| file.optional) => format!("works without; {fetch}"),
-            (_, 0) => format!("absent; {fetch}"),
-            (all, present) => format!("{present} of {all} files; {fetch}"),
+        let state = match (&trouble, files.len(), present) {
+            (Some(trouble), ..) => trouble.clone(),
+            (None, 0, _) => "embedded".to_owned(),
+            (None, all, present) if all == present => "present".to_owned(),
+            (None, _, 0) if files.iter().all(|file| file.optional) => format!("works without; {fetch}"),
+            (None, _, 0) => format!("absent; {fetch}"),
+            (None, all, present) => format!("{present} of {all} files; {fetch}"),
         };
         let mut value = json!({ "name": name, "files": files.len(), "present": present });
         if let Some(trouble) = trouble {
