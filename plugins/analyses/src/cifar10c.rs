@@ -113,7 +113,7 @@ fn check_repeated(path: &Path, labels: &[u8]) -> Result<(), DataError> {
     match other {
         Some(severity) if labels.len().is_multiple_of(SEVERITIES) => Err(DataError::Inconsistent(format!(
             "`{}`: the labels of severity {} are not those of severity 1, so its {} labels are no {SEVERITIES} severities of the same {count} \
-             images\n  hint: use the published files, or repeat images and labels {SEVERITIES} times when there is one severity only",
+             images\n  hint: use the published files, in which the {SEVERITIES} severities follow one another",
             path.display(),
             severity + 2,
             labels.len()
