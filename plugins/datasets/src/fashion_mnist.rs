@@ -55,6 +55,7 @@ mod tests {
 
     use super::*;
     use crate::image::real_data;
+    use crate::same::contents_md5;
 
     #[test]
     fn the_published_files_are_read_and_a_subset_is_drawn() {
@@ -68,5 +69,8 @@ mod tests {
             assert_eq!((0..labels.len()).filter(|&i| labels[i] == class).count(), 1000);
         }
         assert_eq!(data.info().classes[9], "Ankle boot");
+        for file in FASHION_MNIST.files() {
+            assert_eq!(contents_md5(&root.join(&file.path)).ok(), file.contents, "{}", file.path);
+        }
     }
 }

@@ -10,7 +10,7 @@ use ibhost_framework::dataset::DataFile;
 use crate::archive::{Wanted, check, extract, part_of, publish};
 pub use crate::download::Cause;
 use crate::download::{Broken, Transfer, agent};
-use crate::verify::{Verdict, verify};
+use crate::verify::{Verdict, git_blob, verify};
 
 /// Most bytes accepted of a file or archive without a published size.
 const MAX_UNPUBLISHED: u64 = 1 << 30;
@@ -187,7 +187,8 @@ impl Fetcher<'_> {
         let target = self.root.join(&file.path);
         self.try_mirrors(&file.path, &file.mirrors, file.bytes, |part| {
             part.sync_all().map_err(Broken::Disk)?;
-            check(part, file.md5.as_deref())
+            check(part, file.md5.as_deref())?;
+            check_blob(part, file.git_blob.as_deref())
         })?;
         publish(&part_of(&target), &target).map_err(|source| FetchError::Io { action: "rename", path: target, source })
     }
@@ -267,6 +268,18 @@ fn attempt(
 ) -> Result<(), (bool, Broken)> {
     let resumed = transfer.run(part).map_err(|e| (false, e))?;
     accept(part).map_err(|e| (resumed, e))
+}
+
+/// Compares the whole of `part` with the content that git knows by the name `blob`.
+fn check_blob(part: &mut File, blob: Option<&str>) -> Result<(), Broken> {
+    let Some(expected) = blob else { return Ok(()) };
+    io::Seek::rewind(part).map_err(Broken::Disk)?;
+    let length = part.metadata().map_err(Broken::Disk)?.len();
+    let found = git_blob(part, length).map_err(Broken::Disk)?;
+    if found.eq_ignore_ascii_case(expected) {
+        return Ok(());
+    }
+    Err(Cause::Blob { expected: expected.to_owned(), found }.into())
 }
 
 /// Opens the partial file and keeps other processes from it until it is closed.
@@ -410,6 +423,21 @@ mod tests {
         let (folder, result, _server) = run(vec![("/a", Reply::Whole(wrong))], &["/a"], &[]);
         assert!(matches!(&causes(result)[..], [Cause::Checksum { .. }]));
         assert!(names(&folder.path().join("set")).is_empty());
+    }
+
+    #[test]
+    fn a_file_known_by_its_git_blob_only_is_held_against_it() {
+        let server = Server::start(vec![("/stub", Reply::Whole(b"<html>".to_vec())), ("/b", Reply::Whole(body()))]);
+        let blob = git_blob(&mut &body()[..], 200_000).ok();
+        let unsized_file = |paths: &[&str]| {
+            let mirrors: Vec<String> = paths.iter().map(|path| server.url(path)).collect();
+            DataFile { bytes: None, md5: None, git_blob: blob.clone(), ..file(&mirrors) }
+        };
+        let folder = tempfile::tempdir().unwrap();
+        let stub = fetch(&[unsized_file(&["/stub"])], folder.path(), options());
+        assert!(matches!(&causes(stub)[..], [Cause::Blob { .. }]));
+        assert!(names(&folder.path().join("set")).is_empty());
+        assert_fetched(folder.path(), &fetch(&[unsized_file(&["/stub", "/b"])], folder.path(), options()));
     }
 
     #[test]

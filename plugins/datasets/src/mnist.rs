@@ -56,6 +56,7 @@ mod tests {
     use super::*;
     use crate::image::real_data;
     use crate::kfold::stratified_folds;
+    use crate::same::contents_md5;
     use crate::verify::{Verdict, verify};
 
     #[test]
@@ -75,6 +76,9 @@ mod tests {
         let mean = values.iter().map(|&x| f64::from(x)).sum::<f64>() / values.len() as f64;
         assert!((0.5 * mean + 0.5 - 0.1307).abs() < 1e-4, "mean {mean}");
         assert!(verify(&MNIST.files(), &root.0).iter().all(|(_, verdict)| *verdict == Verdict::Ok));
+        for file in MNIST.files() {
+            assert_eq!(contents_md5(&root.join(&file.path)).ok(), file.contents, "{}", file.path);
+        }
     }
 
     #[test]

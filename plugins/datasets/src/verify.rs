@@ -114,7 +114,7 @@ pub fn md5_hex(reader: &mut impl Read) -> io::Result<String> {
 }
 
 /// The name that git gives a file of `length` bytes.
-fn git_blob(reader: &mut impl Read, length: u64) -> io::Result<String> {
+pub(crate) fn git_blob(reader: &mut impl Read, length: u64) -> io::Result<String> {
     let mut hasher = sha1_smol::Sha1::from(format!("blob {length}\0"));
     pieces(reader, |piece| hasher.update(piece))?;
     Ok(hasher.digest().to_string())
