@@ -370,6 +370,12 @@ pub trait DatasetConfig: Configured + Send + Sync {
     fn files(&self) -> Vec<DataFile> {
         Vec::new()
     }
+
+    /// Parameters of this configuration whose value the contents of `root` decide, e.g. which of two sources is read, with that value. A new
+    /// run records them in place of what was asked for, so that it never goes on with other data because a file came or went.
+    fn decided(&self, _root: &DataRoot) -> serde_json::Map<String, serde_json::Value> {
+        serde_json::Map::new()
+    }
 }
 
 /// The folder all data sets live below (`--data-dir`, `IBHOST_DATA` or the platform's cache folder).
@@ -384,7 +390,7 @@ impl DataRoot {
 }
 
 /// One published file of a data set.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DataFile {
     /// Path below the data root, e.g. `mnist/train-images-idx3-ubyte.gz`.
     pub path: String,
@@ -392,6 +398,10 @@ pub struct DataFile {
     pub bytes: Option<u64>,
     /// Published md5 in hexadecimal, when there is one.
     pub md5: Option<String>,
+    /// Git's name of the file's content (the SHA-1 of a blob) in the repository that publishes it, where there is one.
+    pub git_blob: Option<String>,
+    /// md5 of what the file holds, however it is packed: of the unpacked bytes of a `.gz`, of the pictures of an archive in order of path.
+    pub contents: Option<String>,
     /// Addresses to try in order.
     pub mirrors: Vec<String>,
     /// Member of a `.tar.gz` at the mirror that holds this file, when the mirror serves an archive.
@@ -400,11 +410,19 @@ pub struct DataFile {
     pub optional: bool,
 }
 
+/// The command that fetches data set `name` into the data folder `root`, to be pasted into a shell.
+pub fn fetch_command(name: &str, root: &Path) -> String {
+    let root = root.display().to_string();
+    let plain = !root.is_empty() && root.chars().all(|c| c.is_alphanumeric() || "/\\:._-+,@%".contains(c));
+    let root = if plain { root } else { format!("'{}'", root.replace('\'', r"'\''")) };
+    format!("ibhost data fetch {name} --data-dir {root}")
+}
+
 /// What can be wrong with data on disk or with a request for a part of it.
 #[derive(Debug, thiserror::Error)]
 pub enum DataError {
     /// Files that are not there.
-    #[error("data set `{name}` is not complete: `{}` is missing\n  hint: run `ibhost data fetch {name} --data-dir {}` or point --data-dir at a folder that has it", .path.display(), .root.display())]
+    #[error("data set `{name}` is not complete: `{}` is missing{there}\n  hint: run `{}` or point --data-dir at a folder that has it", .path.display(), fetch_command(name, root))]
     Missing {
         /// Data set.
         name: String,
@@ -412,12 +430,16 @@ pub enum DataError {
         path: PathBuf,
         /// Folder it was looked for in.
         root: PathBuf,
+        /// What lies there instead, as further lines of the message; empty when there is nothing to say.
+        there: String,
     },
     /// A file that is not what its format promises.
-    #[error("`{}` is damaged at byte {offset}: expected {expected}, found {found}\n  hint: delete it and run `ibhost data fetch {name}`", .path.display())]
+    #[error("`{}` is damaged at byte {offset}: expected {expected}, found {found}\n  hint: delete it and run `{}`", .path.display(), fetch_command(name, root))]
     Damaged {
         /// Data set.
         name: String,
+        /// Data folder the file belongs to.
+        root: PathBuf,
         /// Damaged file.
         path: PathBuf,
         /// Byte position in the (decompressed) file.

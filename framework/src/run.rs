@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 use crate::component::suggest::nearest;
 use crate::component::value::{SMALLEST, is_lost};
 use crate::component::{Component, ComponentError};
+use crate::dataset::{DataRoot, DatasetConfig};
 use crate::objective::ObjectiveConfig;
 use crate::plain::plain;
 use crate::registry::Kind;
@@ -402,6 +403,22 @@ impl RunConfig {
             }
             _ => Err(ConfigError::Setting("a run configuration is a map of settings".to_owned())),
         }
+    }
+
+    /// The same with what the contents of `root` decide about the data set written down, e.g. which of two sources is read.
+    ///
+    /// # Errors
+    /// A data set whose parameters contradict each other.
+    pub fn decided(mut self, root: &DataRoot) -> Result<Self, ComponentError> {
+        let decided = self.dataset.build::<dyn DatasetConfig>()?.decided(root);
+        if !decided.is_empty() {
+            let mut whole = self.dataset.to_json_full();
+            if let Value::Object(parameters) = &mut whole {
+                parameters.extend(decided);
+            }
+            self.dataset = Component::from_json(Kind::Dataset, &whole)?;
+        }
+        Ok(self)
     }
 
     /// `<encoder>-<objective>-<dataset>`, the stem of the run's folder name.

@@ -1,5 +1,7 @@
 //! Analysis `cifar10c`: accuracy on CIFAR-10-C.
 
+use std::path::Path;
+
 use ibhost_framework::analysis::{AnalysisConfig, AnalysisContext, AnalysisError, AnalysisReport};
 use ibhost_framework::dataset::{DataError, Split};
 use schemars::JsonSchema;
@@ -40,7 +42,7 @@ pub const EXTRA_CATEGORIES: [&str; 4] = ["gaussian_blur", "saturate", "spatter",
 /// Accuracy on the corrupted images of CIFAR-10-C, category by category and severity by severity.
 ///
 /// Reads `CIFAR-10-C/<category>.npy` and `labels.npy` below the data folder (nineteen corruptions, five severities of 10,000 images each
-/// when complete), scaled as the run's own data. Reported is the share of images classified right by the class probabilities averaged
+/// when complete; the labels must repeat from severity to severity), scaled as the run's own data. Reported is the share of images classified right by the class probabilities averaged
 /// over L codes, also on the clean test set. A folder with some of the categories is enough; the result lists those found.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
@@ -67,6 +69,7 @@ impl AnalysisConfig for Cifar10C {
         let known: Vec<&'static str> = CATEGORIES.into_iter().chain(EXTRA_CATEGORIES).collect();
         let found = find_categories(&folder, &known, "fog.npy", |folder, category| folder.join(format!("{category}.npy")).is_file())?;
         let labels = Array::open(&folder.join("labels.npy"))?.labels(context.data.info().classes.len())?;
+        check_repeated(&folder.join("labels.npy"), &labels)?;
         let clean = counter.samples(test, &format!("{NAME}/clean"))?;
         let mut table =
             vec![["category", "severity", "images"].map(str::to_owned).into_iter().chain(counter.header()).collect::<Vec<String>>()];
@@ -102,6 +105,24 @@ impl AnalysisConfig for Cifar10C {
     }
 }
 
+/// Refuses labels that are not the same for each of the five severities: a file of one severity has as many images as labels, too, and its
+/// fifths would pass for severities.
+fn check_repeated(path: &Path, labels: &[u8]) -> Result<(), DataError> {
+    let count = labels.len() / SEVERITIES;
+    let other = labels.chunks(count.max(1)).skip(1).position(|fifth| fifth != &labels[..count]);
+    match other {
+        Some(severity) if labels.len().is_multiple_of(SEVERITIES) => Err(DataError::Inconsistent(format!(
+            "`{}`: the labels of severity {} are not those of severity 1, so its {} labels are no {SEVERITIES} severities of the same {count} \
+             images\n  hint: use the published files, in which the {SEVERITIES} severities follow one another",
+            path.display(),
+            severity + 2,
+            labels.len()
+        ))),
+        // Another number is refused together with the images.
+        _ => Ok(()),
+    }
+}
+
 ibhost_framework::register! {
     Analysis: Cifar10C as AnalysisConfig,
     paper: "Hendrycks & Dietterich 2019, arXiv:1903.12261; tables of Banerjee & Montúfar 2020, arXiv:1810.11677",
@@ -113,7 +134,7 @@ ibhost_framework::register! {
 mod tests {
     use super::*;
     use crate::fixture::{Bars, Fixture, Shape};
-    use crate::npy::testing::write;
+    use crate::npy::testing::{write, write_by_column};
     use ibhost_framework::dataset::Dataset;
 
     #[test]
@@ -141,8 +162,29 @@ mod tests {
         assert!(clean > 0.9 && snow[0] == clean && snow[1] == clean, "{:?}", report.table);
         assert!(snow[2..].iter().all(|a| (a - 0.1).abs() < 1e-9));
         assert_eq!(report.table.len(), 7);
-        write(&folder.join("labels.npy"), &[245], &labels[..245]);
+        // The same in the order of columns, with a column of other integers for labels.
+        write(&folder.join("labels.npy"), &[250, 1], &labels.iter().map(|&label| i64::from(label)).collect::<Vec<_>>());
+        write_by_column(&folder.join("snow.npy"), &[250, 32, 32, 3], &stored);
+        let columns = Cifar10C { l: vec![1, 3] }.run(&fixture.context()).unwrap();
+        assert_eq!(columns.result, report.result);
+        write(&folder.join("labels.npy"), &[245], &(0..5).flat_map(|_| labels[..49].to_vec()).collect::<Vec<u8>>());
         let error = Cifar10C::default().run(&fixture.context()).unwrap_err().to_string();
         assert!(error.contains("snow.npy") && error.contains("250 images") && error.contains("245 labels"), "{error}");
+    }
+
+    #[test]
+    fn one_severity_does_not_pass_for_five() {
+        let fixture = Fixture::on(Shape::Point, Bars::new("cifar10", [3, 32, 32], 50), 6);
+        let folder = fixture.root.join("CIFAR-10-C");
+        let labels: Vec<u8> = (0..20).map(|i| i * 7 % 10).collect();
+        write(&folder.join("fog.npy"), &[20, 32, 32, 3], &vec![9u8; 20 * 3072]);
+        write(&folder.join("labels.npy"), &[20], &labels);
+        let error = Cifar10C::default().run(&fixture.context()).unwrap_err().to_string();
+        for part in ["labels.npy", "severity 2", "20 labels", "same 4 images", "hint:"] {
+            assert!(error.contains(part), "{part}: {error}");
+        }
+        assert!(check_repeated(Path::new("l"), &[1, 2, 1, 2, 1, 2, 1, 2, 1, 2]).is_ok());
+        assert!(check_repeated(Path::new("l"), &[1, 2, 1, 2, 1, 2, 1, 2, 1, 3]).unwrap_err().to_string().contains("severity 5"));
+        assert!(check_repeated(Path::new("l"), &[]).is_ok());
     }
 }

@@ -66,12 +66,12 @@ impl AnalysisConfig for MnistC {
             let mut images = Array::open(&place.join("test_images.npy"))?;
             let count = images.expect_bytes(&[28, 28, 1])?;
             let labels = Array::open(&place.join("test_labels.npy"))?;
-            if labels.shape != [count] {
-                let problem =
-                    format!("`{}` has labels of shape {:?}, but there are {count} images beside it", place.display(), labels.shape);
+            let shape = labels.shape.clone();
+            let labels = labels.labels(context.data.info().classes.len())?;
+            if labels.len() != count {
+                let problem = format!("`{}` has labels of shape {shape:?}, but there are {count} images beside it", place.display());
                 return Err(DataError::Inconsistent(problem).into());
             }
-            let labels = labels.labels(context.data.info().classes.len())?;
             let correct = counter.file(&mut images, &labels, &format!("{NAME}/{category}"))?;
             tracing::info!(category, images = count, ?correct, "MNIST-C");
             table.push([category.to_owned(), count.to_string()].into_iter().chain(cells(&correct, count)).collect());
@@ -110,7 +110,9 @@ mod tests {
         for (category, pixels) in [("identity", &images), ("fog", &dark)] {
             let place = fixture.root.join("mnist_c").join(category);
             write(&place.join("test_images.npy"), &[1100, 28, 28, 1], pixels);
-            write(&place.join("test_labels.npy"), &[1100], &labels);
+            // A column is as good as a row.
+            let shape: &[u64] = if category == "fog" { &[1100, 1] } else { &[1100] };
+            write(&place.join("test_labels.npy"), shape, &labels);
         }
         let report = MnistC { l: vec![1] }.run(&fixture.context()).unwrap();
         let accuracy = |category: &str| report.result["categories"][category][0]["accuracy"].as_f64().unwrap();

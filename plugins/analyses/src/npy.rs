@@ -21,13 +21,23 @@ pub struct Array {
     pub shape: Vec<usize>,
     kind: TypeStr,
     item: usize,
-    /// Position in the file of the next value.
+    /// Position in the file of the next value, as far as it is read in its order.
     position: u64,
-    reader: BufReader<File>,
+    data: Data,
+}
+
+/// Where the values come from, row by row.
+#[derive(Debug)]
+enum Data {
+    /// The file has them in this order.
+    File(BufReader<File>),
+    /// The file has them column by column; they were put in order.
+    Memory(Cursor<Vec<u8>>),
 }
 
 impl Array {
-    /// Opens `path` and checks magic, version, order and size; no data are read yet.
+    /// Opens `path` and checks magic, version and size. The values of an array in column order (Fortran's) are read and put in row order;
+    /// no others are read yet.
     ///
     /// # Errors
     /// [`DataError`] naming the file, the place, the expectation and the finding.
@@ -42,9 +52,6 @@ impl Array {
         let DType::Plain(kind) = header.dtype() else {
             return Err(damaged(path, 10, "an array of a plain type", &header.dtype().descr()));
         };
-        if header.order() != Order::C && header.shape().len() > 1 {
-            return Err(damaged(path, 10, "an array in C order", "Fortran order"));
-        }
         let item = kind.num_bytes().unwrap_or(0);
         let declared = header.shape().iter().try_fold(item as u64, |product, &n| product.checked_mul(n));
         let found = size.saturating_sub(position);
@@ -53,8 +60,15 @@ impl Array {
             let expected = format!("the values of {kind} {:?}, {bytes}", header.shape());
             return Err(damaged(path, position, &expected, &format!("{found} bytes")));
         }
-        let shape = header.shape().iter().map(|&n| n as usize).collect();
-        Ok(Self { path: path.to_owned(), shape, kind, item, position, reader })
+        let shape: Vec<usize> = header.shape().iter().map(|&n| n as usize).collect();
+        let data = if header.order() == Order::C || shape.len() < 2 {
+            Data::File(reader)
+        } else {
+            let mut stored = vec![0; found as usize];
+            reader.read_exact(&mut stored).map_err(|e| read_error(path, position, &format!("{found} bytes"), e))?;
+            Data::Memory(Cursor::new(row_by_row(&stored, &shape, item)))
+        };
+        Ok(Self { path: path.to_owned(), shape, kind, item, position, data })
     }
 
     /// Demands unsigned bytes of shape `[n, tail...]` and returns n, the number of rows.
@@ -75,23 +89,26 @@ impl Array {
     /// [`DataError`] when the file ends or cannot be read.
     pub fn next_bytes(&mut self, count: usize) -> Result<Vec<u8>, DataError> {
         let mut bytes = vec![0; count];
-        self.reader.read_exact(&mut bytes).map_err(|e| read_error(&self.path, self.position, &format!("{count} more bytes"), e))?;
+        let read = match &mut self.data {
+            Data::File(reader) => reader.read_exact(&mut bytes),
+            Data::Memory(values) => values.read_exact(&mut bytes),
+        };
+        read.map_err(|e| read_error(&self.path, self.position, &format!("{count} more bytes"), e))?;
         self.position += count as u64;
         Ok(bytes)
     }
 
-    /// All values as class numbers below `classes`; any integer type is taken.
+    /// All values as class numbers below `classes`; any integer type is taken, and a column `[n, 1]` or row as well as `[n]`.
     ///
     /// # Errors
     /// [`DataError::Inconsistent`] for another type or shape, or naming the first value that is no class.
     pub fn labels(mut self, classes: usize) -> Result<Vec<u8>, DataError> {
         let integer = matches!(self.kind.type_char(), TypeChar::Int | TypeChar::Uint) && self.item <= 8;
-        let [count] = self.shape[..] else {
-            return Err(damaged(&self.path, 10, "integers of shape [n]", &self.describe()));
-        };
-        if !integer {
-            return Err(damaged(&self.path, 10, "integers of shape [n]", &self.describe()));
+        let one_line = !self.shape.is_empty() && self.shape.iter().filter(|&&size| size != 1).count() <= 1;
+        if !integer || !one_line {
+            return Err(damaged(&self.path, 10, "integers of shape [n] or [n, 1]", &self.describe()));
         }
+        let count: usize = self.shape.iter().product();
         let start = self.position;
         let bytes = self.next_bytes(count * self.item)?;
         let big = self.kind.endianness() == Endianness::Big;
@@ -123,6 +140,30 @@ impl Array {
     fn describe(&self) -> String {
         format!("{} of shape {:?}", self.kind, self.shape)
     }
+}
+
+/// The values of `item` bytes of an array of `shape` that are `stored` with the first index running fastest, with the last running fastest.
+fn row_by_row(stored: &[u8], shape: &[usize], item: usize) -> Vec<u8> {
+    let mut steps = vec![item; shape.len()];
+    for axis in (1..shape.len()).rev() {
+        steps[axis - 1] = steps[axis] * shape[axis];
+    }
+    let mut out = vec![0; stored.len()];
+    let mut index = vec![0; shape.len()];
+    let mut to = 0;
+    for value in stored.chunks_exact(item) {
+        out[to..to + item].copy_from_slice(value);
+        for ((index, &size), &step) in index.iter_mut().zip(shape).zip(&steps) {
+            *index += 1;
+            to += step;
+            if *index < size {
+                break;
+            }
+            to -= step * size;
+            *index = 0;
+        }
+    }
+    out
 }
 
 /// The bytes before the data, bounded in size and in nesting so that the parser of the header cannot be made to overflow.
@@ -185,6 +226,24 @@ pub(crate) mod testing {
 
     use npyz::{AutoSerialize, WriterBuilder};
 
+    /// An array of bytes given row by row, stored column by column.
+    pub(crate) fn write_by_column(path: &Path, shape: &[u64], values: &[u8]) {
+        let mut bytes = Vec::new();
+        let options = npyz::WriteOptions::new().default_dtype().shape(shape).order(npyz::Order::Fortran);
+        let mut writer = options.writer(&mut bytes).begin_nd().unwrap();
+        let steps: Vec<u64> = (0..shape.len()).map(|axis| shape[axis + 1..].iter().product()).collect();
+        for at in 0..values.len() as u64 {
+            let (mut rest, mut from) = (at, 0);
+            for (size, step) in shape.iter().zip(&steps) {
+                from += rest % size * step;
+                rest /= size;
+            }
+            writer.push(&values[from as usize]).unwrap();
+        }
+        writer.finish().unwrap();
+        std::fs::write(path, bytes).unwrap();
+    }
+
     /// An array of any plain type.
     pub(crate) fn write<T: AutoSerialize + Copy>(path: &Path, shape: &[u64], values: &[T]) {
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -240,13 +299,32 @@ mod tests {
     }
 
     #[test]
+    fn columns_and_column_order_are_read_as_rows_are() {
+        assert_eq!(
+            open(&file("<i8", false, "(2, 1)", &[[7, 0, 0, 0], [0; 4], [2, 0, 0, 0], [0; 4]].concat())).unwrap().labels(10).unwrap(),
+            [7, 2]
+        );
+        assert_eq!(open(&file("|u1", true, "(3, 1)", &[4, 5, 6])).unwrap().labels(10).unwrap(), [4, 5, 6]);
+        assert!(open(&file("|u1", false, "(2, 2)", &[0; 4])).unwrap().labels(10).unwrap_err().to_string().contains("[n, 1]"));
+        // Value 100 a + 10 b + c at [a, b, c], the first index running fastest.
+        let of = |a: u8, b: u8, c: u8| 100 * a + 10 * b + c;
+        let columns: Vec<u8> = (0..4).flat_map(|c| (0..3).flat_map(move |b| (0..2).map(move |a| of(a, b, c)))).collect();
+        let rows: Vec<u8> = (0..2).flat_map(|a| (0..3).flat_map(move |b| (0..4).map(move |c| of(a, b, c)))).collect();
+        let mut array = open(&file("|u1", true, "(2, 3, 4)", &columns)).unwrap();
+        assert_eq!((array.expect_bytes(&[3, 4]).unwrap(), array.next_bytes(24).unwrap()), (2, rows));
+        let doubles = |values: [f64; 4]| values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>();
+        let array = open(&file("<f8", true, "(2, 2)", &doubles([1.0, 3.0, 2.0, 4.0]))).unwrap();
+        assert_eq!(array.rows_of_f64(2).unwrap(), [[1.0, 2.0], [3.0, 4.0]]);
+    }
+
+    #[test]
     fn lying_headers_are_refused_before_anything_is_allocated() {
         let cases: [(Vec<u8>, &str); 8] = [
             (file("|u1", false, "(4000000000000, 28, 28, 1)", &[0; 9]), "9 bytes"),
             (file("|u1", false, "(18446744073709551615, 3)", &[0; 9]), "more than any disk"),
             (file("|u1", false, "(9,)", &[0; 8]), "8 bytes"),
             (file("|u1", false, "(9,)", &[0; 10]), "10 bytes"),
-            (file("|u1", true, "(3, 3)", &[0; 9]), "Fortran"),
+            (file("|u1", true, "(3, 3)", &[0; 8]), "8 bytes"),
             (file("|u1", false, &"(".repeat(500), &[]), "nested"),
             (b"\x93NUMPY\x02\x00\xff\xff\xff\xff".to_vec(), "4294967295"),
             (b"PK\x03\x04 not numpy".to_vec(), "magic"),

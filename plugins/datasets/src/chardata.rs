@@ -7,7 +7,9 @@ use ibhost_framework::noise::Noise;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::file::Place;
 use crate::image::ImageDataset;
+use crate::locate::all_located;
 use crate::mat::{MatArray, read_mat};
 use crate::scaling::{GreyScale, to_scaling};
 use crate::view::View;
@@ -17,6 +19,8 @@ const NAME: &str = "omniglot_chardata";
 const SIDE: usize = 28;
 const FILE: &str = "omniglot/chardata.mat";
 const MIRROR: &str = "https://github.com/yburda/iwae/raw/master/datasets/OMNIGLOT/chardata.mat";
+/// Name of the file's content in the repository of the paper's authors, which publishes no other checksum.
+const GIT_BLOB: &str = "016a3536ffe5e1d38e42563a18d7a78bfaf643ec";
 /// Variables of the file: images and character numbers of both splits.
 const VARIABLES: [&str; 4] = ["data", "targetchar", "testdata", "testtargetchar"];
 
@@ -38,11 +42,16 @@ pub struct ChardataConfig {
 #[typetag::serde(name = "omniglot_chardata")]
 impl DatasetConfig for ChardataConfig {
     fn load(&self, root: &DataRoot) -> Result<Box<dyn Dataset>, DataError> {
-        let arrays = read_mat(NAME, root, FILE, &VARIABLES)?;
+        let paths = all_located(NAME, &self.files(), root)?;
+        let [path] = &paths[..] else {
+            return Err(DataError::Inconsistent(format!("data set `{NAME}` has one file, not {}", paths.len())));
+        };
+        let place = Place::new(NAME, root, path);
+        let arrays = read_mat(place, &VARIABLES)?;
         let [images, labels, test_images, test_labels] = <[MatArray; 4]>::try_from(arrays).map_err(|found| {
             DataError::Inconsistent(format!("data set `{NAME}`: {FILE} gave {} of {} variables", found.len(), VARIABLES.len()))
         })?;
-        let (mut train, test) = (split(&images, &labels)?, split(&test_images, &test_labels)?);
+        let (mut train, test) = (split(place, &images, &labels)?, split(place, &test_images, &test_labels)?);
         let order = Noise::new(0).stream("chardata order", 0).permutation(train.len());
         train = order.into_iter().map(|i| std::mem::take(&mut train[i])).collect();
         let most = train.iter().chain(&test).map(|(_, label)| *label).max().unwrap_or(0);
@@ -56,8 +65,8 @@ impl DatasetConfig for ChardataConfig {
     }
 
     fn files(&self) -> Vec<DataFile> {
-        let mirrors = vec![MIRROR.to_owned()];
-        vec![DataFile { path: FILE.to_owned(), bytes: None, md5: None, mirrors, archive_member: None, optional: false }]
+        let (git_blob, mirrors) = (Some(GIT_BLOB.to_owned()), vec![MIRROR.to_owned()]);
+        vec![DataFile { path: FILE.to_owned(), git_blob, mirrors, ..DataFile::default() }]
     }
 }
 
@@ -67,11 +76,10 @@ ibhost_framework::register! {
 }
 
 /// Images as bytes would hold them, 0 to 255 though not whole, each with its character's number from 0.
-fn split(images: &MatArray, labels: &MatArray) -> Result<Vec<(Vec<f32>, u8)>, DataError> {
+fn split(place: Place<'_>, images: &MatArray, labels: &MatArray) -> Result<Vec<(Vec<f32>, u8)>, DataError> {
     let pixels = SIDE * SIDE;
     let wrong = |array: &MatArray, expected: String| {
-        let (path, name) = (array.path.display(), &array.name);
-        DataError::Inconsistent(format!("data set `{NAME}`: `{name}` of {path} has the sizes {:?}, expected {expected}", array.dims))
+        place.damaged(0, format!("`{}` of sizes {expected}", array.name), format!("sizes {:?}", array.dims))
     };
     if images.dims.len() != 2 || images.dims[0] != pixels {
         return Err(wrong(images, format!("[{pixels}, images]")));
@@ -84,16 +92,11 @@ fn split(images: &MatArray, labels: &MatArray) -> Result<Vec<(Vec<f32>, u8)>, Da
         let image: Vec<f32> = (0..pixels).map(|p| (255.0 * images.at(i * pixels + p % SIDE * SIDE + p / SIDE)) as f32).collect();
         let number = labels.at(i);
         if !image.iter().all(|v| (0.0..=255.0).contains(v)) {
-            return Err(DataError::Inconsistent(format!(
-                "data set `{NAME}`: image {i} of `{}` has grey values outside 0 to 1",
-                images.name
-            )));
+            return Err(place.damaged(0, format!("grey values from 0 to 1 in `{}`", images.name), format!("others in image {i}")));
         }
         if number.fract() != 0.0 || !(1.0..=256.0).contains(&number) {
-            return Err(DataError::Inconsistent(format!(
-                "data set `{NAME}`: character {i} of `{}` is {number}, expected a whole number from 1 to 256",
-                labels.name
-            )));
+            let expected = format!("whole numbers from 1 to 256 in `{}`", labels.name);
+            return Err(place.damaged(0, expected, format!("{number} at {i}")));
         }
         Ok((image, (number - 1.0) as u8))
     };
@@ -154,7 +157,11 @@ mod tests {
 
     #[test]
     fn labels_and_sizes_that_do_not_fit_are_refused() {
-        assert!(load_from(&folder(3, 2, 0.5)).unwrap_err().to_string().contains("0.5, expected a whole number"));
+        let error = load_from(&folder(3, 2, 0.5)).unwrap_err().to_string();
+        assert!(
+            error.contains("whole numbers") && error.contains("0.5 at 0") && error.contains("ibhost data fetch omniglot_chardata"),
+            "{error}"
+        );
         assert!(load_from(&folder(3, 2, 300.0)).unwrap_err().to_string().contains("targetchar"));
         assert!(load_from(&tempfile::tempdir().unwrap()).unwrap_err().to_string().contains("chardata.mat"));
     }

@@ -1,11 +1,10 @@
 //! Reader of the CIFAR-10 binary format: records of one label byte and 3,072 pixel bytes, red plane first.
 
 use std::io::{BufReader, Read};
-use std::path::Path;
 
-use ibhost_framework::dataset::{DataError, DataRoot};
+use ibhost_framework::dataset::DataError;
 
-use crate::file::{open, unread};
+use crate::file::Place;
 
 /// Bytes of one image: three planes of 32x32.
 pub const IMAGE_BYTES: usize = 3 * 32 * 32;
@@ -23,28 +22,27 @@ pub struct Records {
     pub labels: Vec<u8>,
 }
 
-/// Appends the `records` records of the file `relative` below `root` to `into`.
+/// Appends the `records` records of the file at `place` to `into`.
 ///
 /// # Errors
 /// [`DataError::Missing`], [`DataError::Io`], or [`DataError::Damaged`] when the file has another length or a label above 9.
-pub fn read_batch(name: &str, root: &DataRoot, relative: &str, records: usize, into: &mut Records) -> Result<(), DataError> {
-    let path = root.join(relative);
-    let (file, length) = open(name, root, &path)?;
+pub fn read_batch(place: Place<'_>, records: usize, into: &mut Records) -> Result<(), DataError> {
+    let (file, length) = place.open()?;
     // The length decides before anything is allocated, so a wrong file costs no memory.
     let expected = (records * RECORD_BYTES) as u64;
     if length != expected {
         let at = length.min(expected);
-        return Err(damaged(name, &path, at, format!("{expected} bytes, {records} records of {RECORD_BYTES}"), format!("{length} bytes")));
+        return Err(place.damaged(at, format!("{expected} bytes, {records} records of {RECORD_BYTES}"), format!("{length} bytes")));
     }
     into.pixels.reserve_exact(records * IMAGE_BYTES);
     into.labels.reserve_exact(records);
     let mut reader = BufReader::with_capacity(1 << 16, file);
     let mut record = [0; RECORD_BYTES];
     for index in 0..records {
-        reader.read_exact(&mut record).map_err(unread(&path))?;
+        reader.read_exact(&mut record).map_err(place.unread())?;
         if record[0] > 9 {
             let offset = (index * RECORD_BYTES) as u64;
-            return Err(damaged(name, &path, offset, "a label from 0 to 9".to_owned(), record[0].to_string()));
+            return Err(place.damaged(offset, "a label from 0 to 9".to_owned(), record[0].to_string()));
         }
         into.labels.push(record[0]);
         into.pixels.extend_from_slice(&record[1..]);
@@ -52,13 +50,11 @@ pub fn read_batch(name: &str, root: &DataRoot, relative: &str, records: usize, i
     Ok(())
 }
 
-fn damaged(name: &str, path: &Path, offset: u64, expected: String, found: String) -> DataError {
-    DataError::Damaged { name: name.to_owned(), path: path.to_owned(), offset, expected, found }
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs;
+
+    use ibhost_framework::dataset::DataRoot;
 
     use super::*;
 
@@ -72,7 +68,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("batch.bin"), bytes).unwrap();
         let mut found = Records::default();
-        read_batch("cifar10", &DataRoot(folder.path().to_owned()), "batch.bin", records, &mut found).map(|()| found)
+        let root = DataRoot(folder.path().to_owned());
+        read_batch(Place::new("cifar10", &root, &root.join("batch.bin")), records, &mut found).map(|()| found)
     }
 
     #[test]
@@ -97,7 +94,8 @@ mod tests {
     #[test]
     fn a_missing_batch_is_named() {
         let folder = tempfile::tempdir().unwrap();
-        let error = read_batch("cifar10", &DataRoot(folder.path().to_owned()), "x.bin", 1, &mut Records::default()).unwrap_err();
+        let root = DataRoot(folder.path().to_owned());
+        let error = read_batch(Place::new("cifar10", &root, &root.join("x.bin")), 1, &mut Records::default()).unwrap_err();
         assert!(matches!(error, DataError::Missing { .. }));
     }
 }

@@ -1,5 +1,6 @@
 //! CIFAR-10, small colour photographs.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use ibhost_framework::dataset::{DataError, DataFile, DataInfo, DataRoot, Dataset, DatasetConfig, Samples, Split, Values};
@@ -9,7 +10,9 @@ use serde::{Deserialize, Serialize};
 use crate::augmentation::ShiftAndFlip;
 use crate::cifar::{IMAGE_BYTES, RECORD_BYTES, RECORDS, Records, read_batch};
 use crate::crop::CropAndFlip;
+use crate::file::Place;
 use crate::image::{ImageDataset, names};
+use crate::locate::{located, missing};
 use crate::scaling::{ColourScale, to_scaling};
 use crate::view::View;
 
@@ -54,17 +57,20 @@ pub struct Cifar10Config {
 #[typetag::serde(name = "cifar10")]
 impl DatasetConfig for Cifar10Config {
     fn load(&self, root: &DataRoot) -> Result<Box<dyn Dataset>, DataError> {
-        let there: Vec<String> =
-            PUBLISHED[..TRAIN_BATCHES].iter().map(|(file, _)| in_folder(file)).filter(|path| root.join(path).exists()).collect();
+        let files = self.files();
+        let mut paths = located("cifar10", &files, root)?;
+        let test_path = paths.pop().flatten();
+        let there: Vec<PathBuf> = paths.into_iter().flatten().collect();
         let mut train = Records::default();
         for path in &there {
-            read_batch("cifar10", root, path, RECORDS, &mut train)?;
+            read_batch(Place::new("cifar10", root, path), RECORDS, &mut train)?;
         }
         if there.is_empty() {
-            read_batch("cifar10", root, &in_folder(PUBLISHED[0].0), RECORDS, &mut train)?;
+            return Err(missing("cifar10", &files[0], root));
         }
+        let test_path = test_path.ok_or_else(|| missing("cifar10", &files[TRAIN_BATCHES], root))?;
         let mut test = Records::default();
-        read_batch("cifar10", root, &in_folder(TEST_BATCH), RECORDS, &mut test)?;
+        read_batch(Place::new("cifar10", root, &test_path), RECORDS, &mut test)?;
         let note = (there.len() < TRAIN_BATCHES)
             .then(|| format!("{},000 of 50,000 training images ({} of 5 batches)", 10 * there.len(), there.len()));
         let info = DataInfo { name: "cifar10".to_owned(), classes: names(&CLASSES), shape: [3, 32, 32], note, class_entropy: None };
@@ -95,6 +101,7 @@ impl DatasetConfig for Cifar10Config {
                 archive_member: Some(in_folder(file)),
                 // Loading needs one training batch; the first stands for it.
                 optional: *file != TEST_BATCH && *file != PUBLISHED[0].0,
+                ..DataFile::default()
             })
             .collect()
     }

@@ -40,6 +40,14 @@ pub enum Cause {
         /// md5 of what arrived.
         found: String,
     },
+    /// All bytes arrived, but not those that the publishing repository has.
+    #[error("checksum: expected the git blob {expected}, found {found}")]
+    Blob {
+        /// Published name of the content.
+        expected: String,
+        /// Name of what arrived.
+        found: String,
+    },
     /// An archive that cannot be read or lacks a member.
     #[error("archive: {0}")]
     Archive(String),
@@ -54,7 +62,7 @@ pub enum Cause {
 impl Cause {
     /// Whether what has arrived must not be continued by a later attempt.
     pub(crate) fn spoils_the_part(&self) -> bool {
-        matches!(self, Self::TooLarge { .. } | Self::Checksum { .. } | Self::Archive(_))
+        matches!(self, Self::TooLarge { .. } | Self::Checksum { .. } | Self::Blob { .. } | Self::Archive(_))
     }
 }
 

@@ -15,17 +15,17 @@ pub const FASHION_MNIST: IdxSet = IdxSet {
     classes: ["T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"],
     mirrors: &["http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"],
     published: [
-        (26_421_880, "8d4fb7e6c68d591d4c3dfef9ec88bf0d"),
-        (29_515, "25c81989df183df01b3e8a0aad5dffbe"),
-        (4_422_102, "bef4ecab320f06d8554ea6380940ec79"),
-        (5_148, "bb300cfdad3c16e7a12a480ee83cd310"),
+        (26_421_880, "8d4fb7e6c68d591d4c3dfef9ec88bf0d", "f4a8712d7a061bf5bd6d2ca38dc4d50a"),
+        (29_515, "25c81989df183df01b3e8a0aad5dffbe", "9018921c3c673c538a1fc5bad174d6f9"),
+        (4_422_102, "bef4ecab320f06d8554ea6380940ec79", "8181f5470baa50b63fa0f6fddb340f0a"),
+        (5_148, "bb300cfdad3c16e7a12a480ee83cd310", "15d484375f8d13e6eb1aabb0c3f46965"),
     ],
 };
 
 /// Fashion-MNIST: 70,000 articles of clothing, 28x28 grey, ten classes.
 ///
 /// 60,000 training and 10,000 test images in the published order, read from the IDX files in the folder `fashion-mnist`, plain or
-/// `.gz`.
+/// `.gz`, or where other programs put them (`FashionMNIST/raw`). Two forms of a file must hold the same.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct FashionMnistConfig {
@@ -55,6 +55,7 @@ mod tests {
 
     use super::*;
     use crate::image::real_data;
+    use crate::same::contents_md5;
 
     #[test]
     fn the_published_files_are_read_and_a_subset_is_drawn() {
@@ -68,5 +69,8 @@ mod tests {
             assert_eq!((0..labels.len()).filter(|&i| labels[i] == class).count(), 1000);
         }
         assert_eq!(data.info().classes[9], "Ankle boot");
+        for file in FASHION_MNIST.files() {
+            assert_eq!(contents_md5(&root.join(&file.path)).ok(), file.contents, "{}", file.path);
+        }
     }
 }

@@ -10,7 +10,7 @@ use ibhost_framework::dataset::DataFile;
 use crate::archive::{Wanted, check, extract, part_of, publish};
 pub use crate::download::Cause;
 use crate::download::{Broken, Transfer, agent};
-use crate::verify::{Verdict, verdict};
+use crate::verify::{Verdict, git_blob, verify};
 
 /// Most bytes accepted of a file or archive without a published size.
 const MAX_UNPUBLISHED: u64 = 1 << 30;
@@ -92,6 +92,12 @@ pub enum FetchError {
         /// The partial file.
         path: PathBuf,
     },
+    /// Files in the way that contradict each other.
+    #[error("{why}\n  hint: remove what is not right and fetch again, or fetch into another --data-dir")]
+    Unclear {
+        /// What contradicts what.
+        why: String,
+    },
     /// A data set that names a file outside of the data folder.
     #[error("`{path}` is not a plain path below the data folder\n  hint: this is a mistake in the data set's list of files")]
     BadPath {
@@ -124,13 +130,20 @@ fn list(attempts: &[Attempt]) -> String {
 pub fn fetch(files: &[DataFile], root: &Path, options: FetchOptions<'_>) -> Result<FetchReport, FetchError> {
     let mut report = FetchReport::default();
     let mut wanted = Vec::new();
-    for file in files {
-        if !Path::new(&file.path).components().all(|part| matches!(part, Component::Normal(_))) || file.path.is_empty() {
-            return Err(FetchError::BadPath { path: file.path.clone() });
-        }
-        match verdict(file, root) {
-            // A file that is there and has no published checksum can only be taken as it is; its unpacked form cannot stand for it.
-            Verdict::Ok | Verdict::Unknown if root.join(&file.path).exists() => report.present.push(file.path.clone()),
+    if let Some(bad) = files.iter().find(|file| !is_plain(&file.path)) {
+        return Err(FetchError::BadPath { path: bad.path.clone() });
+    }
+    for (file, (path, found)) in files.iter().zip(verify(files, root)) {
+        match found {
+            // A file that is there and has no published checksum can only be taken as it is; another form of it cannot stand for it.
+            Verdict::Ok => report.present.push(shown(&path, root)),
+            Verdict::Unknown if path == root.join(&file.path) => report.present.push(file.path.clone()),
+            // What is fetched would lie beside files that say something else, and nothing could be loaded.
+            Verdict::Unclear(why) => return Err(FetchError::Unclear { why }),
+            Verdict::Damaged { expected, found } if path != root.join(&file.path) => {
+                let why = format!("`{}` is not the published file: expected {expected}, found {found}", path.display());
+                return Err(FetchError::Unclear { why });
+            }
             _ if options.offline => return Err(FetchError::Offline { path: root.join(&file.path) }),
             _ => wanted.push(file),
         }
@@ -153,6 +166,16 @@ pub fn fetch(files: &[DataFile], root: &Path, options: FetchOptions<'_>) -> Resu
     Ok(report)
 }
 
+/// Whether `path` leads nowhere but below the folder it is joined to.
+fn is_plain(path: &str) -> bool {
+    !path.is_empty() && Path::new(path).components().all(|part| matches!(part, Component::Normal(_)))
+}
+
+/// `path` without the `root` it lies below.
+fn shown(path: &Path, root: &Path) -> String {
+    path.strip_prefix(root).unwrap_or(path).display().to_string()
+}
+
 struct Fetcher<'a> {
     root: &'a Path,
     options: FetchOptions<'a>,
@@ -164,7 +187,8 @@ impl Fetcher<'_> {
         let target = self.root.join(&file.path);
         self.try_mirrors(&file.path, &file.mirrors, file.bytes, |part| {
             part.sync_all().map_err(Broken::Disk)?;
-            check(part, file.md5.as_deref())
+            check(part, file.md5.as_deref())?;
+            check_blob(part, file.git_blob.as_deref())
         })?;
         publish(&part_of(&target), &target).map_err(|source| FetchError::Io { action: "rename", path: target, source })
     }
@@ -246,6 +270,18 @@ fn attempt(
     accept(part).map_err(|e| (resumed, e))
 }
 
+/// Compares the whole of `part` with the content that git knows by the name `blob`.
+fn check_blob(part: &mut File, blob: Option<&str>) -> Result<(), Broken> {
+    let Some(expected) = blob else { return Ok(()) };
+    io::Seek::rewind(part).map_err(Broken::Disk)?;
+    let length = part.metadata().map_err(Broken::Disk)?.len();
+    let found = git_blob(part, length).map_err(Broken::Disk)?;
+    if found.eq_ignore_ascii_case(expected) {
+        return Ok(());
+    }
+    Err(Cause::Blob { expected: expected.to_owned(), found }.into())
+}
+
 /// Opens the partial file and keeps other processes from it until it is closed.
 fn lock(path: &Path) -> Result<File, FetchError> {
     let io = |source| FetchError::Io { action: "open", path: path.to_owned(), source };
@@ -309,8 +345,7 @@ mod tests {
             bytes: Some(200_000),
             md5: Some(md5_hex(&mut &body()[..]).unwrap()),
             mirrors: mirrors.to_vec(),
-            archive_member: None,
-            optional: false,
+            ..DataFile::default()
         }
     }
 
@@ -388,6 +423,21 @@ mod tests {
         let (folder, result, _server) = run(vec![("/a", Reply::Whole(wrong))], &["/a"], &[]);
         assert!(matches!(&causes(result)[..], [Cause::Checksum { .. }]));
         assert!(names(&folder.path().join("set")).is_empty());
+    }
+
+    #[test]
+    fn a_file_known_by_its_git_blob_only_is_held_against_it() {
+        let server = Server::start(vec![("/stub", Reply::Whole(b"<html>".to_vec())), ("/b", Reply::Whole(body()))]);
+        let blob = git_blob(&mut &body()[..], 200_000).ok();
+        let unsized_file = |paths: &[&str]| {
+            let mirrors: Vec<String> = paths.iter().map(|path| server.url(path)).collect();
+            DataFile { bytes: None, md5: None, git_blob: blob.clone(), ..file(&mirrors) }
+        };
+        let folder = tempfile::tempdir().unwrap();
+        let stub = fetch(&[unsized_file(&["/stub"])], folder.path(), options());
+        assert!(matches!(&causes(stub)[..], [Cause::Blob { .. }]));
+        assert!(names(&folder.path().join("set")).is_empty());
+        assert_fetched(folder.path(), &fetch(&[unsized_file(&["/stub", "/b"])], folder.path(), options()));
     }
 
     #[test]
@@ -489,7 +539,7 @@ mod tests {
             md5: Some(md5_hex(&mut &*data).unwrap()),
             mirrors: vec![server.url("/cut"), server.url("/good")],
             archive_member: Some(name.to_owned()),
-            optional: false,
+            ..DataFile::default()
         };
         let files = [member("d/one", members[0].1), member("d/two", members[1].1)];
         let folder = tempfile::tempdir().unwrap();
@@ -522,6 +572,19 @@ mod tests {
             let bad = DataFile { path: path.to_owned(), ..file(&[]) };
             assert!(matches!(fetch(&[bad], folder.path(), options()), Err(FetchError::BadPath { .. })));
         }
+    }
+
+    #[test]
+    fn nothing_is_fetched_beside_a_file_that_says_something_else() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("set")).unwrap();
+        fs::write(folder.path().join("set/data"), b"other").unwrap();
+        let contents = Some(md5_hex(&mut &body()[..]).unwrap());
+        let packed = DataFile { path: "set/data.gz".to_owned(), contents, ..file(&["http://127.0.0.1:1/a".to_owned()]) };
+        let error = fetch(std::slice::from_ref(&packed), folder.path(), options()).unwrap_err().to_string();
+        assert!(error.contains("set/data` is not the published file") && error.contains("hint:"), "{error}");
+        fs::write(folder.path().join("set/data"), body()).unwrap();
+        assert_eq!(fetch(&[packed], folder.path(), options()).unwrap().present, ["set/data"]);
     }
 
     #[test]

@@ -2,12 +2,12 @@
 
 use std::fs::File;
 use std::io::{self, BufReader, ErrorKind, Read, Seek, SeekFrom};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use flate2::read::MultiGzDecoder;
-use ibhost_framework::dataset::{DataError, DataRoot};
+use ibhost_framework::dataset::DataError;
 
-use crate::file::{open, unread};
+use crate::file::Place;
 
 /// Largest payload accepted, in bytes; forty times MNIST.
 const MAX_PAYLOAD: u64 = 1 << 31;
@@ -50,51 +50,41 @@ pub struct LabelledImages {
     pub size: [usize; 2],
 }
 
-/// Reads images of `size` = `[height, width]` and their labels for data set `name`; paths are relative to `root`, without `.gz`.
+/// Reads `images` of `size` = `[height, width]` and their `labels`.
 ///
 /// # Errors
 /// [`DataError`] naming the missing or damaged file, also when there are not as many labels as images or a label is not below
 /// `classes`.
-pub fn read_pair(
-    name: &str,
-    root: &DataRoot,
-    images: &str,
-    labels: &str,
-    size: [usize; 2],
-    classes: u8,
-) -> Result<LabelledImages, DataError> {
-    let images = read(name, root, images, &[None, Some(size[0]), Some(size[1])])?;
-    let labels = read(name, root, labels, &[None])?;
-    if labels.dims[0] != images.dims[0] {
-        let expected = format!("{} labels, one for each image of `{}`", images.dims[0], images.path.display());
-        return Err(damaged(name, &labels.path, 4, expected, format!("{} labels", labels.dims[0])));
+pub fn read_pair(images: Place<'_>, labels: Place<'_>, size: [usize; 2], classes: u8) -> Result<LabelledImages, DataError> {
+    let pictures = read(images, &[None, Some(size[0]), Some(size[1])])?;
+    let classified = read(labels, &[None])?;
+    if classified.dims[0] != pictures.dims[0] {
+        let expected = format!("{} labels, one for each image of `{}`", pictures.dims[0], images.path.display());
+        return Err(labels.damaged(4, expected, format!("{} labels", classified.dims[0])));
     }
-    if let Some(bad) = labels.values.iter().position(|&label| label >= classes) {
+    if let Some(bad) = classified.values.iter().position(|&label| label >= classes) {
         let expected = format!("a label from 0 to {}", classes - 1);
-        return Err(damaged(name, &labels.path, labels.offset(bad), expected, labels.values[bad].to_string()));
+        return Err(labels.damaged(classified.offset(bad), expected, classified.values[bad].to_string()));
     }
-    Ok(LabelledImages { pixels: images.values, labels: labels.values, size })
+    Ok(LabelledImages { pixels: pictures.values, labels: classified.values, size })
 }
 
-/// Reads the IDX file `relative` below `root`, or `relative.gz` when the plain one is absent.
+/// Reads the IDX file at `place`.
 ///
 /// `shape` gives the number of dimensions and the size of those that are known. Whether a file is compressed is told by its first
 /// bytes, not by its name.
 ///
 /// # Errors
 /// [`DataError::Missing`], [`DataError::Io`], or [`DataError::Damaged`] with the byte offset, the expectation and the finding.
-pub fn read(name: &str, root: &DataRoot, relative: &str, shape: &[Option<usize>]) -> Result<Idx, DataError> {
-    let plain = root.join(relative);
-    let packed = root.join(format!("{relative}.gz"));
-    let path = if plain.is_file() { plain } else { packed };
-    let (mut file, length) = open(name, root, &path)?;
-    let gzip = starts_as_gzip(&mut file).map_err(unread(&path))?;
+pub fn read(place: Place<'_>, shape: &[Option<usize>]) -> Result<Idx, DataError> {
+    let (mut file, length) = place.open()?;
+    let gzip = starts_as_gzip(&mut file).map_err(place.unread())?;
     let file = BufReader::with_capacity(1 << 16, file);
     if gzip {
         let limit = length.saturating_mul(MAX_RATIO).saturating_add(UNPACKED_FREE).min(MAX_PAYLOAD);
-        parse_within(name, &path, MultiGzDecoder::new(file), shape, limit)
+        parse_within(place, MultiGzDecoder::new(file), shape, limit)
     } else {
-        parse(name, &path, file, shape)
+        parse(place, file, shape)
     }
 }
 
@@ -105,70 +95,76 @@ fn starts_as_gzip(file: &mut File) -> io::Result<bool> {
     Ok(first == [0x1f, 0x8b])
 }
 
-/// Reads an IDX stream; `path` is only named in errors.
+/// Reads an IDX stream; `place` is only named in errors.
 ///
 /// # Errors
 /// [`DataError::Damaged`] or [`DataError::Io`].
-pub fn parse(name: &str, path: &Path, reader: impl Read, shape: &[Option<usize>]) -> Result<Idx, DataError> {
-    parse_within(name, path, reader, shape, MAX_PAYLOAD)
+pub fn parse(place: Place<'_>, reader: impl Read, shape: &[Option<usize>]) -> Result<Idx, DataError> {
+    parse_within(place, reader, shape, MAX_PAYLOAD)
 }
 
 /// [`parse`] for at most `limit` bytes of data.
-fn parse_within(name: &str, path: &Path, mut reader: impl Read, shape: &[Option<usize>], limit: u64) -> Result<Idx, DataError> {
+fn parse_within(place: Place<'_>, mut reader: impl Read, shape: &[Option<usize>], limit: u64) -> Result<Idx, DataError> {
     let header_len = 4 + 4 * shape.len() as u64;
-    let header = read_at_most(name, path, &mut reader, header_len, 0, header_len)?;
+    let header = read_at_most(place, &mut reader, header_len, 0, header_len)?;
     if let Some(magic) = header.first_chunk::<4>().map(|m| u32::from_be_bytes(*m)) {
         let expected = 0x0800 + shape.len() as u32;
         if magic != expected {
             let expected = format!("the magic number {expected:#010x} (unsigned bytes in {} dimensions)", shape.len());
-            return Err(damaged(name, path, 0, expected, format!("{magic:#010x}")));
+            return Err(place.damaged(0, expected, format!("{magic:#010x}{}", as_text(&header))));
         }
     }
     if (header.len() as u64) < header_len {
         let expected = format!("a header of {header_len} bytes");
-        return Err(damaged(name, path, header.len() as u64, expected, "the end of the file".to_owned()));
+        return Err(place.damaged(header.len() as u64, expected, "the end of the file".to_owned()));
     }
     let dims: Vec<usize> = header[4..].chunks_exact(4).map(|b| b.iter().fold(0, |sum, &byte| (sum << 8) | usize::from(byte))).collect();
     for (axis, (&found, wanted)) in dims.iter().zip(shape).enumerate() {
         if let Some(wanted) = wanted.filter(|&wanted| wanted != found) {
             let expected = format!("the size {wanted} of dimension {}", axis + 1);
-            return Err(damaged(name, path, 4 + 4 * axis as u64, expected, found.to_string()));
+            return Err(place.damaged(4 + 4 * axis as u64, expected, found.to_string()));
         }
     }
     let payload = dims.iter().try_fold(1u64, |product, &dim| product.checked_mul(dim as u64)).filter(|&p| p <= limit);
     let Some(payload) = payload else {
         let expected = format!("sizes whose product is at most {limit}");
-        return Err(damaged(name, path, 4, expected, format!("sizes {dims:?}")));
+        return Err(place.damaged(4, expected, format!("sizes {dims:?}")));
     };
     // One byte more than declared is enough to notice trailing bytes, and reading to the end checks the gzip checksum.
-    let mut values = read_at_most(name, path, &mut reader, payload + 1, header_len, ROOM)?;
+    let mut values = read_at_most(place, &mut reader, payload + 1, header_len, ROOM)?;
     let found = values.len() as u64;
     if found < payload {
         let expected = format!("{payload} bytes of data for sizes {dims:?}");
-        return Err(damaged(name, path, header_len + found, expected, format!("the end of the file after {found}")));
+        return Err(place.damaged(header_len + found, expected, format!("the end of the file after {found}")));
     }
     if found > payload {
         let expected = format!("the end of the file after {payload} bytes of data for sizes {dims:?}");
-        return Err(damaged(name, path, header_len + payload, expected, "more bytes".to_owned()));
+        return Err(place.damaged(header_len + payload, expected, "more bytes".to_owned()));
     }
     values.shrink_to_fit();
-    Ok(Idx { path: path.to_owned(), dims, values })
+    Ok(Idx { path: place.path.to_owned(), dims, values })
+}
+
+/// What a header says when it is text, e.g. the page of a server in place of a file.
+fn as_text(header: &[u8]) -> String {
+    let text = header.iter().map(|&b| char::from(b)).collect::<String>();
+    if text.trim_end().chars().all(|c| c.is_ascii_graphic() || c == ' ') {
+        format!(" (the text `{}`)", text.trim_end())
+    } else {
+        String::new()
+    }
 }
 
 /// Up to `limit` bytes; beyond `room` the buffer grows with the bytes that really arrive.
-fn read_at_most(name: &str, path: &Path, reader: &mut impl Read, limit: u64, start: u64, room: u64) -> Result<Vec<u8>, DataError> {
+fn read_at_most(place: Place<'_>, reader: &mut impl Read, limit: u64, start: u64, room: u64) -> Result<Vec<u8>, DataError> {
     let mut bytes = Vec::with_capacity(limit.min(room) as usize);
     match reader.take(limit).read_to_end(&mut bytes) {
         Ok(_) => Ok(bytes),
         Err(e) if matches!(e.kind(), ErrorKind::InvalidInput | ErrorKind::InvalidData | ErrorKind::UnexpectedEof) => {
-            Err(damaged(name, path, start + bytes.len() as u64, "a complete gzip stream".to_owned(), e.to_string()))
+            Err(place.damaged(start + bytes.len() as u64, "a complete gzip stream".to_owned(), e.to_string()))
         }
-        Err(source) => Err(DataError::Io { action: "read", path: path.to_owned(), source }),
+        Err(source) => Err(place.unread()(source)),
     }
-}
-
-fn damaged(name: &str, path: &Path, offset: u64, expected: String, found: String) -> DataError {
-    DataError::Damaged { name: name.to_owned(), path: path.to_owned(), offset, expected, found }
 }
 
 #[cfg(test)]
@@ -178,6 +174,7 @@ mod tests {
 
     use flate2::Compression;
     use flate2::write::GzEncoder;
+    use ibhost_framework::dataset::DataRoot;
 
     use super::*;
 
@@ -207,7 +204,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join(format!("i{suffix}")), image_bytes).unwrap();
         fs::write(folder.path().join(format!("l{suffix}")), label_bytes).unwrap();
-        read_pair("test", &DataRoot(folder.path().to_owned()), "i", "l", [2, 3], 10)
+        let root = DataRoot(folder.path().to_owned());
+        let [images, labels] = ["i", "l"].map(|name| root.join(format!("{name}{suffix}")));
+        read_pair(Place::new("test", &root, &images), Place::new("test", &root, &labels), [2, 3], 10)
     }
 
     fn damage(result: Result<LabelledImages, DataError>) -> (u64, String, String) {
@@ -231,6 +230,8 @@ mod tests {
         let (offset, expected, found) = damage(pair(&labels(&[1; 30]), &labels(&[1]), ""));
         assert_eq!(offset, 0);
         assert!(expected.contains("0x00000803") && found == "0x00000801", "{expected} / {found}");
+        let (_, _, found) = damage(pair(b"<!DOCTYPE html><html>", &labels(&[1]), ""));
+        assert_eq!(found, "0x3c21444f (the text `<!DOCTYPE html><`)");
     }
 
     #[test]
@@ -292,15 +293,17 @@ mod tests {
         let packed = packer.finish().unwrap();
         assert!(packed.len() < 50_000, "{} bytes", packed.len());
         fs::write(folder.path().join("labels.gz"), packed).unwrap();
-        let error = read("fuzz", &DataRoot(folder.path().to_path_buf()), "labels", &[None]).unwrap_err().to_string();
+        let root = DataRoot(folder.path().to_path_buf());
+        let error = read(Place::new("fuzz", &root, &root.join("labels.gz")), &[None]).unwrap_err().to_string();
         assert!(error.contains("at most") && error.contains("40000000"), "{error}");
     }
 
     #[test]
     fn missing_files_say_how_to_fetch() {
         let folder = tempfile::tempdir().unwrap();
-        let error = read("mnist", &DataRoot(folder.path().to_owned()), "mnist/x", &[None]).unwrap_err();
-        assert!(matches!(&error, DataError::Missing { path, .. } if path.ends_with("mnist/x.gz")));
-        assert!(error.to_string().contains("ibhost data fetch mnist"));
+        let root = DataRoot(folder.path().to_owned());
+        let error = read(Place::new("mnist", &root, &root.join("mnist/x")), &[None]).unwrap_err();
+        assert!(matches!(&error, DataError::Missing { path, .. } if path.ends_with("mnist/x")));
+        assert!(error.to_string().contains("ibhost data fetch mnist --data-dir"));
     }
 }

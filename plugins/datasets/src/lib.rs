@@ -13,10 +13,12 @@ pub mod dsprites;
 pub mod factors;
 pub mod fashion_mnist;
 pub mod fetch;
+pub mod file;
 pub mod idx;
 pub mod idx_set;
 pub mod image;
 pub mod kfold;
+pub mod locate;
 pub mod mat;
 pub mod mixture;
 pub mod mnist;
@@ -34,9 +36,11 @@ pub mod view;
 
 mod archive;
 mod download;
-mod file;
+mod pictures;
+mod same;
 #[cfg(test)]
 mod test_server;
+mod there;
 mod zip;
 
 pub use fetch::{FetchError, FetchOptions, FetchReport, Progress, fetch};

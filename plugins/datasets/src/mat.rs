@@ -2,12 +2,12 @@
 //! number a file declares about itself.
 
 use std::io::{self, BufReader, ErrorKind, Read, Seek, SeekFrom};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use flate2::bufread::ZlibDecoder;
-use ibhost_framework::dataset::{DataError, DataRoot};
+use ibhost_framework::dataset::DataError;
 
-use crate::file::{open, unread};
+use crate::file::Place;
 
 /// Bytes of the file header.
 const HEADER: u64 = 128;
@@ -80,22 +80,20 @@ impl MatArray {
     }
 }
 
-/// Reads the variables `wanted` of the file `relative` below `root` for data set `name`, in the order asked for. Others are passed over
-/// without being unpacked.
+/// Reads the variables `wanted` of the file at `place`, in the order asked for. Others are passed over without being unpacked.
 ///
 /// # Errors
 /// [`DataError::Missing`], [`DataError::Io`], or [`DataError::Damaged`] with the byte offset (that of the variable, inside compressed
 /// ones) when the file is not a level 5 file, is cut or lies about its sizes, or a wanted variable is absent, complex, not numeric or has
 /// more than four dimensions.
-pub fn read_mat(name: &str, root: &DataRoot, relative: &str, wanted: &[&str]) -> Result<Vec<MatArray>, DataError> {
-    let path = root.join(relative);
-    let (file, length) = open(name, root, &path)?;
+pub fn read_mat(place: Place<'_>, wanted: &[&str]) -> Result<Vec<MatArray>, DataError> {
+    let (file, length) = place.open()?;
     let damaged = |offset: u64, fault: Fault| match fault {
         Fault::Io(source) if source.kind() != ErrorKind::UnexpectedEof && source.kind() != ErrorKind::InvalidInput => {
-            DataError::Io { action: "read", path: path.clone(), source }
+            place.unread()(source)
         }
-        Fault::Io(source) => damage(name, &path, offset, "a whole zlib stream".to_owned(), source.to_string()),
-        Fault::Format { expected, found } => damage(name, &path, offset, expected, found),
+        Fault::Io(source) => place.damaged(offset, "a whole zlib stream", source.to_string()),
+        Fault::Format { expected, found } => place.damaged(offset, expected, found),
     };
     let mut reader = BufReader::with_capacity(1 << 16, file);
     let big_endian = header(&mut reader, length).map_err(|fault| damaged(0, fault))?;
@@ -104,7 +102,7 @@ pub fn read_mat(name: &str, root: &DataRoot, relative: &str, wanted: &[&str]) ->
     let mut there = Vec::new();
     let mut at = HEADER;
     while at < length && found.iter().any(Option::is_none) {
-        reader.seek(SeekFrom::Start(at)).map_err(unread(&path))?;
+        reader.seek(SeekFrom::Start(at)).map_err(place.unread())?;
         let mut element = Source { reader: &mut reader, left: length - at, big_endian };
         let tag = element.tag().map_err(|fault| damaged(at, fault))?;
         let variable = match tag.kind {
@@ -117,7 +115,7 @@ pub fn read_mat(name: &str, root: &DataRoot, relative: &str, wanted: &[&str]) ->
         };
         if let Some((variable, array)) = variable.map_err(|fault| damaged(at, fault))? {
             if let (Some(slot), Some((dims, values))) = (wanted.iter().position(|w| *w == variable), array) {
-                found[slot] = Some(MatArray { path: path.clone(), name: variable.clone(), dims, values });
+                found[slot] = Some(MatArray { path: place.path.to_owned(), name: variable.clone(), dims, values });
             }
             there.push(variable);
         }
@@ -132,15 +130,11 @@ pub fn read_mat(name: &str, root: &DataRoot, relative: &str, wanted: &[&str]) ->
     for (array, wanted) in found.into_iter().zip(wanted) {
         let absent = || {
             let names = if there.is_empty() { "no variable".to_owned() } else { format!("only `{}`", there.join("`, `")) };
-            damage(name, &path, length, format!("a variable `{wanted}`"), names)
+            place.damaged(length, format!("a variable `{wanted}`"), names)
         };
         arrays.push(array.ok_or_else(absent)?);
     }
     Ok(arrays)
-}
-
-fn damage(name: &str, path: &Path, offset: u64, expected: String, found: String) -> DataError {
-    DataError::Damaged { name: name.to_owned(), path: path.to_owned(), offset, expected, found }
 }
 
 /// Why an element could not be read.
@@ -464,13 +458,16 @@ pub(crate) mod write {
 mod tests {
     use std::fs;
 
+    use ibhost_framework::dataset::DataRoot;
+
     use super::*;
     use crate::image::real_data;
 
     fn read(bytes: &[u8], wanted: &[&str]) -> Result<Vec<MatArray>, DataError> {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("a.mat"), bytes).unwrap();
-        read_mat("svhn", &DataRoot(folder.path().to_owned()), "a.mat", wanted)
+        let root = DataRoot(folder.path().to_owned());
+        read_mat(Place::new("svhn", &root, &root.join("a.mat")), wanted)
     }
 
     fn doubles(values: &[f64]) -> Vec<u8> {
@@ -568,19 +565,20 @@ mod tests {
         hdf[125] = 2;
         assert!(read(&hdf, &["X"]).unwrap_err().to_string().contains("-v7"));
         let folder = tempfile::tempdir().unwrap();
-        let missing = read_mat("svhn", &DataRoot(folder.path().to_owned()), "b.mat", &["X"]).unwrap_err();
+        let root = DataRoot(folder.path().to_owned());
+        let missing = read_mat(Place::new("svhn", &root, &root.join("b.mat")), &["X"]).unwrap_err();
         assert!(matches!(missing, DataError::Missing { .. }));
     }
 
     #[test]
     fn a_published_file_is_walked() {
         let Some(root) = real_data("omniglot") else { return };
-        let file = "omniglot/data_background_small1.mat";
-        if !root.join(file).exists() {
-            println!("skipped: no {file}");
+        let file = root.join("omniglot/data_background_small1.mat");
+        if !file.exists() {
+            println!("skipped: no {}", file.display());
             return;
         }
-        let message = |wanted: &str| read_mat("omniglot", &root, file, &[wanted]).unwrap_err().to_string();
+        let message = |wanted: &str| read_mat(Place::new("omniglot", &root, &file), &[wanted]).unwrap_err().to_string();
         assert!(message("images").contains("found a cell array"), "{}", message("images"));
         assert!(message("absent").contains("`drawings`") && message("absent").contains("`timing`"), "{}", message("absent"));
     }

@@ -15,16 +15,17 @@ pub const MNIST: IdxSet = IdxSet {
     classes: ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"],
     mirrors: &["https://ossci-datasets.s3.amazonaws.com/mnist/", "https://storage.googleapis.com/cvdf-datasets/mnist/"],
     published: [
-        (9_912_422, "f68b3c2dcbeaaa9fbdd348bbdeb94873"),
-        (28_881, "d53e105ee54ea40749a09fcbcd1e9432"),
-        (1_648_877, "9fb629c4189551a2d022fa330f9573f3"),
-        (4_542, "ec29112dd5afa0611ce80d1b7f02629c"),
+        (9_912_422, "f68b3c2dcbeaaa9fbdd348bbdeb94873", "6bbc9ace898e44ae57da46a324031adb"),
+        (28_881, "d53e105ee54ea40749a09fcbcd1e9432", "a25bea736e30d166cdddb491f175f624"),
+        (1_648_877, "9fb629c4189551a2d022fa330f9573f3", "2646ac647ad5339dbf082846283269ea"),
+        (4_542, "ec29112dd5afa0611ce80d1b7f02629c", "27ae3e4e09519cfbb04c329615203637"),
     ],
 };
 
 /// MNIST: 70,000 handwritten digits, 28x28 grey, ten classes.
 ///
-/// 60,000 training and 10,000 test images in the published order, read from the IDX files in the folder `mnist`, plain or `.gz`.
+/// 60,000 training and 10,000 test images in the published order, read from the IDX files in the folder `mnist`, plain or `.gz`, or where
+/// other programs put them (`MNIST/raw`, `train-images.idx3-ubyte`). Two forms of a file must hold the same.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct MnistConfig {
@@ -55,6 +56,7 @@ mod tests {
     use super::*;
     use crate::image::real_data;
     use crate::kfold::stratified_folds;
+    use crate::same::contents_md5;
     use crate::verify::{Verdict, verify};
 
     #[test]
@@ -74,6 +76,9 @@ mod tests {
         let mean = values.iter().map(|&x| f64::from(x)).sum::<f64>() / values.len() as f64;
         assert!((0.5 * mean + 0.5 - 0.1307).abs() < 1e-4, "mean {mean}");
         assert!(verify(&MNIST.files(), &root.0).iter().all(|(_, verdict)| *verdict == Verdict::Ok));
+        for file in MNIST.files() {
+            assert_eq!(contents_md5(&root.join(&file.path)).ok(), file.contents, "{}", file.path);
+        }
     }
 
     #[test]

@@ -8,15 +8,21 @@ use rayon::prelude::*;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::file::Place;
 use crate::image::ImageDataset;
+use crate::locate::all_located;
+use crate::pictures;
 use crate::scaling::{GreyScale, to_scaling};
 use crate::view::View;
-use crate::zip;
 
 const NAME: &str = "omniglot";
 /// Archives of the two splits.
 const ARCHIVES: [&str; 2] = ["omniglot/images_background.zip", "omniglot/images_evaluation.zip"];
-/// Published checksums of the repacked archives are not known, their origin is.
+/// md5 of the published archives, and of their pictures, which archives that were packed anew share.
+const PUBLISHED: [[&str; 2]; 2] = [
+    ["68d2efa1b9178cc56df9314c21c6e718", "537272e60f044aa0e5ad226c7b37bc54"],
+    ["6b91aef0f799c5bb55b94e3f2daec811", "e84ea0118d500ac5dcb4177fbbb1a36c"],
+];
 const ORIGIN: &str = "https://raw.githubusercontent.com/brendenlake/omniglot/master/python/";
 /// Side of an image after reduction.
 const SIDE: usize = 28;
@@ -24,7 +30,7 @@ const SIDE: usize = 28;
 /// Omniglot: 32,460 handwritten characters of 50 alphabets, reduced to 28x28 grey, ink bright.
 ///
 /// The original split by alphabets: 30 `background` alphabets (19,280 images) to train on, 20 `evaluation` alphabets (13,180) to test on,
-/// in the order of their paths. Labels are alphabets, because there are more characters (1,623) than labels can tell apart. Each 28x28
+/// in the order of their paths; read from the two archives in the folder `omniglot`, or from the folders they unpack to. Labels are alphabets, because there are more characters (1,623) than labels can tell apart. Each 28x28
 /// pixel is the mean ink of the part of the 105x105 drawing it covers. The 28x28 selection of Burda et al. 2015 is the data set `omniglot_chardata`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
@@ -45,7 +51,8 @@ type Drawings = Vec<(String, Vec<u8>)>;
 #[typetag::serde(name = "omniglot")]
 impl DatasetConfig for OmniglotConfig {
     fn load(&self, root: &DataRoot) -> Result<Box<dyn Dataset>, DataError> {
-        let splits: Vec<Drawings> = ARCHIVES.iter().map(|archive| drawings(root, archive)).collect::<Result<_, _>>()?;
+        let paths = all_located(NAME, &self.files(), root)?;
+        let splits: Vec<Drawings> = paths.iter().map(|path| drawings(root, path)).collect::<Result<_, _>>()?;
         let mut classes: Vec<String> = splits.iter().flatten().map(|(alphabet, _)| alphabet.clone()).collect();
         classes.sort();
         classes.dedup();
@@ -69,51 +76,28 @@ impl DatasetConfig for OmniglotConfig {
     }
 
     fn files(&self) -> Vec<DataFile> {
-        let file = |path: &&str| DataFile {
-            path: (*path).to_owned(),
-            bytes: None,
-            md5: None,
+        let file = |(path, [md5, contents]): (&str, [&str; 2])| DataFile {
+            path: path.to_owned(),
+            md5: Some(md5.to_owned()),
+            contents: Some(contents.to_owned()),
             mirrors: vec![format!("{ORIGIN}{}", path.trim_start_matches("omniglot/"))],
-            archive_member: None,
-            optional: false,
+            ..DataFile::default()
         };
-        ARCHIVES.iter().map(file).collect()
+        ARCHIVES.into_iter().zip(PUBLISHED).map(file).collect()
     }
 }
 
 ibhost_framework::register! { Dataset: OmniglotConfig as DatasetConfig, aliases: [], paper: "Lake et al. 2015", example: "omniglot/scale:unit" }
 
-/// Every drawing of an archive by path.
-fn drawings(root: &DataRoot, archive: &str) -> Result<Drawings, DataError> {
-    let path = root.join(archive);
-    let bytes = match std::fs::read(&path) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            return Err(DataError::Missing { name: NAME.to_owned(), path, root: root.0.clone() });
-        }
-        Err(source) => return Err(DataError::Io { action: "read", path, source }),
-    };
-    let damaged = |offset: usize, expected: String, found: String| DataError::Damaged {
-        name: NAME.to_owned(),
-        path: path.clone(),
-        offset: offset as u64,
-        expected,
-        found,
-    };
-    let mut members = zip::members(&bytes).map_err(|e| damaged(e.offset, e.expected, "something else".to_owned()))?;
-    members.retain(|member| Path::new(&member.name).extension().is_some_and(|end| end == "png"));
-    members.sort_by(|a, b| a.name.cmp(&b.name));
-    if members.is_empty() {
-        return Err(damaged(0, "pictures `*.png`".to_owned(), "none".to_owned()));
-    }
-    let one = |member: &zip::Member| {
-        let picture = zip::read(&bytes, member).map_err(|e| damaged(e.offset, e.expected, format!("other bytes in `{}`", member.name)))?;
-        let pixels = ink(&picture).map_err(|e| damaged(0, "a readable picture".to_owned(), format!("`{}`: {e}", member.name)))?;
-        // <archive>/<alphabet>/<character>/<drawing>.png
-        let alphabet = member.name.rsplit('/').nth(2).unwrap_or("unknown").to_owned();
+/// Every drawing of the archive or folder at `path`, in order of path.
+fn drawings(root: &DataRoot, path: &Path) -> Result<Drawings, DataError> {
+    let one = |(name, picture): &pictures::Picture| {
+        let pixels = ink(picture).map_err(|e| Place::new(NAME, root, path).damaged(0, "a readable picture", format!("`{name}`: {e}")))?;
+        // <alphabet>/<character>/<drawing>.png
+        let alphabet = name.rsplit('/').nth(2).unwrap_or("unknown").to_owned();
         Ok((alphabet, pixels))
     };
-    members.par_iter().map(one).collect()
+    pictures::read(path).map_err(|wrong| wrong.of(NAME, root))?.par_iter().map(one).collect()
 }
 
 /// Ink of a picture at 28x28, 255 where a pixel is all ink (dark).
@@ -160,6 +144,7 @@ fn shares(size: usize) -> Vec<Vec<(usize, f64)>> {
 mod tests {
     use super::*;
     use crate::image::real_data;
+    use crate::verify::{Verdict, verify};
     use crate::zip::tests::archive;
     use ibhost_framework::dataset::Split;
 
@@ -202,6 +187,23 @@ mod tests {
         let data = OmniglotConfig::default().load(&DataRoot(folder.path().to_owned())).unwrap();
         assert_eq!(data.info().classes, ["Greek", "Latin", "Tibetan"]);
         assert_eq!((data.split(Split::Train).labels(), data.split(Split::Test).labels()), (vec![0, 1], vec![2]));
+        // Unpacked archives are read as well, and have to agree with packed ones.
+        let unpacked = folder.path().join("omniglot/images_background");
+        for (name, content) in [("Latin/character02/0002_01.png", p()), ("Greek/character01/0001_01.png", p())] {
+            std::fs::create_dir_all(unpacked.join(name).parent().unwrap()).unwrap();
+            std::fs::write(unpacked.join(name), content).unwrap();
+        }
+        let both = OmniglotConfig::default().load(&DataRoot(folder.path().to_owned())).unwrap();
+        std::fs::rename(folder.path().join(ARCHIVES[0]), folder.path().join("aside.zip")).unwrap();
+        let plain = OmniglotConfig::default().load(&DataRoot(folder.path().to_owned())).unwrap();
+        for other in [&both, &plain] {
+            assert_eq!((other.split(Split::Train), other.info()), (data.split(Split::Train), data.info()));
+        }
+        std::fs::rename(folder.path().join("aside.zip"), folder.path().join(ARCHIVES[0])).unwrap();
+        std::fs::write(unpacked.join("Latin/character02/0002_02.png"), p()).unwrap();
+        let error = OmniglotConfig::default().load(&DataRoot(folder.path().to_owned())).unwrap_err().to_string();
+        assert!(error.contains("images_background.zip`") && error.contains("images_background`") && error.contains("differ"), "{error}");
+        std::fs::remove_file(folder.path().join(ARCHIVES[0])).unwrap();
         std::fs::write(folder.path().join(ARCHIVES[1]), b"PK").unwrap();
         let error = OmniglotConfig::default().load(&DataRoot(folder.path().to_owned())).unwrap_err().to_string();
         assert!(error.contains("images_evaluation.zip") && error.contains("damaged"), "{error}");
@@ -213,6 +215,9 @@ mod tests {
         let data = OmniglotConfig { scale: GreyScale::Unit, ..OmniglotConfig::default() }.load(&root).unwrap();
         assert_eq!((data.split(Split::Train).len(), data.split(Split::Test).len()), (19_280, 13_180));
         assert_eq!(data.info().classes.len(), 50);
+        // Whoever packed the archives: their pictures are the published ones.
+        let verdicts = verify(&OmniglotConfig::default().files(), &root.0);
+        assert!(verdicts.iter().all(|(_, verdict)| *verdict == Verdict::Ok), "{verdicts:?}");
         let mut values = Vec::new();
         data.split(Split::Train).gather(&(0..500).collect::<Vec<_>>(), &mut values);
         let mean = values.iter().sum::<f32>() / values.len() as f32;

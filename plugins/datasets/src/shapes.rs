@@ -1,12 +1,15 @@
 //! Squares, ellipses and hearts with known scale, orientation and position: drawn, or read from dSprites.
 
-use ibhost_framework::dataset::{DataError, DataInfo, DataRoot, Dataset, DatasetConfig};
+use ibhost_framework::dataset::{DataError, DataFile, DataInfo, DataRoot, Dataset, DatasetConfig};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use crate::dsprites;
 use crate::factors::{Factor, FactorDataset, ImageRange, Subset};
+use crate::file::Place;
 use crate::image::names;
+use crate::locate::{located, missing};
 
 /// Height and width of an image.
 pub const SIDE: usize = 64;
@@ -15,7 +18,7 @@ pub const SIDE: usize = 64;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Source {
-    /// dSprites when its file is there, drawn otherwise.
+    /// dSprites when its file is there, drawn otherwise; a new run records which.
     #[default]
     Auto,
     /// Drawn by formula; at the largest scale within two pixels of dSprites.
@@ -125,13 +128,13 @@ impl DatasetConfig for ShapesConfig {
     fn load(&self, root: &DataRoot) -> Result<Box<dyn Dataset>, DataError> {
         let factors = self.factors()?;
         let subset = Subset::new(&factors);
-        let read = match self.source {
-            Source::Drawn => false,
-            Source::Dsprites => true,
-            Source::Auto => root.join(dsprites::FILE).exists(),
-        };
-        let (bytes, note) = if read {
-            (dsprites::read(root, &subset.positions)?, "read from dSprites")
+        let file = [dsprites::file()];
+        let found = if self.source == Source::Drawn { None } else { located("shapes", &file, root)?.pop().flatten() };
+        if self.source == Source::Dsprites && found.is_none() {
+            return Err(missing("shapes", &file[0], root));
+        }
+        let (bytes, note) = if let Some(path) = found {
+            (dsprites::read(Place::new("shapes", root, &path), &subset.positions)?, "read from dSprites")
         } else {
             let draws = subset.values.chunks_exact(5).flat_map(|v| draw([v[0], v[1], v[2], v[3], v[4]]));
             (draws.collect(), "drawn by formula, not read from dSprites")
@@ -142,6 +145,18 @@ impl DatasetConfig for ShapesConfig {
         let info =
             DataInfo { name: "shapes".to_owned(), classes, shape: [1, SIDE, SIDE], note: Some(note.to_owned()), class_entropy: None };
         Ok(Box::new(FactorDataset::new(info, bytes, labels, subset.factors, self.range, 1.0)?))
+    }
+
+    fn files(&self) -> Vec<DataFile> {
+        vec![dsprites::file()]
+    }
+
+    fn decided(&self, root: &DataRoot) -> Map<String, Value> {
+        // Two files that differ are refused when they are loaded.
+        let read = !matches!(located("shapes", &[dsprites::file()], root).as_deref(), Ok([None]));
+        let source = if read { "dsprites" } else { "drawn" };
+        let decided = (self.source == Source::Auto).then(|| ("source".to_owned(), Value::from(source)));
+        decided.into_iter().collect()
     }
 }
 
@@ -183,6 +198,23 @@ mod tests {
             }
         }
         assert!(area(&draw([2, 0, 0, 16, 16])) < area(&draw([2, 5, 0, 16, 16])) / 3);
+    }
+
+    #[test]
+    fn the_source_of_a_run_is_decided_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = DataRoot(folder.path().to_owned());
+        let source = |config: &ShapesConfig| config.decided(&root).get("source").cloned();
+        assert_eq!(source(&ShapesConfig::default()), Some("drawn".into()));
+        let path = root.join(dsprites::FILE);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, b"damaged").unwrap();
+        assert_eq!(source(&ShapesConfig::default()), Some("dsprites".into()));
+        assert_eq!(source(&ShapesConfig { source: Source::Drawn, ..ShapesConfig::default() }), None);
+        let error = ShapesConfig::default().load(&root).unwrap_err().to_string();
+        let command = format!("ibhost data fetch shapes --data-dir {}", folder.path().display());
+        assert!(error.contains("dsprites_ndarray") && error.contains(&command), "{error}");
+        assert!(!ShapesConfig::default().files()[0].mirrors.is_empty(), "the command that is named must do something");
     }
 
     #[test]

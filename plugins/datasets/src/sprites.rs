@@ -1,6 +1,5 @@
 //! Characters of the Liberated Pixel Cup in four views and 73 poses, cut from their sheets.
 
-use std::fs::File;
 use std::io::BufReader;
 
 use ibhost_framework::dataset::{DataError, DataFile, DataInfo, DataRoot, Dataset, DatasetConfig};
@@ -8,6 +7,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::factors::{Factor, FactorDataset, ImageRange, Subset};
+use crate::file::Place;
+use crate::locate::{located, missing};
 
 /// Characters, views and poses.
 pub const SIZES: [usize; 3] = [8, 4, 73];
@@ -18,6 +19,19 @@ const CELL: usize = 64;
 const SHEET: [usize; 2] = [13, 21];
 /// Weapons, in the order of the sheets of a character.
 const WEAPONS: [&str; 2] = ["bow", "spear"];
+/// Bytes and md5 of the sheets of each character, in the order of the weapons.
+const PUBLISHED: [[(u64, &str); 2]; 8] = [
+    [(131_095, "5324680b4bf691de365e419fbf2697fe"), (128_424, "6aa28a85069e3aa5aa6a2b63ed02beaf")],
+    [(139_321, "491af9b2afcc31ac91c411da279559e5"), (136_654, "b26b9e22766f4deaee0e3490972283c9")],
+    [(135_738, "03bc61378ea4e35609e4f050bb9795ee"), (133_021, "1166d614096b647956311bf73d6e4ad2")],
+    [(137_696, "d35a8c956bd183642c7a0cb9cb65c8e8"), (135_376, "92e8b97f5c245caa743335bfdd29b678")],
+    [(131_765, "1ee57766a1bfc552b32cb5230113130e"), (129_458, "68309f3f8927b1a596c294fd38b679d0")],
+    [(135_064, "448e80abf9d764641a5cfc64d3ba3e90"), (133_026, "89861959f2f2a05b74b9e7a51477ba3a")],
+    [(132_862, "56527a97a7ec2bfbfdb3450c5b888e8a"), (130_436, "ea941220b5965d7cb7b406ecdd392b50")],
+    [(136_329, "7a32f9addc2bdf7f7186b2f4d92ef210"), (133_584, "a0e8a501777fb3682f50b581ab02995c")],
+];
+const MIRROR: &str = "https://raw.githubusercontent.com/PanZiqiAI/disentangled-information-bottleneck/master/datasets/sprites/";
+
 /// Poses in order: first row of the action (its four rows are the views), number of its poses, weapon.
 const ACTIONS: [(usize, usize, usize); 8] = [(0, 7, 0), (4, 8, 0), (4, 8, 1), (8, 9, 0), (8, 9, 1), (12, 6, 1), (16, 13, 1), (16, 13, 0)];
 
@@ -60,19 +74,9 @@ fn path_of(instance: usize, weapon: usize) -> String {
 }
 
 /// RGBA pixels of a sheet.
-fn read_sheet(root: &DataRoot, relative: &str) -> Result<Vec<u8>, DataError> {
-    let path = root.join(relative);
-    if !path.exists() {
-        return Err(DataError::Missing { name: "sprites".to_owned(), path, root: root.0.clone() });
-    }
-    let damaged = |expected: &str, found: String| DataError::Damaged {
-        name: "sprites".to_owned(),
-        path: path.clone(),
-        offset: 0,
-        expected: expected.to_owned(),
-        found,
-    };
-    let file = File::open(&path).map_err(|source| DataError::Io { action: "read", path: path.clone(), source })?;
+fn read_sheet(place: Place<'_>) -> Result<Vec<u8>, DataError> {
+    let damaged = |expected: &str, found: String| place.damaged(0, expected, found);
+    let (file, _) = place.open()?;
     let mut reader = png::Decoder::new(BufReader::new(file)).read_info().map_err(|e| damaged("a PNG image", e.to_string()))?;
     let info = reader.info();
     let expected = ((SHEET[0] * CELL) as u32, (SHEET[1] * CELL) as u32);
@@ -105,6 +109,12 @@ impl DatasetConfig for SpritesConfig {
         let factor = |name, at: usize, listed: &[usize]| Factor::new("sprites", name, SIZES[at], listed);
         let factors = [factor("instance", 0, &self.instance)?, factor("view", 1, &self.view)?, factor("frame", 2, &self.frame)?];
         let subset = Subset::new(&factors);
+        let (files, found) = (self.files(), located("sprites", &self.files(), root)?);
+        // Characters that are not kept need no sheets.
+        let sheet = |instance: usize, weapon: usize| match &found[2 * instance + weapon] {
+            Some(path) => read_sheet(Place::new("sprites", root, path)),
+            None => Err(missing("sprites", &files[2 * instance + weapon], root)),
+        };
         let mut bytes = Vec::with_capacity(subset.len() * SHAPE.iter().product::<usize>());
         let mut labels = Vec::with_capacity(subset.len());
         let mut open: Option<(usize, [Vec<u8>; 2])> = None;
@@ -114,7 +124,7 @@ impl DatasetConfig for SpritesConfig {
             let sheets = match &open {
                 Some((known, sheets)) if *known == instance => sheets,
                 _ => {
-                    let sheets = [read_sheet(root, &path_of(instance, 0))?, read_sheet(root, &path_of(instance, 1))?];
+                    let sheets = [sheet(instance, 0)?, sheet(instance, 1)?];
                     &open.insert((instance, sheets)).1
                 }
             };
@@ -128,8 +138,12 @@ impl DatasetConfig for SpritesConfig {
     }
 
     fn files(&self) -> Vec<DataFile> {
-        let file = |path: String| DataFile { path, bytes: None, md5: None, mirrors: Vec::new(), archive_member: None, optional: false };
-        (0..SIZES[0]).flat_map(|instance| [0, 1].map(|weapon| file(path_of(instance, weapon)))).collect()
+        let file = |instance: usize, weapon: usize| {
+            let (bytes, md5) = PUBLISHED[instance][weapon];
+            let mirrors = vec![format!("{MIRROR}instance%5B{instance}%5D-{}.png", WEAPONS[weapon])];
+            DataFile { path: path_of(instance, weapon), bytes: Some(bytes), md5: Some(md5.to_owned()), mirrors, ..DataFile::default() }
+        };
+        (0..SIZES[0]).flat_map(|instance| [0, 1].map(|weapon| file(instance, weapon))).collect()
     }
 }
 
@@ -144,6 +158,7 @@ mod tests {
 
     use super::*;
     use crate::image::real_data;
+    use crate::verify::{Verdict, verify};
 
     #[test]
     fn poses_follow_the_order_of_the_actions() {
@@ -174,6 +189,7 @@ mod tests {
         let train = data.split(Split::Train);
         assert_eq!((train.len(), train.shape()), (2336, SHAPE));
         assert_eq!(train.value_range(), (0.0, 1.0));
+        assert!(verify(&SpritesConfig::default().files(), &root.0).iter().all(|(_, verdict)| *verdict == Verdict::Ok));
         let some = SpritesConfig { instance: vec![7, 2], view: vec![3], frame: vec![72], ..SpritesConfig::default() }.load(&root).unwrap();
         assert_eq!((some.split(Split::Train).labels(), some.info().classes.len()), (vec![0, 1], 2));
     }

@@ -1,16 +1,20 @@
 //! SVHN, the house numbers of street view photographs.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use ibhost_framework::dataset::{DataError, DataFile, DataInfo, DataRoot, Dataset, DatasetConfig, Samples, Values};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::file::Place;
 use crate::image::{ImageDataset, names};
-use crate::mat::{MatArray, MatValues, read_mat};
+use crate::locate::all_located;
+use crate::mat::{MatValues, read_mat};
 use crate::scaling::{symmetric, to_scaling, unit};
 use crate::view::View;
 
+const NAME: &str = "svhn";
 const SIZE: usize = 32;
 const CHANNELS: usize = 3;
 const MIRROR: &str = "http://ufldl.stanford.edu/housenumbers/";
@@ -48,9 +52,10 @@ pub struct SvhnConfig {
 #[typetag::serde(name = "svhn")]
 impl DatasetConfig for SvhnConfig {
     fn load(&self, root: &DataRoot) -> Result<Box<dyn Dataset>, DataError> {
-        let [train, test] = [0, 1].map(|file| self.samples(root, PUBLISHED[file].0));
+        let paths = all_located(NAME, &self.files(), root)?;
+        let [train, test] = [0, 1].map(|file| self.samples(root, &paths[file]));
         let classes = names(&["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"]);
-        let info = DataInfo { name: "svhn".to_owned(), classes, shape: [CHANNELS, SIZE, SIZE], note: None, class_entropy: None };
+        let info = DataInfo { name: NAME.to_owned(), classes, shape: [CHANNELS, SIZE, SIZE], note: None, class_entropy: None };
         Ok(Box::new(ImageDataset::new(info, train?, test?, &self.view)?))
     }
 
@@ -60,25 +65,18 @@ impl DatasetConfig for SvhnConfig {
             bytes: Some(*bytes),
             md5: Some((*md5).to_owned()),
             mirrors: vec![format!("{MIRROR}{file}")],
-            archive_member: None,
-            optional: false,
+            ..DataFile::default()
         };
         PUBLISHED.iter().map(file).collect()
     }
 }
 
 impl SvhnConfig {
-    fn samples(&self, root: &DataRoot, file: &str) -> Result<Samples, DataError> {
-        let mut arrays = read_mat("svhn", root, &in_folder(file), &["X", "y"])?.into_iter();
+    fn samples(&self, root: &DataRoot, path: &Path) -> Result<Samples, DataError> {
+        let place = Place::new(NAME, root, path);
+        let mut arrays = read_mat(place, &["X", "y"])?.into_iter();
         let (Some(images), Some(labels)) = (arrays.next(), arrays.next()) else {
-            return Err(DataError::Inconsistent(format!("`{file}` gave no arrays")));
-        };
-        let damaged = |array: &MatArray, expected: String, found: String| DataError::Damaged {
-            name: "svhn".to_owned(),
-            path: array.path.clone(),
-            offset: 0,
-            expected,
-            found,
+            return Err(DataError::Inconsistent(format!("`{}` gave no arrays", path.display())));
         };
         // A last dimension of size 1 is not written.
         let count = images.len() / (CHANNELS * SIZE * SIZE);
@@ -86,16 +84,16 @@ impl SvhnConfig {
             let expected = format!("bytes of {SIZE} x {SIZE} x {CHANNELS} x images in `X`");
             let found =
                 format!("{} values of sizes {:?}", if matches!(images.values, MatValues::U8(_)) { "byte" } else { "other" }, images.dims);
-            return Err(damaged(&images, expected, found));
+            return Err(place.damaged(0, expected, found));
         };
         if labels.len() != count {
-            return Err(damaged(&labels, format!("{count} labels in `y`, one for each image"), labels.len().to_string()));
+            return Err(place.damaged(0, format!("{count} labels in `y`, one for each image"), labels.len().to_string()));
         }
         let mut classes = Vec::with_capacity(count);
         for at in 0..count {
             match labels.at(at) {
                 label if (1.0..=10.0).contains(&label) && label.fract() == 0.0 => classes.push((label as u8) % 10),
-                label => return Err(damaged(&labels, "labels from 1 to 10 in `y`".to_owned(), label.to_string())),
+                label => return Err(place.damaged(0, "labels from 1 to 10 in `y`", label.to_string())),
             }
         }
         let map = match self.scale {

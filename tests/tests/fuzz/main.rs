@@ -12,6 +12,7 @@ use std::path::Path;
 use flate2::Crc;
 use ibhost_analyses::npy::Array;
 use ibhost_datasets::cifar::{RECORD_BYTES, Records, read_batch};
+use ibhost_datasets::file::Place;
 use ibhost_datasets::idx;
 use ibhost_datasets::mat::read_mat;
 use ibhost_datasets::omniglot::OmniglotConfig;
@@ -117,10 +118,10 @@ fn idx_files() {
         // Gzip is recognised by a reader of files only.
         if turn % 8 == 0 {
             fs::write(root.path().join("file"), bytes).unwrap();
-            return said(idx::read("fuzz", &data, "file", &[None, Some(2), Some(3)]));
+            return said(idx::read(Place::new("fuzz", &data, &data.join("file")), &[None, Some(2), Some(3)]));
         }
-        let images = idx::parse("fuzz", Path::new("images"), bytes, &[None, Some(2), Some(3)]);
-        let labels = idx::parse("fuzz", Path::new("labels"), bytes, &[None]);
+        let images = idx::parse(Place::new("fuzz", &data, Path::new("images")), bytes, &[None, Some(2), Some(3)]);
+        let labels = idx::parse(Place::new("fuzz", &data, Path::new("labels")), bytes, &[None]);
         if let Ok(images) = &images {
             assert_eq!(images.values.len(), images.dims.iter().product::<usize>());
         }
@@ -135,7 +136,7 @@ fn cifar_files() {
     fuzz!("cifar", &[&[0; 32], &[255; 32]], 0.5, |bytes| {
         fs::write(root.path().join("batch.bin"), bytes).unwrap();
         let mut into = Records::default();
-        let answer = read_batch("fuzz", &data, "batch.bin", 2, &mut into);
+        let answer = read_batch(Place::new("fuzz", &data, &data.join("batch.bin")), 2, &mut into);
         if answer.is_ok() {
             assert_eq!((bytes.len(), into.labels.len()), (2 * RECORD_BYTES, 2));
         }
@@ -162,7 +163,7 @@ fn matlab_files() {
     ];
     fuzz!("mat", &words, 0.3, |bytes| {
         fs::write(root.path().join("svhn/train_32x32.mat"), bytes).unwrap();
-        let arrays = read_mat("fuzz", &data, "svhn/train_32x32.mat", &["X", "y"]);
+        let arrays = read_mat(Place::new("fuzz", &data, &data.join("svhn/train_32x32.mat")), &["X", "y"]);
         for array in arrays.iter().flatten() {
             assert_eq!(array.len(), array.dims.iter().product::<usize>());
         }

@@ -183,7 +183,7 @@ pub enum DataCommand {
         #[command(flatten)]
         data: DataDir,
     },
-    /// Verify the files of data sets against their published checksums
+    /// Verify that what a run would read is what was published, by checksum
     Verify {
         /// Data sets; all without it
         names: Vec<String>,

@@ -3,9 +3,10 @@
 use std::cell::RefCell;
 use std::io::IsTerminal;
 
+use ibhost_datasets::locate::locate;
 use ibhost_datasets::{FetchOptions, Progress, Verdict, fetch, verify};
 use ibhost_framework::component::resolve;
-use ibhost_framework::dataset::{DataFile, DataRoot, DatasetConfig};
+use ibhost_framework::dataset::{DataFile, DataRoot, DatasetConfig, fetch_command};
 use ibhost_framework::registry::{Kind, Registry};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
@@ -47,23 +48,27 @@ fn existing_root(data: &DataDir) -> Result<DataRoot, Failure> {
 
 fn list(format: Format, data: &DataDir) -> Result<u8, Failure> {
     let root = existing_root(data)?;
-    let folder = data.data_dir.as_ref().map_or_else(String::new, |folder| format!(" --data-dir {}", show(folder)));
     let mut rows = Vec::new();
     let mut values = Vec::new();
     for name in names()? {
         let files = files_of(name)?;
-        let there = |file: &&DataFile| {
-            let path = root.join(&file.path);
-            path.is_file() || path.to_str().and_then(|p| p.strip_suffix(".gz")).is_some_and(|p| std::path::Path::new(p).is_file())
+        let found = locate(&files, &root.0);
+        let present = found.iter().filter(|found| matches!(found, Ok(Some(_)))).count();
+        let trouble = found.iter().find_map(|found| found.as_ref().err()).map(ToString::to_string);
+        let fetch = if data.data_dir.is_some() { fetch_command(name, &root.0) } else { format!("ibhost data fetch {name}") };
+        let state = match (&trouble, files.len(), present) {
+            (Some(trouble), ..) => trouble.clone(),
+            (None, 0, _) => "embedded".to_owned(),
+            (None, all, present) if all == present => "present".to_owned(),
+            (None, _, 0) if files.iter().all(|file| file.optional) => format!("works without; {fetch}"),
+            (None, _, 0) => format!("absent; {fetch}"),
+            (None, all, present) => format!("{present} of {all} files; {fetch}"),
         };
-        let present = files.iter().filter(there).count();
-        let state = match (files.len(), present) {
-            (0, _) => "embedded".to_owned(),
-            (all, present) if all == present => "present".to_owned(),
-            (_, 0) => format!("absent; ibhost data fetch {name}{folder}"),
-            (all, present) => format!("{present} of {all} files; ibhost data fetch {name}{folder}"),
-        };
-        values.push(json!({ "name": name, "files": files.len(), "present": present }));
+        let mut value = json!({ "name": name, "files": files.len(), "present": present });
+        if let Some(trouble) = trouble {
+            value["trouble"] = trouble.into();
+        }
+        values.push(value);
         rows.push(vec![name.to_owned(), state]);
     }
     if format == Format::Json {
@@ -122,18 +127,44 @@ fn check(chosen: &[String], data: &DataDir) -> Result<u8, Failure> {
     let mut rows = Vec::new();
     let mut bad = false;
     for name in &chosen {
-        for (path, verdict) in verify(&files_of(name)?, &root.0) {
-            // A set that was never fetched is no damage when everything is being checked.
-            bad |= matches!(verdict, Verdict::Damaged { .. }) || (!all && verdict == Verdict::Missing);
+        let files = files_of(name)?;
+        if files.is_empty() && !all {
+            rows.push(vec![name.clone(), String::new(), "embedded; there is nothing to verify".to_owned()]);
+        }
+        let verdicts = verify(&files, &root.0);
+        // What no checksum vouches for is read to its end as a run would read it.
+        let unread = if verdicts.iter().any(|(_, verdict)| *verdict == Verdict::Unknown) { unreadable(name, &root) } else { None };
+        for ((path, verdict), file) in verdicts.into_iter().zip(&files) {
+            bad |= match verdict {
+                Verdict::Ok => false,
+                // A set that was never fetched is no damage when everything is being checked, nor one that works without files.
+                Verdict::Missing => !all && !files.iter().all(|file| file.optional),
+                Verdict::Unknown => unread.is_some(),
+                Verdict::Damaged { .. } | Verdict::Unclear(_) => true,
+            };
             let text = match verdict {
                 Verdict::Ok => "ok".to_owned(),
+                Verdict::Missing if file.optional => "missing; the data set works without it".to_owned(),
                 Verdict::Missing => "missing".to_owned(),
-                Verdict::Unknown => "present, no published checksum for this form".to_owned(),
-                Verdict::Damaged { expected, found } => format!("damaged: expected {expected}, found {found}"),
+                Verdict::Unknown => match &unread {
+                    None => "not verifiable: no published checksum; it can be read".to_owned(),
+                    Some(error) => format!("not readable: {error}"),
+                },
+                Verdict::Damaged { expected, found } => format!("not the published file: expected {expected}, found {found}"),
+                Verdict::Unclear(why) => why,
             };
             rows.push(vec![name.clone(), show(&path), text]);
         }
     }
     table::print(&table::plain(&["data set", "file", "verdict"], &rows))?;
     Ok(if bad { FAILED } else { 0 })
+}
+
+/// Why the data set `name` cannot be read below `root`, in one line.
+fn unreadable(name: &str, root: &DataRoot) -> Option<String> {
+    let loaded = match resolve::<dyn DatasetConfig>(Kind::Dataset, name) {
+        Ok((_, config)) => config.load(root).map(|_| ()).map_err(|e| e.to_string()),
+        Err(e) => Err(e.to_string()),
+    };
+    loaded.err().map(|error| error.lines().next().unwrap_or_default().to_owned())
 }
