@@ -47,6 +47,13 @@ pub fn uniform_rate(logits: Tensor<2>) -> Tensor<1> {
     (q.clone() * q.mul_scalar(classes as f64).add_scalar(TINY).log()).sum_dim(1).reshape([batch])
 }
 
+/// KL(softmax(logits) || softmax(prior)) in nats, `[batch]`; both `[batch, classes]`.
+pub fn categorical_divergence(logits: Tensor<2>, prior: Tensor<2>) -> Tensor<1> {
+    let [batch, _] = logits.dims();
+    let (q, p) = (log_softmax(logits, 1), log_softmax(prior, 1));
+    (q.clone().exp() * (q - p)).sum_dim(1).reshape([batch])
+}
+
 /// ln of the probability of one-hot `codes`, `[batch]`; both `[batch, classes]`.
 pub fn one_hot_log_prob(codes: Tensor<2>, logits: Tensor<2>) -> Tensor<1> {
     let [batch, _] = codes.dims();

@@ -6,7 +6,10 @@ use ibhost_framework::dataset::Samples;
 use ibhost_framework::generator::GenerativeModel;
 use ibhost_framework::noise::Draws;
 use ibhost_framework::objective::{Classifier, PosteriorModel};
+use ibhost_framework::posterior::Undefined;
 use ibhost_framework::registry::Capability;
+
+use crate::decoding::Decoding;
 
 /// Samples classified at once.
 pub(crate) const BATCH: usize = 1000;
@@ -31,11 +34,30 @@ pub fn generative<'a>(context: &AnalysisContext<'a>, analysis: &str) -> Result<&
     context.model.as_generative().ok_or_else(|| unfit(analysis, Capability::LogDensity))
 }
 
-/// Reconstructions `[batch, channels, height, width]` of `inputs`: at the mean code where the model tells it, else at a sampled one.
+/// What `analysis` says of a number that the model does not have.
+pub fn undefined(analysis: &str) -> impl Fn(Undefined) -> AnalysisError + '_ {
+    move |error| AnalysisError::Request(format!("`{analysis}` cannot use this model: {error}"))
+}
+
+/// `count` codes drawn from the prior, `[count, latent]`.
+///
+/// # Errors
+/// [`AnalysisError::Request`] where the prior cannot be drawn from, or gives another number of codes.
+pub fn prior_codes(analysis: &str, model: &dyn GenerativeModel, count: usize, draws: &mut Draws) -> Result<Tensor<2>, AnalysisError> {
+    let codes = model.sample_prior(count, draws).map_err(undefined(analysis))?;
+    match codes.dims()[0] {
+        found if found == count => Ok(codes),
+        found => Err(AnalysisError::Request(format!("`{analysis}` asked the model's prior for {count} codes and got {found}"))),
+    }
+}
+
+/// Reconstructions `[batch, channels, height, width]` of `inputs`, decoded as `decode` says from the mean code where the model tells it, else
+/// from a sampled one.
 pub(crate) fn reconstructions(
     analysis: &str,
     context: &AnalysisContext<'_>,
     inputs: Tensor<4>,
+    decode: Decoding,
     draws: &mut Draws,
 ) -> Result<Tensor<4>, AnalysisError> {
     let model = generative(context, analysis)?;
@@ -44,7 +66,7 @@ pub(crate) fn reconstructions(
         Some(posterior) => posterior.posterior(inputs).mean(),
         None => model.sample_codes(inputs, draws),
     };
-    let made = model.reconstruct(codes, draws);
+    let made = decode.decode(model, codes, draws);
     let features = made.dims()[1];
     if features != shape[1] * shape[2] * shape[3] {
         return Err(AnalysisError::Request(format!(
