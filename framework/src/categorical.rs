@@ -22,7 +22,8 @@ pub struct Relaxation {
 pub fn relaxed_one_hot<const D: usize>(logits: Tensor<D>, uniform: Tensor<D>, relaxation: Relaxation) -> Tensor<D> {
     let gumbel = uniform.add_scalar(TINY).log().neg().add_scalar(TINY).log().neg();
     let soft = softmax((logits + gumbel).div_scalar(relaxation.temperature), D - 1);
-    if relaxation.hard { one_hot_of_largest(soft.clone()) + soft.clone() - soft.detach() } else { soft }
+    // The difference comes first and is exactly 0: hard samples are one-hot to the last bit.
+    if relaxation.hard { one_hot_of_largest(soft.clone()) + (soft.clone() - soft.detach()) } else { soft }
 }
 
 /// One-hot vectors of the largest entries along the last dimension, without gradient.

@@ -228,7 +228,7 @@ mod tests {
         let column = |x: f32| Tensor::<2>::full([count, 1], x, &device);
         let values = |x: Tensor<2>| x.into_data().iter::<f64>().collect::<Vec<_>>();
         let mixture = NormalMixture {
-            log_weights: Tensor::from_floats([[0.25f32.ln(), 0.75f32.ln()]], &device).expand([count, 2]),
+            log_weights: Tensor::<2>::from_floats([[0.25f32.ln(), 0.75f32.ln()]], &device).expand([count, 2]),
             mean: Tensor::<3>::from_floats([[[-2.0], [2.0]]], &device).expand([count, 2, 1]),
             scale: Tensor::full([count, 2, 1], 0.5, &device),
         };

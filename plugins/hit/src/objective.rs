@@ -312,6 +312,13 @@ impl PosteriorModel for Hit {
             _ => side_by_side(&self.at_means(inputs)),
         }
     }
+
+    fn level_posteriors(&self, inputs: Tensor<4>) -> Vec<Posterior> {
+        match self.latents.len() {
+            1 => vec![self.encoder.encode(inputs)],
+            _ => self.at_means(inputs).into_iter().map(|level| level.posterior).collect(),
+        }
+    }
 }
 
 impl GenerativeModel for Hit {

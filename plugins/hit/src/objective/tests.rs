@@ -108,6 +108,9 @@ fn any_number_of_levels_trains_with_one_rate_each() {
         assert_eq!((sizes.len(), sizes.iter().sum::<usize>()), (layers, codes.dims()[1]));
         assert_eq!(model.level_rates(x.clone(), &mut draws).unwrap().len(), layers);
         assert_eq!(model.posterior(x.clone()).dims(), codes.dims());
+        let families: Vec<&str> = model.level_posteriors(x.clone()).iter().map(Posterior::family).collect();
+        let top = if encoder.contains("gumbel") { "categorical" } else { "diagonal normal" };
+        assert!(families.len() == layers && families[layers - 1] == top, "{encoder}: {families:?}");
         let generated = model.sample_prior(6, &mut draws).unwrap();
         assert_eq!(model.decode_mean(generated.clone(), &mut draws).dims(), [6, 784]);
         assert_eq!(model.decode_sample(generated, &mut draws).dims(), [6, 784]);
