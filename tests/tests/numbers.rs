@@ -37,10 +37,10 @@ fn measures_draw_from_the_whole_prior_whatever_its_number_of_components() {
     let judge = judge.file_name().unwrap().to_str().unwrap();
     // Fewer components than samples are drawn at once.
     let few = hierarchical(&host, "hvae/components:20");
-    let statistics = analysed(&host, &few, "mim_statistics", "1");
+    let statistics = analysed(&host, &few, "mim_statistics/points:60", "1");
     assert!(["Dkl_p_q", "MI", "H_q_x", "x_recon_err"].iter().all(|name| statistics[name].as_f64().is_some_and(f64::is_finite)));
-    let fid = |run: &Path, seed: &str| analysed(&host, run, &format!("fid/classifier:{judge}|samples:450"), seed);
-    let score = |run: &Path| analysed(&host, run, &format!("inception_score/classifier:{judge}|samples:450|splits:3"), "1");
+    let fid = |run: &Path, seed: &str| analysed(&host, run, &format!("fid/classifier:{judge}|samples:230"), seed);
+    let score = |run: &Path| analysed(&host, run, &format!("inception_score/classifier:{judge}|samples:230|splits:2"), "1");
     assert!(fid(&few, "1")["fid"].as_f64().is_some_and(f64::is_finite) && score(&few)["inception_score"].as_f64().is_some());
     // More of them: the option of the sampled branch, which a plain VAE does not have, must not decide what is measured.
     let [in_order, random] = ["hvae", "hvae/sample_components:true"].map(|objective| hierarchical(&host, objective));
@@ -78,11 +78,11 @@ fn every_measure_of_decoded_inputs_says_whether_they_are_means_or_draws() {
     ];
     for run in [normal("mim"), train(&hit), hierarchical(&host, "hvae/components:20")] {
         let of = |analysis: &str, seed: &str| analysed(&host, &run, analysis, seed);
-        let [one, other] = ["1", "2"].map(|seed| of("psnr", seed));
+        let [one, other] = ["1", "2"].map(|seed| of("psnr/points:60", seed));
         assert_eq!((&one["decoding"], &one["mean_squared_error"]), (&"mean".into(), &other["mean_squared_error"]), "{}", run.display());
-        let drawn = of("psnr/decode:sample", "1");
+        let drawn = of("psnr/points:60|decode:sample", "1");
         assert!(drawn["decoding"] == "sample" && drawn["psnr"].as_f64() < one["psnr"].as_f64(), "{drawn} {one}");
-        let [sample, mean] = ["rmse", "rmse/decode:mean"].map(|analysis| of(analysis, "1"));
+        let [sample, mean] = ["rmse/points:60", "rmse/points:60|decode:mean"].map(|analysis| of(analysis, "1"));
         assert!(sample["decoding"] == "sample" && mean["decoding"] == "mean", "{sample} {mean}");
         assert!(sample["rmse"].as_f64() > mean["rmse"].as_f64(), "{sample} {mean}");
     }

@@ -49,7 +49,7 @@ impl Compression {
     /// diagonal normals.
     pub fn of(self, posterior: &Posterior) -> Option<Tensor<1>> {
         match (self, posterior) {
-            (Self::Vib, _) => posterior.rate().ok().map(|rate| rate.mean()),
+            (Self::Vib, _) => posterior.rate().ok().map(Tensor::mean),
             (Self::Nib, Posterior::Diagonal { mean, scale }) => Some(mean_pairwise_kl(mean.clone(), scale.clone())),
             (Self::NibKolchinsky, Posterior::Diagonal { mean, scale }) => {
                 let kl = pairwise_kl(mean.clone(), scale.clone());
