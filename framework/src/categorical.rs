@@ -22,7 +22,8 @@ pub struct Relaxation {
 pub fn relaxed_one_hot<const D: usize>(logits: Tensor<D>, uniform: Tensor<D>, relaxation: Relaxation) -> Tensor<D> {
     let gumbel = uniform.add_scalar(TINY).log().neg().add_scalar(TINY).log().neg();
     let soft = softmax((logits + gumbel).div_scalar(relaxation.temperature), D - 1);
-    if relaxation.hard { one_hot_of_largest(soft.clone()) + soft.clone() - soft.detach() } else { soft }
+    // The difference comes first and is exactly 0: hard samples are one-hot to the last bit.
+    if relaxation.hard { one_hot_of_largest(soft.clone()) + (soft.clone() - soft.detach()) } else { soft }
 }
 
 /// One-hot vectors of the largest entries along the last dimension, without gradient.
@@ -45,6 +46,13 @@ pub fn uniform_rate(logits: Tensor<2>) -> Tensor<1> {
     let [batch, classes] = logits.dims();
     let q = softmax(logits, 1);
     (q.clone() * q.mul_scalar(classes as f64).add_scalar(TINY).log()).sum_dim(1).reshape([batch])
+}
+
+/// KL(softmax(logits) || softmax(prior)) in nats, `[batch]`; both `[batch, classes]`.
+pub fn categorical_divergence(logits: Tensor<2>, prior: Tensor<2>) -> Tensor<1> {
+    let [batch, _] = logits.dims();
+    let (q, p) = (log_softmax(logits, 1), log_softmax(prior, 1));
+    (q.clone().exp() * (q - p)).sum_dim(1).reshape([batch])
 }
 
 /// ln of the probability of one-hot `codes`, `[batch]`; both `[batch, classes]`.

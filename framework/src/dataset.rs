@@ -325,13 +325,20 @@ pub trait Dataset: Send + Sync + std::fmt::Debug {
         None
     }
     /// Samples made for one training step in place of the stored ones at `indices`, in the same number: fresh draws of a known
-    /// distribution, or the stored samples seen through a random transform that changes more than the scaled values.
-    fn fresh_batch(&self, _indices: &[usize], _noise: &mut crate::noise::Stream) -> Option<Samples> {
-        None
+    /// distribution, or the stored samples seen through a random transform that changes more than the scaled values. Nothing where the stored
+    /// samples are what a step trains on.
+    ///
+    /// # Errors
+    /// [`DataError`] when they cannot be made; the stored samples never stand for them.
+    fn fresh_batch(&self, _indices: &[usize], _noise: &mut crate::noise::Stream) -> Result<Option<Samples>, DataError> {
+        Ok(None)
     }
     /// A test split drawn anew for one evaluation, where the data are a known distribution.
-    fn fresh_test(&self, _noise: &mut crate::noise::Stream) -> Option<Samples> {
-        None
+    ///
+    /// # Errors
+    /// [`DataError`] when it cannot be drawn; the stored split never stands for it.
+    fn fresh_test(&self, _noise: &mut crate::noise::Stream) -> Result<Option<Samples>, DataError> {
+        Ok(None)
     }
     /// The distribution the samples come from, when it is known.
     fn known_density(&self) -> Option<&dyn KnownDensity> {

@@ -5,7 +5,7 @@ use burn::tensor::Tensor;
 use crate::density::Density;
 use crate::module::{Erased, ErasedModule};
 use crate::noise::Draws;
-use crate::posterior::Posterior;
+use crate::posterior::{Posterior, Undefined};
 
 /// Module kind of boxed generators.
 #[derive(Clone, Copy, Debug)]
@@ -29,11 +29,36 @@ pub trait Generator: ErasedModule<GeneratorKind> {
     }
 
     /// Inputs sampled value by value where the generator is autoregressive, and the mean of each value along the way;
-    /// `uniform` `[batch, features]` decides the values. Other generators return their mean twice.
+    /// `uniform` `[batch, features]` decides the values. Other generators return their mean twice; see [`decoded_sample`] for a draw of
+    /// either kind.
     fn ancestral(&self, codes: &[Tensor<2>], _uniform: Tensor<2>) -> (Tensor<2>, Tensor<2>) {
         let mean = self.generate(codes, None).mean();
         (mean.clone(), mean)
     }
+}
+
+/// Purpose of the noise that inputs are decoded with.
+const DECODING: &str = "reconstruction";
+
+/// Means of p(x|codes), `[batch, features]`; those along one ancestral sample where the generator is autoregressive, which alone needs noise.
+pub fn decoded_mean(generator: &dyn Generator, codes: &[Tensor<2>], features: usize, draws: &mut Draws) -> Tensor<2> {
+    match ancestral(generator, codes, features, draws) {
+        Some((_, means)) => means,
+        None => generator.generate(codes, None).mean(),
+    }
+}
+
+/// Draws from p(x|codes), `[batch, features]`, value by value where the generator is autoregressive.
+pub fn decoded_sample(generator: &dyn Generator, codes: &[Tensor<2>], features: usize, draws: &mut Draws) -> Tensor<2> {
+    match ancestral(generator, codes, features, draws) {
+        Some((sample, _)) => sample,
+        None => generator.generate(codes, None).sample(DECODING, draws),
+    }
+}
+
+fn ancestral(generator: &dyn Generator, codes: &[Tensor<2>], features: usize, draws: &mut Draws) -> Option<(Tensor<2>, Tensor<2>)> {
+    let first = codes.first().filter(|_| generator.is_autoregressive())?;
+    Some(generator.ancestral(codes, draws.uniform(DECODING, [first.dims()[0], features], &first.device())))
 }
 
 crate::erase_modules!(GeneratorKind, Generator);
@@ -55,7 +80,7 @@ pub struct LogTerms {
 }
 
 /// Capabilities `reconstruct`, `sample` and `log-density`: both joint densities of a finished model. Codes are flat, `[batch, latent]`, the
-/// levels of a hierarchical code side by side, bottom first.
+/// levels of a hierarchical code side by side, bottom first. What a model has no formula for is an error, never another number.
 pub trait GenerativeModel {
     /// Codes drawn from q(z|x) for inputs `[batch, channels, height, width]`.
     fn sample_codes(&self, inputs: Tensor<4>, draws: &mut Draws) -> Tensor<2>;
@@ -64,25 +89,41 @@ pub trait GenerativeModel {
     fn likelihood(&self, codes: Tensor<2>, teacher: Option<Tensor<4>>) -> Density;
 
     /// ln p(z) in nats, `[batch]`.
-    fn prior_log_prob(&self, codes: Tensor<2>) -> Tensor<1>;
+    ///
+    /// # Errors
+    /// [`Undefined`] where p(z) is no density of its own.
+    fn prior_log_prob(&self, codes: Tensor<2>) -> Result<Tensor<1>, Undefined>;
 
-    /// `count` codes from the prior.
-    fn sample_prior(&self, count: usize, draws: &mut Draws) -> Tensor<2>;
+    /// `count` independent codes drawn from p(z): exactly so many, whatever the prior is made of. Components of a mixture, and classes of a
+    /// categorical code, are chosen at random by their weights.
+    ///
+    /// # Errors
+    /// [`Undefined`] where p(z) is no density of its own.
+    fn sample_prior(&self, count: usize, draws: &mut Draws) -> Result<Tensor<2>, Undefined>;
 
     /// ln q(z|x) in nats, `[batch]`, for any codes.
-    fn posterior_log_prob(&self, inputs: Tensor<4>, codes: Tensor<2>) -> Tensor<1>;
+    ///
+    /// # Errors
+    /// [`Undefined`] of deterministic codes.
+    fn posterior_log_prob(&self, inputs: Tensor<4>, codes: Tensor<2>) -> Result<Tensor<1>, Undefined>;
 
     /// ln q(x) in nats, `[batch]`, by the objective's definition; `codes` are samples of q(z|x) for definitions that need one.
-    fn marginal_log_prob(&self, inputs: Tensor<4>, codes: Tensor<2>) -> Tensor<1> {
+    ///
+    /// # Errors
+    /// [`Undefined`] where one of its terms is.
+    fn marginal_log_prob(&self, inputs: Tensor<4>, codes: Tensor<2>) -> Result<Tensor<1>, Undefined> {
         let [batch, channels, height, width] = inputs.dims();
         let flat = inputs.clone().reshape([batch, channels * height * width]);
         let likelihood = self.likelihood(codes.clone(), Some(inputs.clone())).log_prob(flat);
-        likelihood + self.prior_log_prob(codes.clone()) - self.posterior_log_prob(inputs, codes)
+        Ok(likelihood + self.prior_log_prob(codes.clone())? - self.posterior_log_prob(inputs, codes)?)
     }
 
-    /// Inputs reconstructed from codes, sampled where `noise` is there: `[batch, features]`. Autoregressive models sample ancestrally and
-    /// return the means along the way.
-    fn reconstruct(&self, codes: Tensor<2>, draws: &mut Draws) -> Tensor<2>;
+    /// The means of p(x|z), `[batch, features]` (see [`Density::mean`]): equal codes give equal inputs. The exception are autoregressive
+    /// models, whose mean of a value depends on the values before it: they draw those, and return the means along the way.
+    fn decode_mean(&self, codes: Tensor<2>, draws: &mut Draws) -> Tensor<2>;
+
+    /// Inputs drawn from p(x|z), `[batch, features]` (see [`Density::sample`]).
+    fn decode_sample(&self, codes: Tensor<2>, draws: &mut Draws) -> Tensor<2>;
 
     /// Sizes of the levels of a code of `latent` numbers, bottom first.
     fn level_sizes(&self, latent: usize) -> Vec<usize> {
@@ -91,9 +132,12 @@ pub trait GenerativeModel {
 
     /// Rate of every level given those above, R(z_level | above), in nats, `[batch]` each, bottom first: exact where the posterior allows,
     /// otherwise ln q - ln p of one code. Their sum is the total rate.
-    fn level_rates(&self, inputs: Tensor<4>, draws: &mut Draws) -> Vec<Tensor<1>> {
+    ///
+    /// # Errors
+    /// [`Undefined`] of deterministic codes, and where p(z) is no density of its own.
+    fn level_rates(&self, inputs: Tensor<4>, draws: &mut Draws) -> Result<Vec<Tensor<1>>, Undefined> {
         let codes = self.sample_codes(inputs.clone(), draws);
-        vec![self.posterior_log_prob(inputs, codes.clone()) - self.prior_log_prob(codes)]
+        Ok(vec![self.posterior_log_prob(inputs, codes.clone())? - self.prior_log_prob(codes)?])
     }
 
     /// Learned inputs `[components, features]` whose posteriors make up the prior, where it is made of such.
@@ -102,5 +146,8 @@ pub trait GenerativeModel {
     }
 
     /// ln p(x) in nats estimated from `samples` codes of q(z|x) by importance sampling, `[batch]`; a lower bound in expectation.
-    fn log_evidence(&self, inputs: Tensor<4>, samples: usize, draws: &mut Draws) -> Tensor<1>;
+    ///
+    /// # Errors
+    /// [`Undefined`] of deterministic codes, and where p(z) is no density of its own.
+    fn log_evidence(&self, inputs: Tensor<4>, samples: usize, draws: &mut Draws) -> Result<Tensor<1>, Undefined>;
 }

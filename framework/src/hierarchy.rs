@@ -3,7 +3,7 @@
 use burn::tensor::Tensor;
 
 use crate::encoder::{Encoder, Hierarchy};
-use crate::posterior::Posterior;
+use crate::posterior::{Posterior, Undefined};
 
 /// One level of a code, with what it was drawn from and what it is charged against.
 #[derive(Clone, Debug)]
@@ -19,7 +19,10 @@ pub struct Level {
 impl Level {
     /// Rate R(z_level | the levels above) = KL(posterior || prior) in nats, `[batch]`, exact given the codes above; a level without a prior
     /// is charged against N(0, I), a categorical one against the uniform distribution.
-    pub fn rate(&self) -> Tensor<1> {
+    ///
+    /// # Errors
+    /// [`Undefined`] of a deterministic level, and of a posterior and a prior without a closed form.
+    pub fn rate(&self) -> Result<Tensor<1>, Undefined> {
         match &self.prior {
             Some(prior) => self.posterior.divergence(prior),
             None => self.posterior.rate(),
@@ -32,24 +35,27 @@ pub type LevelPrior<'a> = &'a dyn Fn(usize, &[Tensor<2>]) -> Option<Posterior>;
 
 /// Levels of the codes of inputs with `features`, bottom first; `code(level, posterior)` draws or chooses each code, top first. The
 /// bottom-up estimates of a ladder are combined with the prior of their level.
+///
+/// # Errors
+/// [`Undefined::Product`] of a ladder whose estimates or priors are not diagonal normals.
 pub fn descend(
     hierarchy: &dyn Hierarchy,
     features: &[Tensor<2>],
     prior: LevelPrior<'_>,
     mut code: impl FnMut(usize, &Posterior) -> Tensor<2>,
-) -> Vec<Level> {
+) -> Result<Vec<Level>, Undefined> {
     let mut levels: Vec<Level> = Vec::with_capacity(features.len());
     for level in (0..features.len()).rev() {
         let above: Vec<Tensor<2>> = levels.iter().rev().map(|level| level.code.clone()).collect();
         let prior = prior(level, &above);
         let mut posterior = hierarchy.level(level, features[level].clone(), &above);
         if let (true, Some(prior)) = (hierarchy.is_ladder(), &prior) {
-            posterior = posterior.combined(prior);
+            posterior = posterior.combined(prior)?;
         }
         levels.push(Level { code: code(level, &posterior), posterior, prior });
     }
     levels.reverse();
-    levels
+    Ok(levels)
 }
 
 /// A code drawn with standard normal `noise` `[batch, latent]`.
@@ -134,11 +140,12 @@ mod tests {
             let chain = Chain { ladder };
             let features = chain.features(Tensor::full([1, 1, 1, 1], 2.0, &Device::flex()));
             let levels =
-                descend(&chain, &features, &prior, |level, q| reparameterised(q, Tensor::full([1, 1], level as f64, &Device::flex())));
+                descend(&chain, &features, &prior, |level, q| reparameterised(q, Tensor::full([1, 1], level as f64, &Device::flex())))
+                    .unwrap();
             assert_eq!(value(levels[1].code.clone()), 3.0);
             assert!((value(levels[0].posterior.mean()) - mean).abs() < 1e-6);
-            assert!((value(levels[0].rate()) - rate).abs() < 1e-5, "{} {rate}", value(levels[0].rate()));
-            assert!((value(levels[1].rate()) - 2.0).abs() < 1e-6);
+            assert!((value(levels[0].rate().unwrap()) - rate).abs() < 1e-5, "{} {rate}", value(levels[0].rate().unwrap()));
+            assert!((value(levels[1].rate().unwrap()) - 2.0).abs() < 1e-6);
             assert_eq!(split(side_by_side(&levels).mean(), &[1, 1]).len(), 2);
         }
     }

@@ -111,7 +111,9 @@ impl LogisticMixture {
         Self::images(tied(values, pick(coefficients)))
     }
 
-    /// Means of the mixtures before values are cut to [-1, 1], then cut: `[batch, 3 height width]` in [0, 1].
+    /// Weighted centres of the components, `[batch, 3 height width]` in [0, 1]: every centre is moved by the colours before it and cut to the
+    /// range of colours, then they are averaged. Draws are cut one by one, so that where much of a component lies beyond black or white their
+    /// average is nearer to the middle than this mean.
     pub fn mean(&self) -> Tensor<2> {
         let Parts { logits, means, coefficients, .. } = self.parts();
         let [batch, pixels, k] = logits.dims();

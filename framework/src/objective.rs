@@ -214,14 +214,20 @@ pub trait StyleModel {
     /// Distribution of the style code of inputs `[batch, channels, height, width]`.
     fn style(&self, inputs: Tensor<4>) -> Posterior;
 
-    /// Inputs `[codes, channels, height, width]` from style codes `[codes, latent]` and class numbers `[codes]`.
+    /// Inputs `[codes, channels, height, width]` from style codes `[codes, latent]` and class numbers `[codes]`: the decoder's means, no draws.
     fn restyle(&self, styles: Tensor<2>, classes: Tensor<1, Int>) -> Tensor<4>;
 }
 
 /// Capability `encode`.
 pub trait PosteriorModel {
-    /// q(z|x) for inputs `[batch, channels, height, width]`.
+    /// q(z|x) for inputs `[batch, channels, height, width]`. A hierarchical code has all levels side by side here, by mean and deviation of
+    /// every dimension, those above each at their means.
     fn posterior(&self, inputs: Tensor<4>) -> Posterior;
+
+    /// The same by levels, bottom first, each as the distribution that it is; one for a plain code.
+    fn level_posteriors(&self, inputs: Tensor<4>) -> Vec<Posterior> {
+        vec![self.posterior(inputs)]
+    }
 }
 
 /// Defaults of training that come with an objective; every one can be overridden by configuration or flag.

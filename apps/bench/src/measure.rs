@@ -48,7 +48,7 @@ impl Stepper {
             self.epoch += 1;
             (self.order, self.at) = (self.session.noise.stream("data order", self.epoch).permutation(self.session.train.len()), 0);
         }
-        let batch = self.session.training_batch(&self.order[self.at..self.at + size], state.step, "main");
+        let batch = self.session.training_batch(&self.order[self.at..self.at + size], state.step, "main")?;
         self.at += size;
         let mut parts = StepState {
             optimisers: &mut state.optimisers,
@@ -101,7 +101,7 @@ impl Stepper {
             match (evaluation, model.as_classifier(), model.as_generative()) {
                 (Evaluation::Scores, Some(model), _) => drop(model.logits(inputs(), draws).sum().into_data()),
                 (Evaluation::Vote(codes), Some(model), _) => drop(model.class_log_probabilities(inputs(), codes, draws).sum().into_data()),
-                (Evaluation::Bound, _, Some(model)) => drop(model.log_evidence(inputs(), 1, draws).sum().into_data()),
+                (Evaluation::Bound, _, Some(model)) => drop(model.log_evidence(inputs(), 1, draws).map(|bound| bound.sum().into_data())),
                 _ => measures(),
             }
         };

@@ -58,8 +58,8 @@ impl Dataset for Pool {
         &self.samples
     }
 
-    fn fresh_batch(&self, indices: &[usize], noise: &mut Stream) -> Option<Samples> {
-        if self.binary { binarised::draw(&self.samples, indices, noise).ok() } else { None }
+    fn fresh_batch(&self, indices: &[usize], noise: &mut Stream) -> Result<Option<Samples>, DataError> {
+        if self.binary { binarised::draw(&self.samples, indices, noise).map(Some) } else { Ok(None) }
     }
 }
 

@@ -193,19 +193,31 @@ impl Session {
 
     /// The training samples at `indices` on the training device, augmented where the data set asks for it with noise that `purpose` keeps
     /// apart from the other batches of the same `step`.
-    pub fn training_batch(&self, indices: &[usize], step: u64, purpose: &str) -> Batch {
+    ///
+    /// # Errors
+    /// [`EngineError`] when the data set cannot make the samples of this step, or makes another number of them.
+    pub fn training_batch(&self, indices: &[usize], step: u64, purpose: &str) -> Result<Batch, EngineError> {
         let _span = tracing::trace_span!(BATCH).entered();
         let device = self.device.clone().autodiff();
-        if let Some(fresh) = self.data.fresh_batch(indices, &mut self.noise.stream(&format!("fresh samples/{purpose}"), step)) {
-            return fresh.batch(&(0..fresh.len()).collect::<Vec<_>>(), &device);
+        if let Some(fresh) = self.data.fresh_batch(indices, &mut self.noise.stream(&format!("fresh samples/{purpose}"), step))? {
+            if fresh.len() != indices.len() {
+                return Err(EngineError::Request(format!(
+                    "data set `{}` made {} samples for step {} instead of {}",
+                    self.config.dataset,
+                    fresh.len(),
+                    step + 1,
+                    indices.len()
+                )));
+            }
+            return Ok(fresh.batch(&(0..fresh.len()).collect::<Vec<_>>(), &device));
         }
-        match self.data.augmentation() {
+        Ok(match self.data.augmentation() {
             None => self.train.batch(indices, &device),
             Some(augmentation) => {
                 let mut stream = self.noise.stream(&format!("augmentation/{purpose}"), step);
                 self.train.batch_with(indices, &device, |values| augmentation.apply(values, self.train.shape(), &mut stream))
             }
-        }
+        })
     }
 
     /// Steps an epoch takes, the last one possibly with a short batch unless short batches are dropped.

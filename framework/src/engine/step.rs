@@ -46,7 +46,7 @@ pub fn training_step(
         }
         for repeat in 0..phase.repeats {
             pending -= 1;
-            let extra = taken.then(|| phase_batch(session, state.orders, phase, step, repeat));
+            let extra = taken.then(|| phase_batch(session, state.orders, phase, step, repeat)).transpose()?;
             taken = true;
             let batch = extra.as_ref().unwrap_or(batch);
             let mut draws = Draws::seeded(session.noise, step, &format!("train/{}/{repeat}", phase.name));
@@ -138,7 +138,7 @@ fn planned_updates(session: &Session, slot: usize) -> u64 {
 
 /// The next batch of the phase's own stream: every pass over the training samples is shuffled anew and gives whole batches only. Which
 /// batch is next follows from the counters alone.
-fn phase_batch(session: &Session, orders: &mut Orders, phase: &Phase, step: u64, repeat: u64) -> Batch {
+fn phase_batch(session: &Session, orders: &mut Orders, phase: &Phase, step: u64, repeat: u64) -> Result<Batch, EngineError> {
     let samples = session.train.len();
     let size = phase.batch_size.unwrap_or(session.config.training.batch_size).clamp(1, samples);
     let number = phase.when.count_before(step, session.batches_per_epoch()) * phase.repeats + repeat;

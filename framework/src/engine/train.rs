@@ -103,7 +103,11 @@ pub fn train(
         let step = state.step;
         let mut parts =
             StepState { optimisers: &mut state.optimisers, average: state.average.as_mut(), moving: &mut moving, orders: &mut orders };
-        let (model, measures) = match training_step(session, state.model, &mut parts, epoch, step, &batch) {
+        let stepped = batch.and_then(|batch| {
+            let (model, measures) = training_step(session, state.model, &mut parts, epoch, step, &batch)?;
+            Ok((model, measures, batch.len()))
+        });
+        let (model, measures, samples) = match stepped {
             Ok(result) => result,
             Err(error) => {
                 save_best_of(&mut state.best, run)?;
@@ -111,11 +115,11 @@ pub fn train(
             }
         };
         state.model = model;
-        state.sums.add(measures, batch.len());
+        state.sums.add(measures, samples);
         state.step += 1;
         standing.step = state.step;
-        clock.epoch_samples += batch.len();
-        let report = StepReport { step: state.step, total_steps: total, epoch, epochs, samples: batch.len() };
+        clock.epoch_samples += samples;
+        let report = StepReport { step: state.step, total_steps: total, epoch, epochs, samples };
         observer.step(&report, &mut || state.sums.means());
 
         let epoch_ended = state.step.is_multiple_of(batches) || state.step == total;
@@ -272,7 +276,7 @@ fn finish_epoch(
     let mut rows = vec![row(state, epoch, MetricsSplit::Train, state.sums.means(), trained as f64 / clock.epoch_seconds.max(1e-9))];
     state.sums.clear();
     if due {
-        let fresh = session.data.fresh_test(&mut session.noise.stream("fresh test samples", epoch));
+        let fresh = session.data.fresh_test(&mut session.noise.stream("fresh test samples", epoch))?;
         let test = fresh.as_ref().unwrap_or_else(|| session.data.split(Split::Test));
         for (split, averaged) in [(MetricsSplit::Test, false), (MetricsSplit::TestAverage, true)] {
             if averaged && state.average.is_none() {

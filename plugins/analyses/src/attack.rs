@@ -57,7 +57,9 @@ impl Splits {
 /// projected attack: that many steps of 2.5 eps / steps, each projected to within eps of x. `conditional`: only inputs classified right
 /// before the attack count, and the share is of those; otherwise the share is of all inputs. Models with noisy codes draw afresh at every
 /// pass; one gradient serves every eps of a single-step attack. Models that do not show scores before the softmax are attacked through
-/// their ln probabilities under either loss.
+/// their ln probabilities under either loss. An input whose gradient is 0 everywhere cannot be moved and counts as one that withstands:
+/// `.._without_gradient` says how many there are, e.g. where the probability of a class has rounded to 1 (take `loss:logit`). A model whose
+/// scores have no gradient at all is refused.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Attack {
@@ -89,14 +91,51 @@ pub(crate) fn differentiable(context: &AnalysisContext<'_>) -> BoxedObjective {
     BoxedObjective::new(context.model.erased_clone()).train().freeze()
 }
 
+/// The differentiable copy `model` of a classifier as one.
+pub(crate) fn differentiable_classifier<'a>(model: &'a BoxedObjective, analysis: &str) -> Result<&'a dyn Classifier, AnalysisError> {
+    model.as_classifier().ok_or_else(|| no_gradient(analysis))
+}
+
+fn no_gradient(analysis: &str) -> AnalysisError {
+    AnalysisError::Request(format!(
+        "`{analysis}` follows the gradient of the class scores by the inputs, and this model's scores have none\n  hint: its objective must \
+         compute them from the inputs by differentiable steps (`Classifier::logits`), without `detach` or `inner`"
+    ))
+}
+
+/// Gradient of the scalar `total` by `inputs`, without autodiff.
+///
+/// # Errors
+/// [`AnalysisError::Request`] in the name of `analysis` where `total` does not depend on the inputs by differentiable steps, and where the
+/// gradient is not finite.
+pub(crate) fn gradient_by(analysis: &str, total: &Tensor<1>, inputs: &Tensor<4>) -> Result<Tensor<4>, AnalysisError> {
+    let gradient = if total.is_tracked() { inputs.grad(&total.backward()) } else { None };
+    let gradient = gradient.ok_or_else(|| no_gradient(analysis))?;
+    if sizes(&gradient).iter().any(|size| !size.is_finite()) {
+        return Err(AnalysisError::Request(format!(
+            "`{analysis}` cannot use this model: the gradient of its class scores by the inputs is not finite; analyse an earlier checkpoint"
+        )));
+    }
+    Ok(gradient)
+}
+
+/// Sum of the absolute values of every input's gradient.
+fn sizes(gradient: &Tensor<4>) -> Vec<f64> {
+    let [batch, channels, height, width] = gradient.dims();
+    gradient.clone().abs().reshape([batch, channels * height * width]).sum_dim(1).into_data().iter::<f64>().collect()
+}
+
 /// Gradient of the attacked loss with respect to `inputs`, without autodiff.
+///
+/// # Errors
+/// [`AnalysisError::Request`] when there is none, or it is not finite.
 pub fn input_gradient(
     model: &dyn Classifier,
     inputs: Tensor<4>,
     labels: &Tensor<1, Int>,
     loss: AttackLoss,
     draws: &mut Draws,
-) -> Tensor<4> {
+) -> Result<Tensor<4>, AnalysisError> {
     let inputs = inputs.detach().require_grad();
     let logits = model.logits(inputs.clone(), draws);
     let [batch, classes] = logits.dims();
@@ -104,8 +143,7 @@ pub fn input_gradient(
         AttackLoss::Logit => logits.gather(1, labels.clone().reshape([batch, 1])).mean().neg(),
         AttackLoss::CrossEntropy => log_likelihood(logits.reshape([1, batch, classes]), labels).mean().neg(),
     };
-    let gradients = total.backward();
-    inputs.grad(&gradients).unwrap_or_else(|| inputs.inner().zeros_like())
+    gradient_by(NAME, &total, &inputs)
 }
 
 /// One step: clamp(x + eps sign(gradient), low, high).
@@ -132,8 +170,22 @@ pub struct Target<'a> {
     pub range: (f64, f64),
 }
 
+/// What an attack on a number of inputs found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Withstood {
+    /// Inputs that count.
+    pub counted: usize,
+    /// How many of them withstand each eps.
+    pub withstood: Vec<usize>,
+    /// How many of them have a gradient of 0 and were not moved by its sign.
+    pub without_gradient: usize,
+}
+
 impl Attack {
     /// The inputs after the attack of size `eps`. `first` is the gradient at the inputs.
+    ///
+    /// # Errors
+    /// As [`input_gradient`].
     pub fn perturbed(
         &self,
         target: &Target<'_>,
@@ -142,33 +194,48 @@ impl Attack {
         first: &Tensor<4>,
         eps: f64,
         draws: &mut Draws,
-    ) -> Tensor<4> {
+    ) -> Result<Tensor<4>, AnalysisError> {
         if self.steps <= 1 {
-            return step(inputs.clone(), first.clone(), eps, target.range);
+            return Ok(step(inputs.clone(), first.clone(), eps, target.range));
         }
         let size = 2.5 * eps / self.steps as f64;
         let mut x = inputs.clone();
         for index in 0..self.steps {
-            let gradient = if index == 0 { first.clone() } else { self.gradient(target, &x, labels, draws) };
+            let gradient = if index == 0 { first.clone() } else { self.gradient(target, &x, labels, draws)? };
             let moved = step(x, gradient, size, target.range) - inputs.clone();
             x = inputs.clone() + moved.clamp(-eps, eps);
         }
-        x
+        Ok(x)
     }
 
-    fn gradient(&self, target: &Target<'_>, inputs: &Tensor<4>, labels: &Tensor<1, Int>, draws: &mut Draws) -> Tensor<4> {
+    fn gradient(
+        &self,
+        target: &Target<'_>,
+        inputs: &Tensor<4>,
+        labels: &Tensor<1, Int>,
+        draws: &mut Draws,
+    ) -> Result<Tensor<4>, AnalysisError> {
         let data = labels.clone().into_data();
         let labels = Tensor::<1, Int>::from_data(data, target.autodiff);
         input_gradient(target.gradient_model, Tensor::from_inner(inputs.clone()), &labels, self.loss, draws)
     }
 
     /// How many inputs of a batch count, and how many of them withstand each eps.
-    pub fn withstood(&self, target: &Target<'_>, inputs: Tensor<4>, labels: &Tensor<1, Int>, draws: &mut Draws) -> (usize, Vec<usize>) {
+    ///
+    /// # Errors
+    /// As [`input_gradient`].
+    pub fn withstood(
+        &self,
+        target: &Target<'_>,
+        inputs: Tensor<4>,
+        labels: &Tensor<1, Int>,
+        draws: &mut Draws,
+    ) -> Result<Withstood, AnalysisError> {
         let (inputs, labels) = if self.conditional {
             let right = hits(target.model, inputs.clone(), labels, draws);
             let kept: Vec<i64> = right.iter().enumerate().filter(|(_, hit)| **hit).map(|(i, _)| i as i64).collect();
             if kept.is_empty() {
-                return (0, vec![0; self.eps.len()]);
+                return Ok(Withstood { withstood: vec![0; self.eps.len()], ..Withstood::default() });
             }
             let count = kept.len();
             let kept = Tensor::<1, Int>::from_data(TensorData::new(kept, [count]), &inputs.device());
@@ -176,25 +243,41 @@ impl Attack {
         } else {
             (inputs, labels.clone())
         };
-        let first = self.gradient(target, &inputs, &labels, draws);
+        let first = self.gradient(target, &inputs, &labels, draws)?;
         let withstood = |&eps: &f64| {
-            let attacked = self.perturbed(target, &inputs, &labels, &first, eps, draws);
-            hits(target.model, attacked, &labels, draws).into_iter().filter(|hit| *hit).count()
+            let attacked = self.perturbed(target, &inputs, &labels, &first, eps, draws)?;
+            Ok(hits(target.model, attacked, &labels, draws).into_iter().filter(|hit| *hit).count())
         };
-        (inputs.dims()[0], self.eps.iter().map(withstood).collect())
+        let withstood = self.eps.iter().map(withstood).collect::<Result<Vec<usize>, AnalysisError>>()?;
+        let without_gradient = sizes(&first).into_iter().filter(|size| *size == 0.0).count();
+        Ok(Withstood { counted: inputs.dims()[0], withstood, without_gradient })
     }
 
-    fn attacked(&self, name: &str, samples: &Samples, target: &Target<'_>, context: &AnalysisContext<'_>) -> (usize, Vec<f64>) {
+    fn attacked(
+        &self,
+        name: &str,
+        samples: &Samples,
+        target: &Target<'_>,
+        context: &AnalysisContext<'_>,
+    ) -> Result<Withstood, AnalysisError> {
         let order: Vec<usize> = (0..self.first.map_or(samples.len(), |n| n.min(samples.len()))).collect();
-        let (mut count, mut totals) = (0, vec![0; self.eps.len()]);
+        let mut all = Withstood { withstood: vec![0; self.eps.len()], ..Withstood::default() };
         for (number, indices) in order.chunks(BATCH).enumerate() {
             let batch = samples.batch(indices, context.device);
             let mut draws = Draws::seeded(Noise::new(context.seed), number as u64, &format!("{NAME}/{name}"));
-            let (counted, withstood) = self.withstood(target, batch.inputs, &batch.labels, &mut draws);
-            count += counted;
-            totals.iter_mut().zip(withstood).for_each(|(total, n)| *total += n);
+            let found = self.withstood(target, batch.inputs, &batch.labels, &mut draws)?;
+            all.counted += found.counted;
+            all.without_gradient += found.without_gradient;
+            all.withstood.iter_mut().zip(found.withstood).for_each(|(total, n)| *total += n);
         }
-        (count, totals.into_iter().map(|n| n as f64 / count.max(1) as f64).collect())
+        if all.without_gradient > 0 {
+            tracing::warn!(
+                "`{NAME}`: the gradient of {} of {} inputs of the {name} split is 0, so that they were not attacked",
+                all.without_gradient,
+                all.counted
+            );
+        }
+        Ok(all)
     }
 }
 
@@ -206,19 +289,22 @@ impl AnalysisConfig for Attack {
         not_empty(test, NAME)?;
         let (low, high) = test.value_range();
         let boxed = differentiable(context);
-        let gradient_model = boxed.as_classifier().unwrap_or(model);
+        let gradient_model = differentiable_classifier(&boxed, NAME)?;
         let autodiff = context.device.clone().autodiff();
         let target = Target { model, gradient_model, autodiff: &autodiff, range: (f64::from(low), f64::from(high)) };
         let mut table =
             vec![["split", "inputs"].map(str::to_owned).into_iter().chain(self.eps.iter().map(|e| format!("eps_{e}"))).collect::<Vec<_>>()];
         let mut result = serde_json::Map::new();
         for (name, split) in self.split.list() {
-            let (count, shares) = self.attacked(name, context.data.split(split), &target, context);
+            let found = self.attacked(name, context.data.split(split), &target, context)?;
+            let count = found.counted;
+            let shares: Vec<f64> = found.withstood.iter().map(|&n| n as f64 / count as f64).collect();
             table.push([name.to_owned(), count.to_string()].into_iter().chain(shares.iter().map(|s| format!("{s:.4}"))).collect());
             let keyed: serde_json::Map<_, _> =
                 self.eps.iter().zip(&shares).map(|(eps, share)| (format!("{name}_eps_{eps}"), json!(share))).collect();
             result.extend(keyed);
             result.insert(format!("{name}_inputs"), json!(count));
+            result.insert(format!("{name}_without_gradient"), json!(found.without_gradient));
         }
         Ok(AnalysisReport { result: result.into(), table, files: Vec::new() })
     }
@@ -267,5 +353,44 @@ mod tests {
         let g = Tensor::<1>::from_floats([7.0, -0.1, 0.0], &device).reshape([1, 1, 1, 3]);
         let found: Vec<f32> = step(x, g, 0.1, (-1.0, 1.0)).into_data().try_to_vec().unwrap();
         assert_eq!(found, [1.0, -0.1, 0.3]);
+    }
+
+    /// A classifier that looks at its inputs as `path` says.
+    #[derive(Debug)]
+    struct Odd(&'static str);
+
+    impl Classifier for Odd {
+        fn class_log_probabilities(&self, inputs: Tensor<4>, _samples: usize, _draws: &mut Draws) -> Tensor<2> {
+            let [batch, ..] = inputs.dims();
+            let sum = inputs.reshape([batch as i32, -1]).sum_dim(1);
+            let score = match self.0 {
+                "detached" => sum.detach(),
+                "constant" => Tensor::ones([batch, 1], &sum.device()),
+                "blind" => sum.mul_scalar(0.0),
+                "infinite" => sum.mul_scalar(f32::INFINITY),
+                _ => sum,
+            };
+            Tensor::cat(vec![score.clone(), score.neg().sub_scalar(1.0)], 1)
+        }
+    }
+
+    fn withstood_by(model: &Odd) -> Result<Withstood, AnalysisError> {
+        let (device, autodiff) = (Device::flex(), Device::flex().autodiff());
+        let target = Target { model, gradient_model: model, autodiff: &autodiff, range: (-1.0, 1.0) };
+        let inputs = Tensor::<1>::from_floats([0.1, 0.2, -0.3, 0.4], &device).reshape([2, 1, 1, 2]);
+        let attack = Attack { eps: vec![0.5], conditional: false, ..Attack::default() };
+        attack.withstood(&target, inputs, &Tensor::from_ints([0, 0], &device), &mut Draws::seeded(Noise::new(1), 0, "test"))
+    }
+
+    #[test]
+    fn scores_without_a_gradient_are_refused_and_those_that_are_flat_are_counted() {
+        assert_eq!(withstood_by(&Odd("")).unwrap(), Withstood { counted: 2, withstood: vec![0], without_gradient: 0 });
+        assert_eq!(withstood_by(&Odd("blind")).unwrap(), Withstood { counted: 2, withstood: vec![2], without_gradient: 2 });
+        for path in ["detached", "constant"] {
+            let error = withstood_by(&Odd(path)).unwrap_err().to_string();
+            assert!(error.contains("`attack`") && error.contains("have none") && error.contains("hint: "), "{path}: {error}");
+        }
+        let error = withstood_by(&Odd("infinite")).unwrap_err().to_string();
+        assert!(error.contains("not finite") && error.contains("earlier checkpoint"), "{error}");
     }
 }

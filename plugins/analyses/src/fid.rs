@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use crate::decoding::Decoding;
 use crate::frechet::{FeatureMoments, frechet_distance};
 use crate::generated::generated;
 use crate::inception::Inception;
@@ -31,8 +32,8 @@ pub fn rgb_levels(image: &[f64], channels: usize) -> Vec<u8> {
 /// Fréchet distance of `samples` generated inputs and all test inputs in the features of a trained classifier (its code, before the last
 /// layer) or of Inception-v3.
 ///
-/// |m1 - m2|^2 + tr(S1 + S2 - 2 (S1 S2)^(1/2)), covariances with n - 1. Codes come from the prior, inputs are the means of p(x|z);
-/// `quantise` puts both sets on 256 levels between 0 and 1 first, clamped and truncated, as published scores do. Distances in different
+/// |m1 - m2|^2 + tr(S1 + S2 - 2 (S1 S2)^(1/2)), covariances with n - 1. Codes are independent draws of the prior, inputs the means of
+/// p(x|z), or draws from it with `decode:sample`, as published for mixtures of logistics; `quantise` puts both sets on 256 levels between 0 and 1 first, clamped and truncated, as published scores do. Distances in different
 /// features do not compare. `classifier` is the name (or folder name) of a finished run of a classifier, beside the analysed run or beside
 /// a folder that holds it. `inception` takes its place: a safetensors file in the folder `inception` of the data folder, with the tensors of
 /// PyTorch's `inception_v3` as published for this distance (`safetensors.torch.save_file(model.state_dict(), ...)`); inputs are put on 256
@@ -49,11 +50,13 @@ pub struct Fid {
     pub samples: usize,
     /// Put inputs on 256 levels first; needs a data set between 0 and 1.
     pub quantise: bool,
+    /// Whether generated inputs are means of p(x|z) or draws from it.
+    pub decode: Decoding,
 }
 
 impl Default for Fid {
     fn default() -> Self {
-        Self { classifier: "classifier".to_owned(), inception: None, samples: 10_000, quantise: true }
+        Self { classifier: "classifier".to_owned(), inception: None, samples: 10_000, quantise: true, decode: Decoding::Mean }
     }
 }
 
@@ -129,13 +132,15 @@ impl AnalysisConfig for Fid {
         for chunk in indices.chunks(BATCH) {
             features(test.batch(chunk, context.device).inputs, &mut real)?;
         }
-        generated(NAME, context, self.samples, |images, _| features(images, &mut made))?;
+        generated(NAME, context, self.samples, self.decode, |images, _| features(images, &mut made))?;
         let distance = real.zip(made).map_or(f64::NAN, |(real, made)| frechet_distance(&real, &made));
         let result = json!({
             "fid": distance, "samples": self.samples, "test_samples": test.len(), "features": extractor.name(),
+            "decoding": self.decode.name(),
         });
-        let header = ["Frechet distance", "generated", "test", "features of"].map(str::to_owned).to_vec();
-        let cells = vec![format!("{distance:.4}"), self.samples.to_string(), test.len().to_string(), extractor.name()];
+        let header = ["Frechet distance", "generated", "test", "features of", "inputs are"].map(str::to_owned).to_vec();
+        let made = format!("{}s of p(x|z)", self.decode.name());
+        let cells = vec![format!("{distance:.4}"), self.samples.to_string(), test.len().to_string(), extractor.name(), made];
         Ok(AnalysisReport { result, table: vec![header, cells], files: Vec::new() })
     }
 }

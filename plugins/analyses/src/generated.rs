@@ -4,17 +4,19 @@ use burn::tensor::Tensor;
 use ibhost_framework::analysis::{AnalysisContext, AnalysisError};
 use ibhost_framework::noise::{Draws, Noise};
 
-use crate::model::generative;
+use crate::decoding::Decoding;
+use crate::model::{generative, prior_codes};
 
 /// Inputs generated at once.
 const BATCH: usize = 200;
 
-/// Passes `count` generated inputs `[batch, channels, height, width]` and their codes `[batch, latent]` to `take`, in batches: codes from
-/// the prior, inputs the means of p(x|z). Draws depend on the seed and the batch's number alone.
+/// Passes `count` generated inputs `[batch, channels, height, width]` and their codes `[batch, latent]` to `take`, in batches: independent
+/// codes of the prior, decoded as `decode` says. Draws depend on the seed and the batch's number alone.
 pub(crate) fn generated(
     analysis: &str,
     context: &AnalysisContext<'_>,
     count: usize,
+    decode: Decoding,
     mut take: impl FnMut(Tensor<4>, Tensor<2>) -> Result<(), AnalysisError>,
 ) -> Result<(), AnalysisError> {
     let model = generative(context, analysis)?;
@@ -22,8 +24,8 @@ pub(crate) fn generated(
     for (number, start) in (0..count).step_by(BATCH).enumerate() {
         let batch = BATCH.min(count - start);
         let mut draws = Draws::seeded(Noise::new(context.seed), number as u64, "generated inputs");
-        let codes = model.sample_prior(batch, &mut draws);
-        let images = model.reconstruct(codes.clone(), &mut draws);
+        let codes = prior_codes(analysis, model, batch, &mut draws)?;
+        let images = decode.decode(model, codes.clone(), &mut draws);
         let features = images.dims()[1];
         if features != channels * height * width {
             return Err(AnalysisError::Request(format!(

@@ -8,7 +8,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use crate::model::{generative, not_empty};
+use crate::decoding::Decoding;
+use crate::model::{generative, not_empty, prior_codes};
 use crate::output::picture;
 use crate::plot::{Mosaic, Tile};
 
@@ -20,9 +21,10 @@ const PLANE: f32 = 3.0;
 
 /// Grids of test images with their reconstructions below them, of generated images and of pseudo-inputs.
 ///
-/// Writes `plots/real-reconstructed.png` (rows of test images alternating with rows of their reconstructions: the decoder's mean, or the
-/// conditional means along an ancestral sample of an autoregressive decoder) and `plots/generations.png` (codes of the prior through the
-/// decoder). `plots/interpolations.png` has the codes of four test images in its corners and bilinear mixtures of them between.
+/// Writes `plots/real-reconstructed.png` (rows of test images alternating with rows of their reconstructions from one sampled code each) and
+/// `plots/generations.png` (independent codes of the prior through the decoder). All images are means of p(x|z) (`decode:mean`; the
+/// conditional means along an ancestral sample of an autoregressive decoder) or draws from it (`decode:sample`).
+/// `plots/interpolations.png` has the codes of four test images in its corners and bilinear mixtures of them between.
 /// Models with a code of two dimensions also get `plots/code-plane.png`, the images of a square lattice of codes from -3 to 3, the second
 /// dimension upwards, and models whose prior is made of pseudo-inputs `plots/pseudo-inputs.png` with the first of them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -40,11 +42,13 @@ pub struct ImageGrids {
     /// Images along a side of the plane of a two-dimensional code; 0 leaves it out.
     #[schemars(range(min = 0, max = 64))]
     pub plane: usize,
+    /// Whether images are means of p(x|z) or draws from it.
+    pub decode: Decoding,
 }
 
 impl Default for ImageGrids {
     fn default() -> Self {
-        Self { columns: 8, rows: 8, interpolations: 10, plane: 30 }
+        Self { columns: 8, rows: 8, interpolations: 10, plane: 30, decode: Decoding::Mean }
     }
 }
 
@@ -62,7 +66,7 @@ impl AnalysisConfig for ImageGrids {
         let pairs = (self.columns * self.rows.div_ceil(2)).min(test.len());
         let inputs = test.batch(&(0..pairs).collect::<Vec<_>>(), context.device).inputs;
         let codes = model.sample_codes(inputs.clone(), &mut draws);
-        let reconstructed = tiles(model.reconstruct(codes.clone(), &mut draws), shape);
+        let reconstructed = tiles(self.decode.decode(model, codes.clone(), &mut draws), shape);
         let size: usize = shape.iter().product();
         let real = tiles(inputs.reshape([pairs, size]), shape);
         let alternating =
@@ -70,8 +74,8 @@ impl AnalysisConfig for ImageGrids {
         let title = |text: &str| format!("{text}: {}", context.label);
         let grid = |text: &str, columns: usize, tiles: Vec<Tile>| Mosaic { title: title(text), shape, columns, zoom: 2, tiles };
         let mosaic = |text: &str, tiles: Vec<Tile>| grid(text, self.columns, tiles);
-        let prior = model.sample_prior(self.columns * self.rows, &mut draws);
-        let generated = tiles(model.reconstruct(prior, &mut draws), shape);
+        let prior = prior_codes(NAME, model, self.columns * self.rows, &mut draws)?;
+        let generated = tiles(self.decode.decode(model, prior, &mut draws), shape);
         let count = generated.len();
         let mut files = vec![
             picture(context.run_dir, "plots/real-reconstructed.png", mosaic("Real and reconstructed", alternating.collect()).png())?,
@@ -85,7 +89,7 @@ impl AnalysisConfig for ImageGrids {
         }
         if self.interpolations > 0 && pairs >= CORNERS {
             let between = mixed(codes.clone().narrow(0, 0, CORNERS), self.interpolations);
-            let images = tiles(model.reconstruct(between, &mut draws), shape);
+            let images = tiles(self.decode.decode(model, between, &mut draws), shape);
             files.push(picture(
                 context.run_dir,
                 "plots/interpolations.png",
@@ -94,14 +98,15 @@ impl AnalysisConfig for ImageGrids {
         }
         if self.plane > 0 && codes.dims()[1] == 2 {
             let lattice = Tensor::from_data(TensorData::new(lattice(self.plane), [self.plane * self.plane, 2]), context.device);
-            let images = tiles(model.reconstruct(lattice, &mut draws), shape);
+            let images = tiles(self.decode.decode(model, lattice, &mut draws), shape);
             files.push(picture(context.run_dir, "plots/code-plane.png", grid("Codes from -3 to 3", self.plane, images).png())?);
         }
         let table = vec![
-            ["pairs", "generated", "pseudo-inputs"].map(str::to_owned).to_vec(),
-            [pairs, count, shown].map(|n| n.to_string()).to_vec(),
+            ["pairs", "generated", "pseudo-inputs", "images are"].map(str::to_owned).to_vec(),
+            [pairs.to_string(), count.to_string(), shown.to_string(), format!("{}s of p(x|z)", self.decode.name())].to_vec(),
         ];
-        Ok(AnalysisReport { result: json!({"pairs": pairs, "generated": count, "pseudo_inputs": shown}), table, files })
+        let result = json!({"pairs": pairs, "generated": count, "pseudo_inputs": shown, "decoding": self.decode.name()});
+        Ok(AnalysisReport { result, table, files })
     }
 }
 

@@ -5,6 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use crate::decoding::Decoding;
 use crate::generated::generated;
 use crate::reference_classifier::ReferenceClassifier;
 
@@ -54,8 +55,8 @@ pub fn score(rows: &[Vec<f64>], splits: usize) -> Score {
 /// Inception score of generated inputs by a trained classifier, with its two factors, diversity and sharpness.
 ///
 /// IS = exp(mean KL(p(l|x) || p(l))) = exp(H(p(l))) exp(-mean H(p(l|x))), p(l) the mean of p(l|x) over the `samples / splits` inputs of a
-/// part; mean and population standard deviation over parts. Codes come from the prior, inputs are the means of p(x|z). `classifier` is the
-/// name (or folder name) of a finished run of a classifier, beside the analysed run or beside a folder that holds it.
+/// part; mean and population standard deviation over parts. Codes are independent draws of the prior, inputs the means of p(x|z), or
+/// draws from it with `decode:sample`, as published for mixtures of logistics. `classifier` is the name (or folder name) of a finished run of a classifier, beside the analysed run or beside a folder that holds it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct InceptionScore {
@@ -67,11 +68,13 @@ pub struct InceptionScore {
     /// Parts the score is averaged over.
     #[schemars(range(min = 1, max = 1000))]
     pub splits: usize,
+    /// Whether generated inputs are means of p(x|z) or draws from it.
+    pub decode: Decoding,
 }
 
 impl Default for InceptionScore {
     fn default() -> Self {
-        Self { classifier: "classifier".to_owned(), samples: 10_000, splits: 5 }
+        Self { classifier: "classifier".to_owned(), samples: 10_000, splits: 5, decode: Decoding::Mean }
     }
 }
 
@@ -83,17 +86,18 @@ impl AnalysisConfig for InceptionScore {
         }
         let classifier = ReferenceClassifier::open(NAME, &self.classifier, context)?;
         let mut rows = Vec::with_capacity(self.samples);
-        generated(NAME, context, self.samples, |images, _| {
+        generated(NAME, context, self.samples, self.decode, |images, _| {
             rows.extend(classifier.log_probabilities(images, context));
             Ok(())
         })?;
         let score = score(&rows, self.splits);
         let result = json!({
             "inception_score": score.mean, "deviation": score.deviation, "diversity": score.diversity, "sharpness": score.sharpness,
-            "samples": self.samples, "splits": self.splits, "classifier": classifier.name(),
+            "samples": self.samples, "splits": self.splits, "classifier": classifier.name(), "decoding": self.decode.name(),
         });
-        let header = ["inception score", "deviation over splits", "diversity", "sharpness"].map(str::to_owned).to_vec();
-        let cells = [score.mean, score.deviation, score.diversity, score.sharpness].map(|v| format!("{v:.4}")).to_vec();
+        let header = ["inception score", "deviation over splits", "diversity", "sharpness", "inputs are"].map(str::to_owned).to_vec();
+        let mut cells = [score.mean, score.deviation, score.diversity, score.sharpness].map(|v| format!("{v:.4}")).to_vec();
+        cells.push(format!("{}s of p(x|z)", self.decode.name()));
         Ok(AnalysisReport { result, table: vec![header, cells], files: Vec::new() })
     }
 }

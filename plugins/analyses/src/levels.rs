@@ -43,16 +43,16 @@ pub(crate) fn level_codes(
     let mut levels: Vec<LevelCodes> = Vec::new();
     for (number, chunk) in indices.chunks(BATCH).enumerate() {
         let mut draws = Draws::seeded(Noise::new(context.seed), number as u64, "level codes");
-        let posterior = model.posterior(samples.batch(chunk, context.device).inputs);
-        let [batch, latent] = posterior.dims();
-        let code = posterior.sample(draws.normal("posterior", [1, batch, latent], context.device)).reshape([batch, latent]);
-        let sizes = context.model.as_generative().map_or_else(|| vec![latent], |model| model.level_sizes(latent));
-        let scale = match &posterior {
-            Posterior::Diagonal { scale, .. } => Some(scale.clone()),
-            Posterior::Full { cholesky, .. } if sizes.len() == 1 => Some(cholesky.clone().reshape([batch, latent * latent])),
-            _ => None,
+        let posteriors = model.level_posteriors(samples.batch(chunk, context.device).inputs);
+        let (batch, latent) = (chunk.len(), posteriors.iter().map(|posterior| posterior.dims()[1]).sum());
+        let noise: Tensor<3> = draws.normal("posterior", [1, batch, latent], context.device);
+        // One distribution may hold several levels side by side.
+        let sizes = match (&posteriors[..], context.model.as_generative()) {
+            ([_], Some(model)) => model.level_sizes(latent),
+            _ => posteriors.iter().map(|posterior| posterior.dims()[1]).collect(),
         };
-        let spreads = scale.as_ref().map_or(0, |scale| scale.dims()[1]);
+        let whole: Vec<Spread> = posteriors.iter().map(|posterior| Spread::of(posterior, posteriors.len() == sizes.len())).collect();
+        let spreads = whole.iter().map(Spread::columns).sum::<usize>();
         if spreads.saturating_mul(indices.len()) > MOST_SPREADS {
             return Err(AnalysisError::Request(format!(
                 "`{analysis}`: the covariances of {} samples in {latent} dimensions are more than it keeps in memory\n  hint: write \
@@ -62,25 +62,32 @@ pub(crate) fn level_codes(
             )));
         }
         if levels.is_empty() {
-            levels = named(&sizes, scale.is_some());
+            levels = named(&sizes);
         }
-        let mut from = 0;
-        for level in &mut levels {
-            let read = |values: Tensor<2>| values.into_data().iter::<f64>().collect::<Vec<_>>();
-            let columns = |values: &Tensor<2>| read(values.clone().narrow(1, from, level.dim));
-            // Scales that have shrunk to 0 in single precision would make densities infinite.
-            let positive = |s: f64| s.max(f64::from(f32::MIN_POSITIVE));
-            level.mean.extend(columns(&posterior.mean()));
-            level.code.extend(columns(&code));
-            match (&scale, &mut level.scale) {
-                (Some(factors), Some(all)) if spreads > latent => {
-                    let on_diagonal = |i: usize| (i % spreads).is_multiple_of(latent + 1);
-                    all.extend(read(factors.clone()).into_iter().enumerate().map(|(i, s)| if on_diagonal(i) { positive(s) } else { s }));
+        let (mut left, mut first) = (levels.iter_mut(), 0);
+        for (posterior, spread) in posteriors.iter().zip(whole) {
+            let [_, width] = posterior.dims();
+            let code = posterior.sample(noise.clone().narrow(2, first, width)).reshape([batch, width]);
+            let (mean, mut from) = (posterior.mean(), 0);
+            while from < width
+                && let Some(level) = left.next()
+            {
+                let columns = |values: &Tensor<2>| read(values.clone().narrow(1, from, level.dim));
+                level.mean.extend(columns(&mean));
+                level.code.extend(columns(&code));
+                match (&spread, &mut level.scale) {
+                    (Spread::Deviations(scale), Some(all)) => all.extend(columns(scale).into_iter().map(positive)),
+                    (Spread::Factors(factors), Some(all)) => all.extend(
+                        read(factors.clone())
+                            .into_iter()
+                            .enumerate()
+                            .map(|(i, s)| if (i % (width * width)).is_multiple_of(width + 1) { positive(s) } else { s }),
+                    ),
+                    (_, scale) => *scale = None,
                 }
-                (Some(scale), Some(all)) => all.extend(columns(scale).into_iter().map(positive)),
-                (_, scale) => *scale = None,
+                from += level.dim;
             }
-            from += level.dim;
+            first += width;
         }
     }
     for level in &levels {
@@ -95,13 +102,115 @@ pub(crate) fn level_codes(
     Ok((levels, indices.iter().map(|&i| samples.label(i)).collect()))
 }
 
+/// What a distribution tells of the spread of its codes.
+enum Spread {
+    /// Standard deviations, `[batch, latent]`.
+    Deviations(Tensor<2>),
+    /// Cholesky factors, `[batch, latent * latent]`.
+    Factors(Tensor<2>),
+    /// Nothing: its codes are not normal, or its covariance ties levels to each other.
+    Unknown,
+}
+
+impl Spread {
+    /// Of a distribution that is one level `alone`, or holds several.
+    fn of(posterior: &Posterior, alone: bool) -> Self {
+        match posterior {
+            Posterior::Diagonal { scale, .. } => Self::Deviations(scale.clone()),
+            Posterior::Full { cholesky, .. } if alone => {
+                let [batch, latent, _] = cholesky.dims();
+                Self::Factors(cholesky.clone().reshape([batch, latent * latent]))
+            }
+            Posterior::Full { .. } | Posterior::Point { .. } | Posterior::Categorical { .. } => Self::Unknown,
+        }
+    }
+
+    /// Numbers kept of every code.
+    fn columns(&self) -> usize {
+        match self {
+            Self::Deviations(values) | Self::Factors(values) => values.dims()[1],
+            Self::Unknown => 0,
+        }
+    }
+}
+
+fn read(values: Tensor<2>) -> Vec<f64> {
+    values.into_data().iter::<f64>().collect()
+}
+
+/// Scales that have shrunk to 0 in single precision would make densities infinite.
+fn positive(scale: f64) -> f64 {
+    scale.max(f64::from(f32::MIN_POSITIVE))
+}
+
 /// Empty levels of the given sizes, bottom first.
-fn named(sizes: &[usize], scaled: bool) -> Vec<LevelCodes> {
+fn named(sizes: &[usize]) -> Vec<LevelCodes> {
     let level = |(number, &dim): (usize, &usize)| LevelCodes {
         name: if sizes.len() == 1 { "z".to_owned() } else { format!("z{}", number + 1) },
         dim,
-        scale: scaled.then(Vec::new),
+        scale: Some(Vec::new()),
         ..LevelCodes::default()
     };
     sizes.iter().enumerate().map(level).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture::{Fixture, Shape};
+    use burn::module::Module;
+    use ibhost_framework::categorical::Relaxation;
+    use ibhost_framework::dataset::Batch;
+    use ibhost_framework::objective::{Loss, Measure, Objective, PosteriorModel};
+
+    /// A normal level of two numbers below a categorical one of three classes.
+    #[derive(Module, Debug)]
+    struct TwoLevels {
+        #[module(skip)]
+        side: usize,
+    }
+
+    impl Objective for TwoLevels {
+        fn loss(&self, _phase: &str, batch: &Batch, _draws: &mut Draws) -> Loss {
+            Loss { total: batch.inputs.clone().mean(), measures: Vec::new() }
+        }
+        fn evaluate(&self, _batch: &Batch, _draws: &mut Draws) -> Vec<Measure> {
+            Vec::new()
+        }
+        fn as_posterior(&self) -> Option<&dyn PosteriorModel> {
+            Some(self)
+        }
+    }
+
+    impl PosteriorModel for TwoLevels {
+        fn posterior(&self, inputs: Tensor<4>) -> Posterior {
+            let (means, scales) = self.level_posteriors(inputs).iter().map(Posterior::normal).unzip();
+            Posterior::Diagonal { mean: Tensor::cat(means, 1), scale: Tensor::cat(scales, 1) }
+        }
+        fn level_posteriors(&self, inputs: Tensor<4>) -> Vec<Posterior> {
+            let batch = inputs.dims()[0];
+            let rows = inputs.reshape([batch, self.side * self.side]);
+            let mean = rows.clone().narrow(1, 0, 2);
+            let relaxation = Relaxation { temperature: 0.4, hard: true };
+            vec![
+                Posterior::Diagonal { scale: mean.full_like(0.5), mean },
+                Posterior::Categorical { logits: rows.narrow(1, 2, 3), relaxation },
+            ]
+        }
+    }
+
+    #[test]
+    fn every_level_is_the_distribution_that_it_is() {
+        let fixture = Fixture::new(Shape::Diagonal, 60);
+        let model = TwoLevels { side: crate::fixture::SIDE };
+        let context = AnalysisContext { model: &model, ..fixture.context() };
+        let (levels, labels) = level_codes("t", &context, Split::Test, 60).unwrap();
+        assert_eq!((levels.len(), labels.len()), (2, 60));
+        let [below, top] = &levels[..] else { panic!("two levels") };
+        assert_eq!((below.name.as_str(), below.dim, top.name.as_str(), top.dim), ("z1", 2, "z2", 3));
+        assert!(below.scale.as_ref().is_some_and(|scale| scale.len() == 120 && scale.iter().all(|s| *s == 0.5)));
+        // Codes of classes are one-hot and have no standard deviation that a normal density could be made of.
+        assert!(top.scale.is_none());
+        assert!(top.code.chunks_exact(3).all(|row| row.iter().sum::<f64>() == 1.0 && row.contains(&1.0)), "{:?}", &top.code[..6]);
+    }
 }

@@ -8,6 +8,7 @@ pub mod batch_table;
 pub mod cifar10c;
 pub mod corruption;
 pub mod curves;
+pub mod decoding;
 pub mod detection;
 pub mod disentanglement;
 pub mod ellipse;

@@ -6,7 +6,10 @@ use ibhost_framework::dataset::Samples;
 use ibhost_framework::generator::GenerativeModel;
 use ibhost_framework::noise::Draws;
 use ibhost_framework::objective::{Classifier, PosteriorModel};
+use ibhost_framework::posterior::Undefined;
 use ibhost_framework::registry::Capability;
+
+use crate::decoding::Decoding;
 
 /// Samples classified at once.
 pub(crate) const BATCH: usize = 1000;
@@ -31,11 +34,31 @@ pub fn generative<'a>(context: &AnalysisContext<'a>, analysis: &str) -> Result<&
     context.model.as_generative().ok_or_else(|| unfit(analysis, Capability::LogDensity))
 }
 
-/// Reconstructions `[batch, channels, height, width]` of `inputs`: at the mean code where the model tells it, else at a sampled one.
+/// What `analysis` says of a number that the model does not have.
+pub fn undefined(analysis: &str) -> impl Fn(Undefined) -> AnalysisError + '_ {
+    move |error| AnalysisError::Request(format!("`{analysis}` cannot use this model: {error}"))
+}
+
+/// `count` codes drawn from the prior, `[count, latent]`.
+///
+/// # Errors
+/// [`AnalysisError::Request`] where the prior cannot be drawn from, or gives another number of codes.
+pub fn prior_codes(analysis: &str, model: &dyn GenerativeModel, count: usize, draws: &mut Draws) -> Result<Tensor<2>, AnalysisError> {
+    let codes = model.sample_prior(count, draws).map_err(undefined(analysis))?;
+    let found = codes.dims()[0];
+    if found != count {
+        return Err(AnalysisError::Request(format!("`{analysis}` asked the model's prior for {count} codes and got {found}")));
+    }
+    Ok(codes)
+}
+
+/// Reconstructions `[batch, channels, height, width]` of `inputs`, decoded as `decode` says from the mean code where the model tells it, else
+/// from a sampled one.
 pub(crate) fn reconstructions(
     analysis: &str,
     context: &AnalysisContext<'_>,
     inputs: Tensor<4>,
+    decode: Decoding,
     draws: &mut Draws,
 ) -> Result<Tensor<4>, AnalysisError> {
     let model = generative(context, analysis)?;
@@ -44,7 +67,7 @@ pub(crate) fn reconstructions(
         Some(posterior) => posterior.posterior(inputs).mean(),
         None => model.sample_codes(inputs, draws),
     };
-    let made = model.reconstruct(codes, draws);
+    let made = decode.decode(model, codes, draws);
     let features = made.dims()[1];
     if features != shape[1] * shape[2] * shape[3] {
         return Err(AnalysisError::Request(format!(
@@ -155,7 +178,10 @@ pub(crate) fn encode(model: &dyn PosteriorModel, samples: &Samples, indices: &[u
 mod tests {
     use super::*;
     use crate::fixture::{Fixture, Shape};
+    use burn::tensor::Device;
     use ibhost_framework::dataset::{Dataset, Split};
+    use ibhost_framework::density::Density;
+    use ibhost_framework::noise::Noise;
 
     #[test]
     fn codes_of_all_posteriors_agree_with_the_model() {
@@ -182,5 +208,50 @@ mod tests {
         assert!(three.need_plane("latent_plot").unwrap_err().to_string().contains("this model has 3"));
         let nan = Codes { latent: 2, means: vec![0.0, 1.0, f64::NAN, 0.0], deviations: vec![1.0; 4], covariances: Vec::new() };
         assert!(nan.need_plane("x").unwrap_err().to_string().contains("test sample 1"));
+    }
+
+    /// A generative model whose prior has two codes and no third one.
+    struct TwoCodes;
+
+    impl GenerativeModel for TwoCodes {
+        fn sample_codes(&self, inputs: Tensor<4>, _draws: &mut Draws) -> Tensor<2> {
+            Tensor::zeros([inputs.dims()[0], 1], &inputs.device())
+        }
+        fn likelihood(&self, codes: Tensor<2>, _teacher: Option<Tensor<4>>) -> Density {
+            Density::Bernoulli { probabilities: codes }
+        }
+        fn prior_log_prob(&self, _codes: Tensor<2>) -> Result<Tensor<1>, Undefined> {
+            Err(Undefined::Prior("the prior of two codes"))
+        }
+        fn sample_prior(&self, count: usize, _draws: &mut Draws) -> Result<Tensor<2>, Undefined> {
+            if count == 0 { Err(Undefined::Prior("the prior of two codes")) } else { Ok(Tensor::zeros([count.min(2), 1], &Device::flex())) }
+        }
+        fn posterior_log_prob(&self, _inputs: Tensor<4>, _codes: Tensor<2>) -> Result<Tensor<1>, Undefined> {
+            Err(Undefined::Point)
+        }
+        fn decode_mean(&self, codes: Tensor<2>, _draws: &mut Draws) -> Tensor<2> {
+            codes
+        }
+        fn decode_sample(&self, codes: Tensor<2>, _draws: &mut Draws) -> Tensor<2> {
+            codes.add_scalar(1.0)
+        }
+        fn log_evidence(&self, _inputs: Tensor<4>, _samples: usize, _draws: &mut Draws) -> Result<Tensor<1>, Undefined> {
+            Err(Undefined::Point)
+        }
+    }
+
+    #[test]
+    fn a_prior_that_gives_other_codes_than_asked_for_is_named_and_decoding_is_what_it_says() {
+        let mut draws = Draws::seeded(Noise::new(1), 0, "test");
+        assert_eq!(prior_codes("t", &TwoCodes, 2, &mut draws).unwrap().dims(), [2, 1]);
+        let short = prior_codes("t", &TwoCodes, 3, &mut draws).unwrap_err().to_string();
+        assert!(short.contains("`t`") && short.contains("3 codes and got 2"), "{short}");
+        let none = prior_codes("t", &TwoCodes, 0, &mut draws).unwrap_err().to_string();
+        assert!(none.contains("the prior of two codes"), "{none}");
+        let codes = Tensor::<2>::zeros([1, 1], &Device::flex());
+        for (decode, name, value) in [(Decoding::Mean, "mean", 0.0), (Decoding::Sample, "sample", 1.0)] {
+            let made = decode.decode(&TwoCodes, codes.clone(), &mut draws);
+            assert_eq!((decode.name(), made.into_scalar::<f32>()), (name, value));
+        }
     }
 }

@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use crate::model::{generative, not_empty};
+use crate::model::{generative, not_empty, undefined};
 use crate::npy::encode_rows;
 use crate::output::{picture, write};
 use crate::plot::{Figure, Layer, png};
@@ -76,7 +76,8 @@ impl AnalysisConfig for Nll {
             let mut left = used;
             while left > 0 {
                 let size = left.min(self.group);
-                let group: Vec<f64> = model.log_evidence(inputs.clone(), size, &mut draws).into_data().iter::<f64>().collect();
+                let group = model.log_evidence(inputs.clone(), size, &mut draws).map_err(undefined(NAME))?;
+                let group: Vec<f64> = group.into_data().iter::<f64>().collect();
                 groups.iter_mut().zip(group).for_each(|(all, value)| all.push(value + (size as f64 / used as f64).ln()));
                 left -= size;
             }

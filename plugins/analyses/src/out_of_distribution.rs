@@ -12,7 +12,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::attack::{Target, differentiable};
+use crate::attack::{Target, differentiable, differentiable_classifier, gradient_by};
 use crate::detection::{Detection, Scores};
 use crate::model::{BATCH, classifier, not_empty};
 
@@ -60,19 +60,21 @@ fn confidence(logits: Tensor<2>, temper: f64) -> Vec<f64> {
 }
 
 /// Scores of inputs, see [`OutOfDistribution`].
-pub fn scores(target: &Target<'_>, inputs: Tensor<4>, temper: f64, noise_mag: f64, draws: &mut Draws) -> Vec<f64> {
+///
+/// # Errors
+/// [`AnalysisError::Request`] where the inputs are to be changed and the model's scores have no gradient, or one that is not finite.
+pub fn scores(target: &Target<'_>, inputs: Tensor<4>, temper: f64, noise_mag: f64, draws: &mut Draws) -> Result<Vec<f64>, AnalysisError> {
     let inputs = if noise_mag > 0.0 {
         let x = Tensor::<4>::from_inner(inputs.clone()).require_grad();
         let logits = target.gradient_model.logits(x.clone(), draws).div_scalar(temper);
         let own: Tensor<2, Int> = logits.clone().detach().argmax(1);
-        let gradients = log_softmax(logits, 1).gather(1, own).mean().neg().backward();
-        let gradient = x.grad(&gradients).unwrap_or_else(|| inputs.zeros_like());
+        let gradient = gradient_by(NAME, &log_softmax(logits, 1).gather(1, own).mean().neg(), &x)?;
         let sign = gradient.greater_equal_scalar(0.0).float().cast(inputs.dtype()).mul_scalar(2.0).sub_scalar(1.0);
         (inputs - sign.mul_scalar(noise_mag)).clamp(target.range.0, target.range.1)
     } else {
         inputs
     };
-    confidence(target.model.logits(inputs, draws), temper)
+    Ok(confidence(target.model.logits(inputs, draws), temper))
 }
 
 /// Makes the images of the given numbers.
@@ -146,7 +148,7 @@ impl AnalysisConfig for OutOfDistribution {
         let autodiff = autodiff_of(context.device);
         let target = Target {
             model,
-            gradient_model: boxed.as_classifier().unwrap_or(model),
+            gradient_model: differentiable_classifier(&boxed, NAME)?,
             autodiff: &autodiff,
             range: (f64::from(low), f64::from(high)),
         };
@@ -156,12 +158,12 @@ impl AnalysisConfig for OutOfDistribution {
             let mut all = Vec::with_capacity(count);
             for (number, indices) in order.chunks(BATCH).enumerate() {
                 let mut draws = Draws::seeded(noise, number as u64, &format!("{NAME}/{side}"));
-                all.extend(scores(&target, make(indices), self.temper, self.noise_mag, &mut draws));
+                all.extend(scores(&target, make(indices), self.temper, self.noise_mag, &mut draws)?);
             }
-            all
+            Ok::<_, AnalysisError>(all)
         };
-        let inside = collect("inside", test.len(), &|indices| test.batch(indices, context.device).inputs);
-        let outside = collect("outside", context.data.split(Split::Test).len(), &*outside);
+        let inside = collect("inside", test.len(), &|indices| test.batch(indices, context.device).inputs)?;
+        let outside = collect("outside", context.data.split(Split::Test).len(), &*outside)?;
         let scores = Scores::new(inside, outside).ok_or_else(|| {
             AnalysisError::Request(format!("`{NAME}` cannot use this model: a score is not finite; analyse an earlier checkpoint"))
         })?;
@@ -223,8 +225,29 @@ mod tests {
         let target = Target { model, gradient_model: boxed.as_classifier().unwrap(), autodiff: &autodiff, range: (-1.0, 1.0) };
         let inputs = context.data.split(Split::Test).batch(&(0..50).collect::<Vec<_>>(), context.device).inputs;
         let mut draws = Draws::seeded(Noise::new(1), 0, "t");
-        let before: f64 = scores(&target, inputs.clone(), 2.0, 0.0, &mut draws).iter().sum();
-        let after: f64 = scores(&target, inputs, 2.0, 0.02, &mut draws).iter().sum();
+        let before: f64 = scores(&target, inputs.clone(), 2.0, 0.0, &mut draws).unwrap().iter().sum();
+        let after: f64 = scores(&target, inputs, 2.0, 0.02, &mut draws).unwrap().iter().sum();
         assert!(after > before, "{before} {after}");
+    }
+
+    /// Scores that do not depend on the inputs.
+    #[derive(Debug)]
+    struct Blind;
+
+    impl Classifier for Blind {
+        fn class_log_probabilities(&self, inputs: Tensor<4>, _samples: usize, _draws: &mut Draws) -> Tensor<2> {
+            log_softmax(Tensor::<2>::from_floats([[1.0, 2.0]], &inputs.device()).expand([inputs.dims()[0], 2]), 1)
+        }
+    }
+
+    #[test]
+    fn a_change_of_the_input_needs_a_gradient_and_the_maximum_softmax_does_not() {
+        let (device, autodiff) = (Device::flex(), autodiff_of(&Device::flex()));
+        let target = Target { model: &Blind, gradient_model: &Blind, autodiff: &autodiff, range: (-1.0, 1.0) };
+        let scores_at =
+            |size: f64| scores(&target, Tensor::zeros([3, 1, 2, 2], &device), 1.0, size, &mut Draws::seeded(Noise::new(1), 0, "t"));
+        assert_eq!(scores_at(0.0).unwrap().len(), 3);
+        let error = scores_at(0.1).unwrap_err().to_string();
+        assert!(error.contains("`ood`") && error.contains("have none"), "{error}");
     }
 }

@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use crate::model::{generative, not_empty};
+use crate::model::{generative, not_empty, undefined};
 
 const NAME: &str = "rates";
 const BATCH: usize = 250;
@@ -40,7 +40,7 @@ impl AnalysisConfig for Rates {
         let mut sums: Vec<f64> = Vec::new();
         for (number, chunk) in indices.chunks(BATCH).enumerate() {
             let mut draws = Draws::seeded(Noise::new(context.seed), number as u64, NAME);
-            let levels = model.level_rates(test.batch(chunk, context.device).inputs, &mut draws);
+            let levels = model.level_rates(test.batch(chunk, context.device).inputs, &mut draws).map_err(undefined(NAME))?;
             sums.resize(levels.len(), 0.0);
             for (sum, level) in sums.iter_mut().zip(levels) {
                 *sum += level.into_data().iter::<f64>().sum::<f64>();

@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use crate::decoding::Decoding;
 use crate::model::{not_empty, reconstructions};
 use crate::reference_classifier::ReferenceClassifier;
 
@@ -25,8 +26,8 @@ pub fn accuracy_and_entropy(rows: &[Vec<f64>], labels: &[u8]) -> [f64; 2] {
 
 /// Accuracy of a trained classifier on reconstructions of the test samples, beside its accuracy on the samples themselves.
 ///
-/// Reconstructions are the means of p(x|z) at the mean code. `recons_entropy` is the mean
-/// entropy of the predictions on them in nats. `classifier` is the name (or folder name) of a finished run of a classifier, beside the
+/// Reconstructions are the means of p(x|z) at the mean code, or draws from it with `decode:sample`, as published for mixtures of logistics.
+/// `recons_entropy` is the mean entropy of the predictions on them in nats. `classifier` is the name (or folder name) of a finished run of a classifier, beside the
 /// analysed run or beside a folder that holds it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
@@ -36,11 +37,13 @@ pub struct ReconstructionAccuracy {
     /// Test samples used at most.
     #[schemars(range(min = 1, max = 10_000_000))]
     pub points: usize,
+    /// Whether reconstructions are means of p(x|z) or draws from it.
+    pub decode: Decoding,
 }
 
 impl Default for ReconstructionAccuracy {
     fn default() -> Self {
-        Self { classifier: "classifier".to_owned(), points: 100_000 }
+        Self { classifier: "classifier".to_owned(), points: 100_000, decode: Decoding::Mean }
     }
 }
 
@@ -55,17 +58,20 @@ impl AnalysisConfig for ReconstructionAccuracy {
         for (number, chunk) in indices.chunks(BATCH).enumerate() {
             let mut draws = Draws::seeded(Noise::new(context.seed), number as u64, NAME);
             let inputs = test.batch(chunk, context.device).inputs;
-            made.extend(classifier.log_probabilities(reconstructions(NAME, context, inputs.clone(), &mut draws)?, context));
+            made.extend(classifier.log_probabilities(reconstructions(NAME, context, inputs.clone(), self.decode, &mut draws)?, context));
             real.extend(classifier.log_probabilities(inputs, context));
             labels.extend(chunk.iter().map(|&i| test.label(i)));
         }
         let ([accuracy, entropy], [ceiling, _]) = (accuracy_and_entropy(&made, &labels), accuracy_and_entropy(&real, &labels));
         let result = json!({
             "reconstruction_accuracy": accuracy, "recons_entropy": entropy, "classifier_accuracy": ceiling, "samples": indices.len(),
-            "classifier": classifier.name(),
+            "classifier": classifier.name(), "decoding": self.decode.name(),
         });
-        let header = ["accuracy on reconstructions", "entropy / nats", "accuracy on samples", "samples"].map(str::to_owned).to_vec();
-        let cells = vec![format!("{accuracy:.4}"), format!("{entropy:.4}"), format!("{ceiling:.4}"), indices.len().to_string()];
+        let header = ["accuracy on reconstructions", "entropy / nats", "accuracy on samples", "samples", "reconstructions"]
+            .map(str::to_owned)
+            .to_vec();
+        let mut cells = [accuracy, entropy, ceiling].map(|v| format!("{v:.4}")).to_vec();
+        cells.extend([indices.len().to_string(), format!("{}s of p(x|z)", self.decode.name())]);
         Ok(AnalysisReport { result, table: vec![header, cells], files: Vec::new() })
     }
 }

@@ -10,6 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use crate::decoding::Decoding;
 use crate::model::not_empty;
 use crate::output::picture;
 use crate::plot::{PlotError, encode_png};
@@ -21,7 +22,8 @@ const NAME: &str = "swap_grid";
 /// The sources stand on the left and on top, with white lines of `gap` pixels and a black corner, (n + 1) sides and a gap wide. Bytes are
 /// trunc(clamp(255 v + 0.5, 0, 255)) of values scaled to [0, 1]. The numbers: `class_share`, cells whose nearest training image (pixel
 /// distance, up to `judges` images) has the column's class; `style_shift`, mean distance in pixels between the centroids of the bright half of a
-/// cell and its row's source, beside `random_shift` between a cell and another row's source.
+/// cell and its row's source, beside `random_shift` between a cell and another row's source. Codes are the means of the style, images the
+/// decoder's means.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct SwapGrid {
@@ -229,7 +231,7 @@ impl AnalysisConfig for SwapGrid {
             ["cells", "class_share", "style_shift", "random_shift"].map(str::to_owned).to_vec(),
             vec![(n * n).to_string(), format!("{class_share:.4}"), format!("{own:.3}"), format!("{other:.3}")],
         ];
-        let result = json!({ "sources": chosen, "class_share": class_share, "style_shift": own, "random_shift": other });
+        let result = json!({ "sources": chosen, "class_share": class_share, "style_shift": own, "random_shift": other, "decoding": Decoding::Mean.name() });
         Ok(AnalysisReport { result, table, files: vec![file] })
     }
 }

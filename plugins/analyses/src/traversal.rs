@@ -8,6 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use crate::decoding::Decoding;
 use crate::model::{BATCH, not_empty};
 use crate::output::picture;
 use crate::plot::mosaic::{Mosaic, Tile};
@@ -18,7 +19,7 @@ const NAME: &str = "traversal";
 /// Latent traversal: one row a style dimension, the dimension moved over the range the training codes take, everything else fixed.
 ///
 /// Values run from the mean - `spread` to the mean + `spread` standard deviations of the dimension over up to 2,000 training images; the
-/// other dimensions and the class are those of one training image.
+/// other dimensions and the class are those of one training image. Images are the decoder's means.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Traversal {
@@ -99,7 +100,11 @@ impl AnalysisConfig for Traversal {
         for (k, ((low, high), effect)) in ranges.iter().zip(&effect).enumerate() {
             table.push(vec![k.to_string(), format!("{low:.3}"), format!("{high:.3}"), format!("{effect:.4}")]);
         }
-        Ok(AnalysisReport { result: json!({ "image": chosen, "ranges": ranges, "effect": effect }), table, files: vec![file] })
+        Ok(AnalysisReport {
+            result: json!({ "image": chosen, "ranges": ranges, "effect": effect, "decoding": Decoding::Mean.name() }),
+            table,
+            files: vec![file],
+        })
     }
 }
 

@@ -132,8 +132,8 @@ impl Dataset for Binarised {
         self.official_test.as_ref()
     }
 
-    fn fresh_batch(&self, indices: &[usize], noise: &mut Stream) -> Option<Samples> {
-        if self.dynamic { draw(&self.grey, indices, noise).ok() } else { None }
+    fn fresh_batch(&self, indices: &[usize], noise: &mut Stream) -> Result<Option<Samples>, DataError> {
+        if self.dynamic { draw(&self.grey, indices, noise).map(Some) } else { Ok(None) }
     }
 }
 
@@ -153,7 +153,7 @@ mod tests {
         load("digits/scale:unit").unwrap().split(Split::Train).gather(&[7], &mut grey);
         let mut mean = [0.0; 64];
         for step in 0..400 {
-            let batch = data.fresh_batch(&[7], &mut Noise::new(1).stream("step", step)).unwrap();
+            let batch = data.fresh_batch(&[7], &mut Noise::new(1).stream("step", step)).unwrap().unwrap();
             let mut bits = Vec::new();
             batch.gather(&[0], &mut bits);
             assert!(bits.iter().all(|&b| b == 0.0 || b == 1.0) && batch.label(0) == data.split(Split::Train).label(7));
@@ -165,7 +165,7 @@ mod tests {
     #[test]
     fn static_pixels_never_change_and_a_holdout_replaces_the_test_split() {
         let data = load("binarised/of:digits|mode:static|first:100|holdout:30").unwrap();
-        assert!(data.fresh_batch(&[0], &mut Noise::new(1).stream("step", 0)).is_none());
+        assert!(data.fresh_batch(&[0], &mut Noise::new(1).stream("step", 0)).unwrap().is_none());
         assert_eq!((data.split(Split::Train).len(), data.split(Split::Test).len()), (70, 30));
         assert_eq!(data.official_test().unwrap().len(), 360);
         let again = load("binarised/of:digits|mode:static|first:100|holdout:30").unwrap();

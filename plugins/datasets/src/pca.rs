@@ -292,9 +292,9 @@ impl Dataset for Pca {
         }
     }
 
-    fn fresh_batch(&self, indices: &[usize], noise: &mut Stream) -> Option<Samples> {
+    fn fresh_batch(&self, indices: &[usize], noise: &mut Stream) -> Result<Option<Samples>, DataError> {
         if !self.augment {
-            return None;
+            return Ok(None);
         }
         let [channels, height, width] = self.images.shape();
         let (mut values, mut out) = (Vec::new(), Vec::new());
@@ -313,7 +313,7 @@ impl Dataset for Pca {
             }
             self.projection.project(image, &mut out);
         }
-        components(out, indices.iter().map(|&i| self.images.label(i)).collect(), self.projection.directions.len()).ok()
+        components(out, indices.iter().map(|&i| self.images.label(i)).collect(), self.projection.directions.len()).map(Some)
     }
 }
 
@@ -352,14 +352,14 @@ mod tests {
     fn training_samples_vary_around_the_stored_ones_and_test_axes_can_be_their_own() {
         let config = PcaConfig { of: "digits".to_owned(), k: 5, ..PcaConfig::default() };
         let data = load(&config);
-        let draw = |step| data.fresh_batch(&[3, 4], &mut Noise::new(1).stream("step", step)).unwrap();
+        let draw = |step| data.fresh_batch(&[3, 4], &mut Noise::new(1).stream("step", step)).unwrap().unwrap();
         assert_eq!((draw(0).len(), draw(0).shape()), (2, [1, 1, 5]));
         assert_eq!(draw(1), draw(1));
         assert_ne!(draw(1), draw(2));
         let own = load(&PcaConfig { per_split: true, ..config.clone() });
         assert_ne!(own.split(Split::Test), data.split(Split::Test));
         assert_eq!(own.split(Split::Train), data.split(Split::Train));
-        assert!(load(&PcaConfig { augment: false, ..config }).fresh_batch(&[0], &mut Noise::new(1).stream("step", 0)).is_none());
+        assert!(load(&PcaConfig { augment: false, ..config }).fresh_batch(&[0], &mut Noise::new(1).stream("step", 0)).unwrap().is_none());
     }
 
     #[test]
@@ -369,7 +369,7 @@ mod tests {
         let refused = PcaConfig { augment: true, ..toy }.load(&DataRoot("/nowhere".into())).unwrap_err().to_string();
         assert!(refused.contains("augment:false"), "{refused}");
         let binary = PcaConfig { of: "binary_digits".to_owned(), k: 3, ..PcaConfig::default() };
-        assert!(load(&binary).fresh_batch(&[0], &mut Noise::new(1).stream("step", 0)).is_some());
+        assert!(load(&binary).fresh_batch(&[0], &mut Noise::new(1).stream("step", 0)).unwrap().is_some());
         let unknown =
             PcaConfig { of: "digit".to_owned(), ..PcaConfig::default() }.load(&DataRoot("/nowhere".into())).unwrap_err().to_string();
         assert!(unknown.contains("digits"), "{unknown}");

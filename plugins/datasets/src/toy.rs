@@ -129,12 +129,12 @@ impl Dataset for Toy {
         }
     }
 
-    fn fresh_batch(&self, indices: &[usize], noise: &mut Stream) -> Option<Samples> {
-        sample(&self.mixture, indices.len(), self.pairs, noise).ok()
+    fn fresh_batch(&self, indices: &[usize], noise: &mut Stream) -> Result<Option<Samples>, DataError> {
+        sample(&self.mixture, indices.len(), self.pairs, noise).map(Some)
     }
 
-    fn fresh_test(&self, noise: &mut Stream) -> Option<Samples> {
-        sample(&self.mixture, self.test.len(), self.pairs, noise).ok()
+    fn fresh_test(&self, noise: &mut Stream) -> Result<Option<Samples>, DataError> {
+        sample(&self.mixture, self.test.len(), self.pairs, noise).map(Some)
     }
 
     fn known_density(&self) -> Option<&dyn KnownDensity> {
@@ -153,7 +153,7 @@ mod tests {
     #[test]
     fn every_step_has_its_own_samples_and_the_same_ones_again() {
         let data = load(&ToyConfig { samples: 100, ..ToyConfig::default() });
-        let draw = |step| data.fresh_batch(&[0; 7], &mut Noise::new(1).stream("fresh", step)).unwrap();
+        let draw = |step| data.fresh_batch(&[0; 7], &mut Noise::new(1).stream("fresh", step)).unwrap().unwrap();
         assert_eq!((draw(0).len(), draw(0).shape()), (7, [1, 1, 2]));
         assert_eq!(draw(3), draw(3));
         assert_ne!(draw(3), draw(4));

@@ -45,10 +45,11 @@ impl Hfunc {
 }
 
 impl Compression {
-    /// The bound of a batch of posteriors, `[1]` in nats. `None` for pairwise bounds of posteriors that are not diagonal normals.
+    /// The bound of a batch of posteriors, `[1]` in nats. `None` of deterministic codes, and for pairwise bounds of posteriors that are not
+    /// diagonal normals.
     pub fn of(self, posterior: &Posterior) -> Option<Tensor<1>> {
         match (self, posterior) {
-            (Self::Vib, _) => Some(posterior.rate().mean()),
+            (Self::Vib, _) => posterior.rate().ok().map(Tensor::mean),
             (Self::Nib, Posterior::Diagonal { mean, scale }) => Some(mean_pairwise_kl(mean.clone(), scale.clone())),
             (Self::NibKolchinsky, Posterior::Diagonal { mean, scale }) => {
                 let kl = pairwise_kl(mean.clone(), scale.clone());
@@ -110,7 +111,9 @@ mod tests {
         assert!((f64::from(value(Compression::Nib)) - sum / 9.0).abs() < 1e-4);
         assert!((f64::from(value(Compression::NibKolchinsky)) - outer).abs() < 1e-4);
         assert!(value(Compression::NibKolchinsky) <= value(Compression::Nib));
-        assert!(Compression::Nib.of(&Posterior::Point { mean: posterior().mean() }).is_none());
+        for bound in [Compression::Vib, Compression::Nib, Compression::NibKolchinsky] {
+            assert!(bound.of(&Posterior::Point { mean: posterior().mean() }).is_none(), "{bound:?}");
+        }
     }
 
     #[test]

@@ -76,7 +76,7 @@ impl HitConfig {
     /// The model on the given parts.
     ///
     /// # Errors
-    /// [`BuildError`] when the number of levels differs from the encoder's, or a part does not fit.
+    /// [`BuildError`] when the number of levels differs from the encoder's, a rate has no formula, or a part does not fit.
     pub fn model(&self, parts: &Parts<'_>) -> Result<Hit, BuildError> {
         let (context, shape) = (parts.context, parts.data.shape);
         let latents = parts.encoder.latents_for(shape);
@@ -95,17 +95,13 @@ impl HitConfig {
         let blank = Tensor::zeros([1, channels, height, width], &context.device.clone().without_autodiff());
         let probe = encoder.valid();
         let (ladder, top) = match probe.as_hierarchy() {
-            Some(hierarchy) => (hierarchy.is_ladder(), hierarchy.top(blank)),
-            None => (false, OneLevel { encoder: &*probe, shape }.top(blank)),
+            Some(hierarchy) => (hierarchy.is_ladder(), hierarchy.top(blank.clone())),
+            None => (false, OneLevel { encoder: &*probe, shape }.top(blank.clone())),
         };
-        if !top.is_stochastic() && betas.iter().any(|&beta| beta > 0.0) {
-            return Err(BuildError::new(
-                "hit",
-                "the encoder's code is deterministic and has no finite rate; use one with a posterior, e.g. `hvae`",
-            ));
-        }
         let categorical = matches!(top, Posterior::Categorical { .. });
-        Ok(Hit::new(encoder, decoder, self.clone(), betas, latents, shape, ladder, categorical))
+        let model = Hit::new(encoder, decoder, self.clone(), betas, latents, shape, ladder, categorical);
+        model.valid().check(blank).map_err(|problem| BuildError::new("hit", problem))?;
+        Ok(model)
     }
 }
 

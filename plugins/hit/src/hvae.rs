@@ -182,8 +182,14 @@ impl Encoder for Hvae {
 }
 
 /// All levels side by side with every code at its mean, no prior taken into account.
+///
+/// # Panics
+/// Never: a level is only combined with a prior that is there.
 pub(crate) fn bottom_up(hierarchy: &dyn Hierarchy, inputs: Tensor<4>) -> Posterior {
-    side_by_side(&descend(hierarchy, &hierarchy.features(inputs), &|_, _| None, |_, posterior| posterior.mean()))
+    match descend(hierarchy, &hierarchy.features(inputs), &|_, _| None, |_, posterior| posterior.mean()) {
+        Ok(levels) => side_by_side(&levels),
+        Err(error) => unreachable!("without priors nothing is multiplied: {error}"),
+    }
 }
 
 #[typetag::serde(name = "hvae")]

@@ -6,20 +6,17 @@ use ibhost_framework::categorical::Relaxation;
 use ibhost_framework::dataset::Batch;
 use ibhost_framework::density::Density;
 use ibhost_framework::encoder::{BoxedEncoder, Hierarchy};
-use ibhost_framework::generator::{BoxedGenerator, GenerativeModel};
+use ibhost_framework::generator::{BoxedGenerator, GenerativeModel, decoded_mean, decoded_sample};
 use ibhost_framework::hierarchy::{Level, OneLevel, descend, reparameterised, side_by_side, split};
 use ibhost_framework::math::log_mean_exp;
 use ibhost_framework::noise::Draws;
 use ibhost_framework::objective::{Loss, Measure, Objective, PosteriorModel, Progress};
-use ibhost_framework::posterior::{Posterior, standard_normal_log_prob};
+use ibhost_framework::posterior::{Posterior, Undefined, standard_normal_log_prob};
 
 use crate::config::HitConfig;
 use crate::heads::EVALUATION;
 use crate::names::published;
 use crate::schedules::{ladder_warm_up, temperature, warm_up};
-
-/// Uniform draws for mixtures of logistics stay this far from 0 and 1.
-const UNIFORM_MARGIN: f64 = 1e-5;
 
 /// The model of [`HitConfig`].
 #[derive(Module, Debug)]
@@ -61,7 +58,7 @@ impl Setting {
 pub struct Pass {
     /// Levels, bottom first.
     pub levels: Vec<Level>,
-    /// Rate of every level in nats, `[batch]` each, bottom first.
+    /// Rate of every level in nats, `[batch]` each, bottom first; none of a deterministic code, whose rate is not finite.
     pub rates: Vec<Tensor<1>>,
     /// ln p(x|y) in nats, `[batch]`.
     pub likelihood: Tensor<1>,
@@ -72,6 +69,14 @@ pub struct Pass {
 fn flat(images: Tensor<4>) -> Tensor<2> {
     let [batch, channels, height, width] = images.dims();
     images.reshape([batch, channels * height * width])
+}
+
+/// What [`Hit::check`] has found when the objective was built.
+///
+/// # Panics
+/// Never: a model that lacks it is not built.
+fn checked<T>(found: Result<T, Undefined>) -> T {
+    found.unwrap_or_else(|error| unreachable!("checked when the objective was built: {error}"))
 }
 
 fn total_of(terms: impl Iterator<Item = Tensor<1>>, like: &Tensor<1>) -> Tensor<1> {
@@ -91,6 +96,35 @@ impl Hit {
         categorical: bool,
     ) -> Self {
         Self { encoder, decoder, config, betas, latents, shape, ladder, categorical }
+    }
+
+    /// Whether every level has what the loss and the evaluations ask of it, tried on `blank` inputs.
+    ///
+    /// # Errors
+    /// What is missing, in words.
+    pub(crate) fn check(&self, blank: Tensor<4>) -> Result<(), String> {
+        let features = self.features(blank);
+        let levels = self.try_levels(&features, |_, posterior| posterior.mean()).map_err(|error| error.to_string())?;
+        let deterministic = levels.iter().filter(|level| !level.posterior.is_stochastic()).count();
+        if deterministic == levels.len() && self.betas.iter().all(|&beta| beta == 0.0) {
+            return Ok(());
+        }
+        if deterministic > 0 {
+            return Err("the encoder's code is deterministic and has no finite rate; use one with a posterior, e.g. `hvae`".to_owned());
+        }
+        for (number, level) in levels.iter().enumerate() {
+            let problem =
+                |what: String| format!("level {} of the code: {what}\n  hint: use encoder and decoder `hvae` or `lvae`", number + 1);
+            level.rate().map_err(|error| problem(error.to_string()))?;
+            match &level.prior {
+                Some(prior) => drop(prior.log_prob(level.code.clone()).map_err(|error| problem(error.to_string()))?),
+                None if number + 1 < levels.len() && level.posterior.as_diagonal().is_none() => {
+                    return Err(problem(format!("a {} level below the top needs a prior of the decoder", level.posterior.family())));
+                }
+                None => {}
+            }
+        }
+        Ok(())
     }
 
     /// What a step at `progress` trains with.
@@ -117,7 +151,17 @@ impl Hit {
 
     /// Levels of inputs with `features`, bottom first, every code as `code(level, posterior)` says.
     pub fn levels(&self, features: &[Tensor<2>], code: impl FnMut(usize, &Posterior) -> Tensor<2>) -> Vec<Level> {
+        checked(self.try_levels(features, code))
+    }
+
+    fn try_levels(&self, features: &[Tensor<2>], code: impl FnMut(usize, &Posterior) -> Tensor<2>) -> Result<Vec<Level>, Undefined> {
         self.with_hierarchy(|hierarchy| descend(hierarchy, features, &|level, above| self.decoder.prior(level, above), code))
+    }
+
+    /// Rate of every level, bottom first; none of a deterministic code.
+    fn rates(levels: &[Level]) -> Vec<Tensor<1>> {
+        let stochastic = levels.iter().all(|level| level.posterior.is_stochastic());
+        if stochastic { checked(levels.iter().map(Level::rate).collect()) } else { Vec::new() }
     }
 
     /// Levels with one sample each, drawn for `purpose`.
@@ -141,7 +185,7 @@ impl Hit {
     /// Encodes, samples and decodes inputs `[batch, channels, height, width]`.
     pub fn pass(&self, inputs: Tensor<4>, setting: Setting, draws: &mut Draws) -> Pass {
         let levels = self.sampled(&self.features(inputs.clone()), setting.relaxation, "posterior", draws);
-        let rates: Vec<Tensor<1>> = levels.iter().map(Level::rate).collect();
+        let rates = Self::rates(&levels);
         let likelihood = self.decoder.generate(&codes(&levels), Some(inputs.clone())).log_prob(flat(inputs));
         let weighted = rates.iter().zip(&self.betas).map(|(rate, &beta)| rate.clone().mul_scalar(setting.rate_weight * beta));
         let total = (total_of(weighted, &likelihood) - likelihood.clone()).mean();
@@ -150,13 +194,17 @@ impl Hit {
 
     fn measures(&self, pass: &Pass, total: &Tensor<1>, rate_weight: f64) -> Vec<Measure> {
         let distortion = pass.likelihood.clone().mean().neg();
+        let weight = Measure::new("rate_weight", total.full_like(rate_weight));
+        if pass.rates.is_empty() {
+            return vec![Measure::new("loss", total.clone()), Measure::new("distortion", distortion), weight];
+        }
         let rate = total_of(pass.rates.iter().cloned(), &pass.likelihood).mean();
         let mut measures = vec![
             Measure::new("loss", total.clone()),
             Measure::new("negative_evidence_bound", distortion.clone() + rate.clone()),
             Measure::new("distortion", distortion),
             Measure::new("rate", rate),
-            Measure::new("rate_weight", total.full_like(rate_weight)),
+            weight,
         ];
         let names = self.config.rate_names();
         measures.extend(names.into_iter().zip(&pass.rates).map(|(name, rate)| Measure::new(name, rate.clone().mean())));
@@ -166,15 +214,17 @@ impl Hit {
         measures
     }
 
-    /// Codes of the levels below `top` drawn from their priors, all levels side by side.
+    /// Codes of the levels below `top` drawn from their priors, all levels side by side; a level without one is standard normal.
     pub fn generated_codes(&self, top: Tensor<2>, draws: &mut Draws) -> Tensor<2> {
-        let device = top.device();
+        let (device, count) = (top.device(), top.dims()[0]);
         let mut downwards = vec![top];
         for level in (0..self.latents.len() - 1).rev() {
             let above: Vec<Tensor<2>> = downwards.iter().rev().cloned().collect();
-            let Some(prior) = self.decoder.prior(level, &above) else { break };
-            let noise = draws.normal(&format!("prior z{}", level + 1), prior.dims(), &device);
-            downwards.push(reparameterised(&prior, noise));
+            let noise = draws.normal(&format!("prior z{}", level + 1), [count, self.latents[level]], &device);
+            downwards.push(match self.decoder.prior(level, &above) {
+                Some(prior) => reparameterised(&prior, noise),
+                None => noise,
+            });
         }
         downwards.reverse();
         Tensor::cat(downwards, 1)
@@ -182,23 +232,31 @@ impl Hit {
 
     /// ln p of the top code, `[batch]`.
     fn top_log_prob(&self, code: Tensor<2>) -> Tensor<1> {
-        let [batch, latent] = code.dims();
         if self.categorical {
+            let [batch, latent] = code.dims();
             return code.sum_dim(1).reshape([batch]).mul_scalar(-(latent as f64).ln());
         }
-        standard_normal_log_prob(code.reshape([1, batch, latent])).reshape([batch])
+        normal_log_prob(code)
     }
 
-    /// ln p of all levels, `[batch]`.
-    fn codes_log_prob(&self, levels: &[Level]) -> Tensor<1> {
-        let top = self.top_log_prob(levels[levels.len() - 1].code.clone());
-        let below = levels.iter().filter_map(|level| Some(level.prior.as_ref()?.log_prob(level.code.clone())));
-        below.fold(top, |sum, term| sum + term)
+    /// ln p of all levels with the codes `codes` and the priors `priors`, `[batch]`.
+    fn codes_log_prob(&self, codes: &[Tensor<2>], prior: impl Fn(usize) -> Option<Posterior>) -> Result<Tensor<1>, Undefined> {
+        let top = codes.len() - 1;
+        (0..top).try_fold(self.top_log_prob(codes[top].clone()), |sum, level| {
+            let code = codes[level].clone();
+            Ok(sum + prior(level).map_or_else(|| Ok(normal_log_prob(code.clone())), |prior| prior.log_prob(code.clone()))?)
+        })
     }
 
     fn device(&self) -> Device {
         self.collect_devices(Vec::new()).into_iter().next().unwrap_or_default()
     }
+}
+
+/// ln N(code; 0, I), `[batch]`.
+fn normal_log_prob(code: Tensor<2>) -> Tensor<1> {
+    let [batch, latent] = code.dims();
+    standard_normal_log_prob(code.reshape([1, batch, latent])).reshape([batch])
 }
 
 /// Codes of levels.
@@ -207,9 +265,9 @@ fn codes(levels: &[Level]) -> Vec<Tensor<2>> {
 }
 
 /// ln q(z|x) of all levels at their codes, `[batch]`.
-fn posterior_log_prob(levels: &[Level]) -> Tensor<1> {
-    let first = levels[0].posterior.log_prob(levels[0].code.clone());
-    levels[1..].iter().fold(first, |sum, level| sum + level.posterior.log_prob(level.code.clone()))
+fn posterior_log_prob(levels: &[Level]) -> Result<Tensor<1>, Undefined> {
+    let first = levels[0].posterior.log_prob(levels[0].code.clone())?;
+    levels[1..].iter().try_fold(first, |sum, level| Ok(sum + level.posterior.log_prob(level.code.clone())?))
 }
 
 impl Objective for Hit {
@@ -254,6 +312,13 @@ impl PosteriorModel for Hit {
             _ => side_by_side(&self.at_means(inputs)),
         }
     }
+
+    fn level_posteriors(&self, inputs: Tensor<4>) -> Vec<Posterior> {
+        match self.latents.len() {
+            1 => vec![self.encoder.encode(inputs)],
+            _ => self.at_means(inputs).into_iter().map(|level| level.posterior).collect(),
+        }
+    }
 }
 
 impl GenerativeModel for Hit {
@@ -265,63 +330,55 @@ impl GenerativeModel for Hit {
         self.decoder.generate(&split(codes, &self.latents), teacher)
     }
 
-    fn prior_log_prob(&self, codes: Tensor<2>) -> Tensor<1> {
+    fn prior_log_prob(&self, codes: Tensor<2>) -> Result<Tensor<1>, Undefined> {
         let codes = split(codes, &self.latents);
-        let top = self.top_log_prob(codes[codes.len() - 1].clone());
-        (0..codes.len() - 1).fold(top, |sum, level| match self.decoder.prior(level, &codes[level + 1..]) {
-            Some(prior) => sum + prior.log_prob(codes[level].clone()),
-            None => sum,
-        })
+        self.codes_log_prob(&codes, |level| self.decoder.prior(level, &codes[level + 1..]))
     }
 
-    /// Top codes from N(0, I); of a Gumbel-softmax code every class as often as `count` allows, one class after the other.
-    fn sample_prior(&self, count: usize, draws: &mut Draws) -> Tensor<2> {
+    /// Top codes from N(0, I), or of random classes of a Gumbel-softmax code.
+    fn sample_prior(&self, count: usize, draws: &mut Draws) -> Result<Tensor<2>, Undefined> {
         let (device, latent) = (self.device(), self.latents[self.latents.len() - 1]);
         let top = if self.categorical {
-            let classes: Vec<i64> = (0..count).map(|i| (i * latent / count) as i64).collect();
+            let mut stream = draws.host("prior class");
+            let classes: Vec<i64> = (0..count).map(|_| stream.below(latent) as i64).collect();
             Tensor::<1, Int>::from_data(classes.as_slice(), &device).one_hot::<2>(latent).float()
         } else {
             draws.normal(&format!("prior z{}", self.latents.len()), [count, latent], &device)
         };
-        self.generated_codes(top, draws)
+        Ok(self.generated_codes(top, draws))
     }
 
-    fn posterior_log_prob(&self, inputs: Tensor<4>, codes: Tensor<2>) -> Tensor<1> {
+    fn posterior_log_prob(&self, inputs: Tensor<4>, codes: Tensor<2>) -> Result<Tensor<1>, Undefined> {
         let codes = split(codes, &self.latents);
         posterior_log_prob(&self.levels(&self.features(inputs), |level, _| codes[level].clone()))
     }
 
-    /// Means of the pixels; samples where pixels are mixtures of logistics.
-    fn reconstruct(&self, codes: Tensor<2>, draws: &mut Draws) -> Tensor<2> {
-        let density = self.likelihood(codes, None);
-        let Density::LogisticMixture(mixture) = &density else { return density.mean() };
-        let [batch, features] = mixture.dims();
-        let device = mixture.parameters.device();
-        let mut inside = |purpose: &str, last: usize| {
-            let uniform = draws.uniform(purpose, [batch, features / 3, last], &device);
-            uniform.mul_scalar(1.0 - 2.0 * UNIFORM_MARGIN).add_scalar(UNIFORM_MARGIN)
-        };
-        let component = inside("pixel component", mixture.components());
-        mixture.sample(component, inside("pixel value", 3))
+    fn decode_mean(&self, codes: Tensor<2>, draws: &mut Draws) -> Tensor<2> {
+        decoded_mean(&*self.decoder, &split(codes, &self.latents), self.shape.iter().product(), draws)
+    }
+
+    fn decode_sample(&self, codes: Tensor<2>, draws: &mut Draws) -> Tensor<2> {
+        decoded_sample(&*self.decoder, &split(codes, &self.latents), self.shape.iter().product(), draws)
     }
 
     fn level_sizes(&self, _latent: usize) -> Vec<usize> {
         self.latents.clone()
     }
 
-    fn level_rates(&self, inputs: Tensor<4>, draws: &mut Draws) -> Vec<Tensor<1>> {
+    fn level_rates(&self, inputs: Tensor<4>, draws: &mut Draws) -> Result<Vec<Tensor<1>>, Undefined> {
         self.sampled(&self.features(inputs), EVALUATION, "posterior", draws).iter().map(Level::rate).collect()
     }
 
-    fn log_evidence(&self, inputs: Tensor<4>, samples: usize, draws: &mut Draws) -> Tensor<1> {
+    fn log_evidence(&self, inputs: Tensor<4>, samples: usize, draws: &mut Draws) -> Result<Tensor<1>, Undefined> {
         let (batch, x, features) = (inputs.dims()[0], flat(inputs.clone()), self.features(inputs.clone()));
         let mut weights = Vec::with_capacity(samples);
         for _ in 0..samples.max(1) {
             let levels = self.sampled(&features, EVALUATION, "importance", draws);
             let likelihood = self.decoder.generate(&codes(&levels), Some(inputs.clone())).log_prob(x.clone());
-            weights.push((likelihood + self.codes_log_prob(&levels) - posterior_log_prob(&levels)).reshape([batch, 1]));
+            let prior = self.codes_log_prob(&codes(&levels), |level| levels[level].prior.clone())?;
+            weights.push((likelihood + prior - posterior_log_prob(&levels)?).reshape([batch, 1]));
         }
-        log_mean_exp(Tensor::cat(weights, 1), 1).reshape([batch])
+        Ok(log_mean_exp(Tensor::cat(weights, 1), 1).reshape([batch]))
     }
 }
 

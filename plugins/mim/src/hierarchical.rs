@@ -1,19 +1,19 @@
 //! Objective `hvae`: variational auto-encoder, A-MIM and S-MIM with codes of several levels, for binary images.
 
 use burn::module::{Module, Param};
-use burn::tensor::Tensor;
+use burn::tensor::{Device, Tensor};
 use ibhost_framework::build::BuildError;
 use ibhost_framework::dataset::Batch;
 use ibhost_framework::density::{Density, normal_log_prob};
 use ibhost_framework::encoder::{BoxedEncoder, Hierarchy};
-use ibhost_framework::generator::{BoxedGenerator, GenerativeModel};
+use ibhost_framework::generator::{BoxedGenerator, GenerativeModel, decoded_mean, decoded_sample};
 use ibhost_framework::math::log_mean_exp;
 use ibhost_framework::module::Erased;
 use ibhost_framework::noise::Draws;
 use ibhost_framework::objective::{
     Direction, Loss, Measure, Objective, ObjectiveConfig, ParameterGroup, Parts, PosteriorModel, Progress, Quantity, Recipe,
 };
-use ibhost_framework::posterior::Posterior;
+use ibhost_framework::posterior::{Posterior, Undefined};
 use ibhost_nets::ladder::sample_levels;
 use ibhost_nets::pseudo_inputs::{PseudoInputs, Start, mixture_of_posteriors};
 use schemars::JsonSchema;
@@ -66,8 +66,9 @@ pub enum ImageMarginal {
 /// loss:vae -a + beta KL, KL = c - b1 - b2. loss:amim -(a + b + beta (c + d))/2 with b = b1 + beta b2 and d = a + b - c, or q_x:vampprior.
 /// loss:smim adds, when beta is 1 (always in evaluations), -(a + b + c + d)/2 at sampled codes and their images (the decoder's means,
 /// detached; sampled pixel by pixel for an autoregressive decoder), with the score-function term and d = a or q_x:vampprior. Normal
-/// densities in the losses leave out the constant with 2 pi, which shifts the MIM losses. beta = min(1, epoch/warmup). Sampled codes come from
-/// the posteriors of the first pseudo-inputs in order, one each, as in the original, or of random ones with sample_components.
+/// densities in the losses leave out the constant with 2 pi, which shifts the MIM losses. beta = min(1, epoch/warmup). The sampled codes of a
+/// loss come from the posteriors of the first pseudo-inputs in order, one each, as in the original, or of random ones with
+/// sample_components; where an analysis asks for codes of the prior, pseudo-inputs are always chosen at random.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct HierarchicalConfig {
@@ -82,7 +83,7 @@ pub struct HierarchicalConfig {
     pub components: usize,
     /// Start pseudo-inputs from the first training images.
     pub training_data_init: bool,
-    /// Choose pseudo-inputs at random on the sampled branch.
+    /// Choose pseudo-inputs at random on the sampled branch of the loss.
     pub sample_components: bool,
     /// Epochs until beta is 1.
     #[schemars(range(min = 0, max = 1_000_000))]
@@ -130,6 +131,7 @@ impl HierarchicalConfig {
         if !decoder.valid().generate(&blank, None).is_discrete() {
             return Err(BuildError::new("hvae", "the decoder is not Bernoulli; use gated_mlp, gated_conv or pixel_conv"));
         }
+        check_levels(&encoder, &decoder, shape, &device)?;
         let features = shape.iter().product();
         let start = if self.training_data_init { AROUND_DATA } else { DARK };
         let pseudo = (self.prior == TopPrior::Vampprior).then(|| PseudoInputs::new(self.components, features, start, context));
@@ -248,23 +250,61 @@ pub fn normal_without_constant(z: Tensor<2>, mean: Tensor<2>, scale: Tensor<2>) 
     normal_log_prob(z, mean, scale).add_scalar(latent * HALF_LN_2PI)
 }
 
+/// Refuses posteriors and priors of levels that are not diagonal normals, of which all densities of this objective are made.
+fn check_levels(encoder: &BoxedEncoder, decoder: &BoxedGenerator, shape: [usize; 3], device: &Device) -> Result<(), BuildError> {
+    let refuse = |problem: String| Err(BuildError::new("hvae", problem));
+    let [channels, height, width] = shape;
+    let (encoder, decoder) = (encoder.valid(), decoder.valid());
+    let Some(hierarchy) = encoder.as_hierarchy() else { return Ok(()) };
+    let features = hierarchy.features(Tensor::zeros([1, channels, height, width], device));
+    let top = features.len() - 1;
+    let mut above: Vec<Tensor<2>> = Vec::new();
+    for level in (0..=top).rev() {
+        let posterior = hierarchy.level(level, features[level].clone(), &above);
+        if posterior.as_diagonal().is_none() {
+            return refuse(format!(
+                "the encoder's posterior of level {} is {}, and the densities of this loss and the components of its VampPrior are those of \
+                 diagonal normals\n  hint: use `--encoder gated_mlp` or `--encoder gated_conv`",
+                level + 1,
+                posterior.family()
+            ));
+        }
+        let prior = if level < top { decoder.prior(level, &above) } else { None };
+        if level < top && prior.as_ref().is_none_or(|prior| prior.as_diagonal().is_none()) {
+            let found = prior.map_or("has none", |prior| prior.family());
+            return refuse(format!(
+                "the decoder must give level {} of the code, which lies below the top, a diagonal normal as its prior, and it {found}\n  hint: \
+                 use `--decoder gated_mlp`, `gated_conv` or `pixel_conv`, or a code of one level",
+                level + 1
+            ));
+        }
+        above.insert(0, posterior.mean());
+    }
+    Ok(())
+}
+
+/// # Panics
+/// Never: see [`check_levels`].
+fn checked<T>(found: Option<T>) -> T {
+    found.unwrap_or_else(|| unreachable!("checked when the objective was built"))
+}
+
 fn normal_part(z: Tensor<2>, posterior: &Posterior) -> Tensor<1> {
     let (mean, scale) = moments(posterior);
     normal_without_constant(z, mean, scale)
 }
 
-/// ln of the equal mixture of `components` at z without the constant with 2 pi, `[batch]`: the VampPrior.
-pub fn vamp_prior(z: Tensor<2>, components: &Posterior) -> Tensor<1> {
+/// ln of the equal mixture of `components` at z without the constant with 2 pi, `[batch]`: the VampPrior. Nothing unless they are diagonal
+/// normals.
+pub fn vamp_prior(z: Tensor<2>, components: &Posterior) -> Option<Tensor<1>> {
     let latent = z.dims()[1] as f64;
-    mixture_of_posteriors(z, components).add_scalar(latent * HALF_LN_2PI)
+    Some(mixture_of_posteriors(z, components)?.add_scalar(latent * HALF_LN_2PI))
 }
 
+/// Means and standard deviations of a level.
 fn moments(posterior: &Posterior) -> (Tensor<2>, Tensor<2>) {
-    let mean = posterior.mean();
-    match posterior {
-        Posterior::Diagonal { scale, .. } => (mean, scale.clone()),
-        Posterior::Point { .. } | Posterior::Full { .. } | Posterior::Categorical { .. } => (mean.clone(), mean.ones_like()),
-    }
+    let (mean, scale) = checked(posterior.as_diagonal());
+    (mean.clone(), scale.clone())
 }
 
 impl HierarchicalObjective {
@@ -298,7 +338,7 @@ impl HierarchicalObjective {
     fn top_prior(z: Tensor<2>, components: Option<&Posterior>) -> Tensor<1> {
         let [batch, _] = z.dims();
         match components {
-            Some(components) => vamp_prior(z, components),
+            Some(components) => checked(vamp_prior(z, components)),
             None => z.powi_scalar(2).sum_dim(1).reshape([batch]).mul_scalar(-0.5),
         }
     }
@@ -307,10 +347,8 @@ impl HierarchicalObjective {
     fn below(&self, codes: &[Tensor<2>]) -> Tensor<1> {
         let top = codes.len() - 1;
         let zero = Tensor::zeros([codes[top].dims()[0]], &codes[top].device());
-        (0..top).fold(zero, |sum, level| match self.decoder.prior(level, &codes[level + 1..]) {
-            Some(prior) => sum + normal_part(codes[level].clone(), &prior),
-            None => sum,
-        })
+        let prior = |level: usize| checked(self.decoder.prior(level, &codes[level + 1..]));
+        (0..top).fold(zero, |sum, level| sum + normal_part(codes[level].clone(), &prior(level)))
     }
 
     /// Encodes, samples and decodes inputs `[batch, channels, height, width]`.
@@ -344,17 +382,26 @@ impl HierarchicalObjective {
     }
 
     /// ln q(x) as the mixture over pseudo-codes, `[batch]`; nothing without them.
+    ///
+    /// # Panics
+    /// Never: other pixels than Bernoulli variables are refused.
     fn pseudo_marginal(&self, x: Tensor<2>) -> Option<Tensor<1>> {
         if self.pseudo_codes.is_empty() {
             return None;
         }
         let codes: Vec<Tensor<2>> = self.pseudo_codes.iter().map(|codes| codes.val().clamp(0.0, 1.0)).collect();
-        let Density::Bernoulli { probabilities } = self.decoder.generate(&codes, None) else { return None };
+        let (on, off) = match self.decoder.generate(&codes, None) {
+            Density::Bernoulli { probabilities } => (probabilities.clone(), probabilities.neg().add_scalar(1.0)),
+            Density::GuardedBernoulli { probabilities, guard } => {
+                (probabilities.clone().add_scalar(guard), probabilities.neg().add_scalar(1.0).add_scalar(guard))
+            }
+            density => unreachable!("an objective with other pixels than Bernoulli variables is not built: {density:?}"),
+        };
         let [batch, _] = x.dims();
-        let components = probabilities.dims()[0];
+        let components = on.dims()[0];
         // sum_i x_i ln p_i + (1 - x_i) ln (1 - p_i) for all pairs is one matrix product.
-        let off = probabilities.clone().neg().add_scalar(1.0).log();
-        let logit = probabilities.log() - off.clone();
+        let off = off.log();
+        let logit = on.log() - off.clone();
         let each = x.matmul(logit.transpose()) + off.sum_dim(1).reshape([1, components]);
         Some(log_mean_exp(each, 1).reshape([batch]))
     }
@@ -464,18 +511,18 @@ impl GenerativeModel for HierarchicalObjective {
         self.decoder.generate(&self.split(codes), teacher)
     }
 
-    fn prior_log_prob(&self, codes: Tensor<2>) -> Tensor<1> {
+    fn prior_log_prob(&self, codes: Tensor<2>) -> Result<Tensor<1>, Undefined> {
         let codes = self.split(codes);
         let top = Self::top_prior(codes[codes.len() - 1].clone(), self.components().as_ref());
-        (top + self.below(&codes)).sub_scalar(self.all_latents() * HALF_LN_2PI)
+        Ok((top + self.below(&codes)).sub_scalar(self.all_latents() * HALF_LN_2PI))
     }
 
-    fn sample_prior(&self, count: usize, draws: &mut Draws) -> Tensor<2> {
+    fn sample_prior(&self, count: usize, draws: &mut Draws) -> Result<Tensor<2>, Undefined> {
         let device = self.collect_devices(Vec::new()).into_iter().next().unwrap_or_default();
-        Tensor::cat(self.sampled_codes(count, self.components().as_ref(), &device, draws), 1)
+        Ok(Tensor::cat(self.prior_codes(count, &device, draws), 1))
     }
 
-    fn posterior_log_prob(&self, inputs: Tensor<4>, codes: Tensor<2>) -> Tensor<1> {
+    fn posterior_log_prob(&self, inputs: Tensor<4>, codes: Tensor<2>) -> Result<Tensor<1>, Undefined> {
         let codes = self.split(codes);
         let features = self.hierarchy().features(inputs);
         let zero = Tensor::zeros([codes[0].dims()[0]], &codes[0].device());
@@ -483,14 +530,14 @@ impl GenerativeModel for HierarchicalObjective {
             let posterior = self.hierarchy().level(level, features[level].clone(), &codes[level + 1..]);
             sum + normal_part(codes[level].clone(), &posterior)
         };
-        (0..codes.len()).fold(zero, each).sub_scalar(self.all_latents() * HALF_LN_2PI)
+        Ok((0..codes.len()).fold(zero, each).sub_scalar(self.all_latents() * HALF_LN_2PI))
     }
 
     fn level_sizes(&self, _latent: usize) -> Vec<usize> {
         self.latents.clone()
     }
 
-    fn level_rates(&self, inputs: Tensor<4>, draws: &mut Draws) -> Vec<Tensor<1>> {
+    fn level_rates(&self, inputs: Tensor<4>, draws: &mut Draws) -> Result<Vec<Tensor<1>>, Undefined> {
         let components = self.components();
         let Pass { codes, posteriors, .. } = self.pass(inputs, components.as_ref(), draws);
         let rate = |level: usize| {
@@ -500,24 +547,22 @@ impl GenerativeModel for HierarchicalObjective {
                 None => posterior - Self::top_prior(codes[level].clone(), components.as_ref()),
             }
         };
-        (0..codes.len()).map(rate).collect()
+        Ok((0..codes.len()).map(rate).collect())
     }
 
-    fn reconstruct(&self, codes: Tensor<2>, draws: &mut Draws) -> Tensor<2> {
-        let codes = self.split(codes);
-        if !self.decoder.is_autoregressive() {
-            return self.decoder.generate(&codes, None).mean();
-        }
-        let features: usize = self.shape.iter().product();
-        let uniform = draws.uniform("reconstruction", [codes[0].dims()[0], features], &codes[0].device());
-        self.decoder.ancestral(&codes, uniform).1
+    fn decode_mean(&self, codes: Tensor<2>, draws: &mut Draws) -> Tensor<2> {
+        decoded_mean(&*self.decoder, &self.split(codes), self.shape.iter().product(), draws)
+    }
+
+    fn decode_sample(&self, codes: Tensor<2>, draws: &mut Draws) -> Tensor<2> {
+        decoded_sample(&*self.decoder, &self.split(codes), self.shape.iter().product(), draws)
     }
 
     fn pseudo_inputs(&self) -> Option<Tensor<2>> {
         self.pseudo.as_ref().map(PseudoInputs::unit)
     }
 
-    fn log_evidence(&self, inputs: Tensor<4>, samples: usize, draws: &mut Draws) -> Tensor<1> {
+    fn log_evidence(&self, inputs: Tensor<4>, samples: usize, draws: &mut Draws) -> Result<Tensor<1>, Undefined> {
         let (batch, device) = (inputs.dims()[0], inputs.device());
         let x = flat(inputs.clone());
         // Neither the features of the images nor the components of the prior depend on the codes.
@@ -532,7 +577,7 @@ impl GenerativeModel for HierarchicalObjective {
             let levels = self.densities(x.clone(), &codes, &posteriors, &density, components.as_ref());
             weights.push((levels.likelihood.clone() - levels.rate()).reshape([batch, 1]));
         }
-        log_mean_exp(Tensor::cat(weights, 1), 1).reshape([batch])
+        Ok(log_mean_exp(Tensor::cat(weights, 1), 1).reshape([batch]))
     }
 }
 

@@ -6,14 +6,14 @@ use ibhost_framework::build::BuildError;
 use ibhost_framework::dataset::Batch;
 use ibhost_framework::density::{Density, centred_log_density};
 use ibhost_framework::encoder::BoxedEncoder;
-use ibhost_framework::generator::{BoxedGenerator, GenerativeModel, LogTerms};
+use ibhost_framework::generator::{BoxedGenerator, GenerativeModel, LogTerms, decoded_mean, decoded_sample};
 use ibhost_framework::math::{log_mean_exp, weighted_sum};
 use ibhost_framework::module::Erased;
 use ibhost_framework::noise::Draws;
 use ibhost_framework::objective::{
     Direction, Loss, Measure, Objective, ObjectiveConfig, ParameterGroup, Parts, PosteriorModel, Progress, Quantity, Recipe,
 };
-use ibhost_framework::posterior::Posterior;
+use ibhost_framework::posterior::{Posterior, Undefined};
 use ibhost_nets::pseudo_inputs::{PseudoInputs, Start};
 
 use crate::mixture_net::{MixtureNet, matched};
@@ -54,13 +54,35 @@ impl MimConfig {
         });
         let device = context.device.clone().without_autodiff();
         let blank = Tensor::zeros([1, shape[0], height, width], &device);
-        if matches!(encoder.valid().encode(blank), Posterior::Full { .. }) {
+        match encoder.valid().encode(blank) {
+            Posterior::Diagonal { .. } => {}
+            // Its code is a point with the smallest scale, whatever the encoder gives beside the mean.
+            Posterior::Point { .. } if self.loss == Criterion::Ae => {}
+            other => {
+                let problem = format!(
+                    "the encoder's posterior is {}, and the densities of this loss are those of diagonal normals\n  hint: use an encoder with \
+                     one standard deviation for each dimension, e.g. `--encoder vector_mlp`{}",
+                    other.family(),
+                    if other.is_stochastic() { "" } else { ", or loss:ae for a deterministic code" }
+                );
+                return Err(BuildError::new("mim", problem));
+            }
+        }
+        if decoder.is_autoregressive() {
             return Err(BuildError::new(
                 "mim",
-                "the encoder's posterior has a full covariance; use a diagonal one, e.g. `--encoder vector_mlp`",
+                "the decoder is autoregressive, and this objective shows it no earlier values\n  hint: use another decoder, e.g. `--decoder \
+                 vector_mlp`, or objective `hvae`",
             ));
         }
         let code = decoder.valid().generate(&[Tensor::zeros([1, latent], &device)], None);
+        if self.has_sampled_branch() && matches!(code, Density::LogisticMixture(_) | Density::Logistic256 { .. }) {
+            return Err(BuildError::new(
+                "mim",
+                "sampled:true needs samples of p(x|z) that gradients flow through, which logistic pixels do not have\n  hint: use a decoder of \
+                 normals or Bernoulli variables, or leave sampled out",
+            ));
+        }
         let min_scale = self.min_scale();
         let p_z = match (self.p_z, self.p_z_gmm) {
             (CodePrior::Anchor | CodePrior::Marginal, _) => Marginal::fixed(),
@@ -174,6 +196,9 @@ pub struct Branch {
 }
 
 /// A sample of `density` that gradients flow through as far as they can, and ln of the weight of its component where that was a choice.
+///
+/// # Panics
+/// Never: codes are normal, and a sampled branch with other inputs than normals and Bernoulli variables is not built.
 fn draw(density: &Density, purpose: &str, draws: &mut Draws) -> (Tensor<2>, Option<Tensor<1>>) {
     if let Density::NormalMixture(mixture) = density {
         let [batch, features] = mixture.dims();
@@ -181,7 +206,8 @@ fn draw(density: &Density, purpose: &str, draws: &mut Draws) -> (Tensor<2>, Opti
         return (sample, Some(choice));
     }
     let noise = draws.normal(purpose, density.dims(), &density.mean().device());
-    (density.reparameterised(noise), None)
+    let sample = density.reparameterised(noise);
+    (sample.unwrap_or_else(|| unreachable!("checked when the objective was built")), None)
 }
 
 /// ln of the probability of both choices, where there are any.
@@ -390,6 +416,11 @@ impl Objective for MimObjective {
 }
 
 impl MimObjective {
+    /// An error where p(z) is what the other densities make of it.
+    fn has_prior(&self) -> Result<(), Undefined> {
+        if self.config.p_z == CodePrior::Marginal { Err(Undefined::Prior("p(z) with p_z:marginal")) } else { Ok(()) }
+    }
+
     /// The first channel of pairs; everything else as it is.
     fn single(&self, inputs: Tensor<4>) -> Tensor<4> {
         if self.config.self_supervised && inputs.dims()[1] == 2 { inputs.narrow(1, 0, 1) } else { inputs }
@@ -397,11 +428,13 @@ impl MimObjective {
 }
 
 impl PosteriorModel for MimObjective {
+    /// # Panics
+    /// Never: codes are normal.
     fn posterior(&self, inputs: Tensor<4>) -> Posterior {
         match self.encode(Self::flat(self.single(inputs))) {
             Density::Normal { mean, scale } => Posterior::Diagonal { mean, scale },
             Density::NormalMixture(mixture) => matched(&mixture),
-            density => Posterior::Point { mean: density.mean() },
+            density => unreachable!("codes are normal or mixtures of normals, not {density:?}"),
         }
     }
 }
@@ -415,41 +448,49 @@ impl GenerativeModel for MimObjective {
         self.decode(codes)
     }
 
-    fn prior_log_prob(&self, codes: Tensor<2>) -> Tensor<1> {
-        self.log_p_z(codes)
+    fn prior_log_prob(&self, codes: Tensor<2>) -> Result<Tensor<1>, Undefined> {
+        self.has_prior()?;
+        Ok(self.log_p_z(codes))
     }
 
-    fn sample_prior(&self, count: usize, draws: &mut Draws) -> Tensor<2> {
+    fn sample_prior(&self, count: usize, draws: &mut Draws) -> Result<Tensor<2>, Undefined> {
+        self.has_prior()?;
         let device = self.encode(Tensor::zeros([1, self.shape.iter().product()], &self.device())).mean().device();
-        self.p_z
-            .sample(count, draws, |u| self.encode(u))
-            .unwrap_or_else(|| draws.normal("prior codes", [count, self.latent], &device).mul_scalar(1.0 + self.config.min_scale()))
+        let anchor =
+            |draws: &mut Draws| draws.normal("prior codes", [count, self.latent], &device).mul_scalar(1.0 + self.config.min_scale());
+        Ok(self.p_z.sample(count, draws, |u| self.encode(u)).unwrap_or_else(|| anchor(draws)))
     }
 
     fn pseudo_inputs(&self) -> Option<Tensor<2>> {
         self.p_z.pseudo.as_ref().map(|pseudo| pseudo.inputs.val())
     }
 
-    fn posterior_log_prob(&self, inputs: Tensor<4>, codes: Tensor<2>) -> Tensor<1> {
-        self.encode(Self::flat(self.single(inputs))).log_prob(codes)
+    fn posterior_log_prob(&self, inputs: Tensor<4>, codes: Tensor<2>) -> Result<Tensor<1>, Undefined> {
+        Ok(self.encode(Self::flat(self.single(inputs))).log_prob(codes))
     }
 
-    fn marginal_log_prob(&self, inputs: Tensor<4>, codes: Tensor<2>) -> Tensor<1> {
+    fn marginal_log_prob(&self, inputs: Tensor<4>, codes: Tensor<2>) -> Result<Tensor<1>, Undefined> {
         let density = self.decode(codes.clone());
         let inputs = self.single(inputs);
         let x = Self::scored(Self::flat(inputs.clone()), &density);
-        self.log_q_x(x.clone()).unwrap_or_else(|| {
-            let posterior = self.posterior_log_prob(inputs, codes.clone());
-            let prior = if self.config.p_z == CodePrior::Marginal { posterior.clone() } else { self.log_p_z(codes) };
-            density.log_prob(x) + prior - posterior
-        })
+        if let Some(marginal) = self.log_q_x(x.clone()) {
+            return Ok(marginal);
+        }
+        let posterior = self.posterior_log_prob(inputs, codes.clone())?;
+        let prior = if self.config.p_z == CodePrior::Marginal { posterior.clone() } else { self.log_p_z(codes) };
+        Ok(density.log_prob(x) + prior - posterior)
     }
 
-    fn reconstruct(&self, codes: Tensor<2>, draws: &mut Draws) -> Tensor<2> {
-        draw(&self.decode(codes), "reconstruction", draws).0
+    fn decode_mean(&self, codes: Tensor<2>, draws: &mut Draws) -> Tensor<2> {
+        decoded_mean(&*self.decoder, &[codes], self.shape.iter().product(), draws)
     }
 
-    fn log_evidence(&self, inputs: Tensor<4>, samples: usize, draws: &mut Draws) -> Tensor<1> {
+    fn decode_sample(&self, codes: Tensor<2>, draws: &mut Draws) -> Tensor<2> {
+        decoded_sample(&*self.decoder, &[codes], self.shape.iter().product(), draws)
+    }
+
+    fn log_evidence(&self, inputs: Tensor<4>, samples: usize, draws: &mut Draws) -> Result<Tensor<1>, Undefined> {
+        self.has_prior()?;
         let x = Self::flat(self.single(inputs));
         let [batch, _] = x.dims();
         let encoding = self.encode(x.clone());
@@ -462,7 +503,7 @@ impl GenerativeModel for MimObjective {
             let weight = importance_weight(likelihood, self.log_p_z(code), posterior);
             weights.push(weight.reshape([batch, 1]));
         }
-        log_mean_exp(Tensor::cat(weights, 1), 1).reshape([batch])
+        Ok(log_mean_exp(Tensor::cat(weights, 1), 1).reshape([batch]))
     }
 }
 

@@ -1,8 +1,9 @@
 //! Two-panel plots of models on the plane: inputs with their density above, codes with their posteriors below.
 
 use burn::tensor::Tensor;
+use ibhost_analyses::decoding::Decoding;
 use ibhost_analyses::ellipse::contour;
-use ibhost_analyses::model::generative;
+use ibhost_analyses::model::{generative, prior_codes};
 use ibhost_analyses::output::picture;
 use ibhost_analyses::plot::{Colour, Figure, Layer, Mark, Stroke, panels_png};
 use ibhost_framework::analysis::{AnalysisConfig, AnalysisContext, AnalysisError, AnalysisReport};
@@ -50,8 +51,14 @@ fn points(x: Tensor<2>) -> Vec<[f64; 2]> {
 }
 
 impl Sitter<'_> {
-    /// Inputs in the upper panel and codes in the lower one. `reconstruction`: `inputs` encoded and decoded; otherwise samples of the model.
-    pub(crate) fn panels(&self, inputs: Tensor<4>, sampled: bool, title: [String; 2], draws: &mut Draws) -> [Figure; 2] {
+    /// Inputs in the upper panel and codes in the lower one: draws from p(x|z), z from p(z) where `sampled`, else from q(z|inputs).
+    pub(crate) fn panels(
+        &self,
+        inputs: Tensor<4>,
+        sampled: bool,
+        title: [String; 2],
+        draws: &mut Draws,
+    ) -> Result<[Figure; 2], AnalysisError> {
         let count = inputs.dims()[0].min(SHOWN);
         let shown = inputs.narrow(0, 0, count);
         let mut upper = Figure::new(title[0].clone(), "x 1", "x 2").within(INPUTS);
@@ -60,14 +67,14 @@ impl Sitter<'_> {
         let (levels_drawn, thickness) = if self.style.detailed { (10, 1) } else { (5, 2) };
         upper.layers.extend(lines(density, INPUTS, levels_drawn, thickness));
         let source = if sampled {
-            let codes = self.model.sample_prior(count, draws);
-            let made = self.model.reconstruct(codes, draws);
+            let codes = prior_codes(PORTRAIT, self.model, count, draws)?;
+            let made = self.model.decode_sample(codes, draws);
             let dots = points(made.clone());
             upper.layers.push(Layer::Points { points: dots, colour: RED, opacity: 0.8, radius: 4 });
             made.reshape([count, 1, 1, 2])
         } else {
             let codes = self.model.sample_codes(shown.clone(), draws);
-            let dots = points(self.model.reconstruct(codes, draws));
+            let dots = points(self.model.decode_sample(codes, draws));
             if self.style.errors {
                 let places = points(shown.clone().reshape([count, 2]));
                 upper.layers.extend(places.into_iter().zip(&dots).map(|(x, to)| segment(x, *to)));
@@ -107,7 +114,7 @@ impl Sitter<'_> {
                 }
             }
         }
-        [upper, lower]
+        Ok([upper, lower])
     }
 }
 
@@ -151,7 +158,7 @@ pub(crate) fn test_inputs(context: &AnalysisContext<'_>) -> Tensor<4> {
 /// Two-panel portraits of a model on a two-dimensional toy data set.
 ///
 /// Upper panel: contours of the data's density and 200 reconstructions of test samples (`plots/reconstruction_best.png`) or samples of the
-/// model (`plots/grid_best.png`), with mean |x - x^| and the KSG mutual information of 3,000 pairs in nats. Lower panel: one-sigma ellipses of q(z|x)
+/// model (`plots/grid_best.png`), both draws from p(x|z), with mean |x - x^| and the KSG mutual information of 3,000 pairs in nats. Lower panel: one-sigma ellipses of q(z|x)
 /// and the unit circle of the prior.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
@@ -172,7 +179,7 @@ impl AnalysisConfig for MimPortrait {
         let Some(density) = context.data.known_density() else {
             return Err(AnalysisError::Request("the data's density is not known".to_owned()));
         };
-        let sampled = per_sample(model, context.data.split(Split::Test), PAIRS, context);
+        let sampled = per_sample(model, context.data.split(Split::Test), PAIRS, context)?;
         let found = sampled.statistics(Some(density));
         let calibration = sampled.calibration(&found, context.seed);
         let of = |name: &str| found.iter().find(|(n, _)| *n == name).map_or(f64::NAN, |(_, v)| *v);
@@ -181,10 +188,10 @@ impl AnalysisConfig for MimPortrait {
         let mut files = Vec::new();
         for (name, sampled) in [("reconstruction", false), ("grid", true)] {
             let mut draws = Draws::seeded(Noise::new(context.seed), 0, name);
-            let panels = sitter.panels(inputs.clone(), sampled, title.clone(), &mut draws);
+            let panels = sitter.panels(inputs.clone(), sampled, title.clone(), &mut draws)?;
             files.push(picture(context.run_dir, &format!("plots/{name}_best.png"), panels_png(&panels, 1, SIZE))?);
         }
-        let result = json!({"x_recon_err": of("x_recon_err"), "MI_ksg": of("MI_ksg"), "samples": sampled.pairs(), "MI_ksg_calibration": calibration});
+        let result = json!({"x_recon_err": of("x_recon_err"), "MI_ksg": of("MI_ksg"), "samples": sampled.pairs(), "MI_ksg_calibration": calibration, "decoding": Decoding::Sample.name()});
         let bias = calibration.map_or(f64::NAN, |calibration| calibration.bias);
         let table = vec![
             ["RMSE", "MI", "bias of MI on Gaussian pairs"].map(str::to_owned).to_vec(),

@@ -189,7 +189,8 @@ impl Marginal {
         Some(equal_mixture(x, &components(pseudo.inputs.val())))
     }
 
-    /// `count` samples without gradient; `None` when there is no parameter or the density is not over codes.
+    /// `count` samples without gradient, of components chosen at random by their weights; `None` when there is no parameter or the density is
+    /// not over codes.
     pub fn sample(&self, count: usize, draws: &mut Draws, components: impl Fn(Tensor<2>) -> Density) -> Option<Tensor<2>> {
         let (mean, scale, weights) = if let Some(normal) = &self.normal {
             let (loc, scale) = normal.parameters();
@@ -218,7 +219,8 @@ impl Marginal {
                     left -= w;
                     left < 0.0
                 });
-                found.unwrap_or(weights.len() - 1) as i64
+                // Rounding may leave a little beyond the last component; one that is switched off never takes it.
+                found.or_else(|| weights.iter().rposition(|w| *w > 0.0)).unwrap_or(weights.len() - 1) as i64
             })
             .collect();
         let device = mean.device();

@@ -66,10 +66,12 @@ struct Painter<'a> {
 
 impl Painter<'_> {
     fn paint(&mut self, epoch: u64, model: &BoxedObjective) -> Result<(), AnalysisError> {
-        let (Some(generative), Some(posterior)) = (model.as_generative(), model.as_posterior()) else { return Ok(()) };
+        let (Some(generative), Some(posterior)) = (model.as_generative(), model.as_posterior()) else {
+            return Err(AnalysisError::Request(format!("`{NAME}` needs a model with p(x|z) and q(z|x)")));
+        };
         let sitter = Sitter { model: generative, posterior, density: self.density, style: &MimPortrait::default() };
         let mut draws = Draws::seeded(Noise::new(self.context.seed), epoch, NAME);
-        let panels = sitter.panels(self.inputs.clone(), false, [format!("epoch {epoch}"), String::new()], &mut draws);
+        let panels = sitter.panels(self.inputs.clone(), false, [format!("epoch {epoch}"), String::new()], &mut draws)?;
         let frame = panels_png(&panels, 1, self.size);
         self.files.push(picture(self.context.run_dir, &format!("{FRAMES}/reconstruction_{epoch:03}.png"), frame.clone())?);
         self.frames.extend(frame.ok());
@@ -154,7 +156,7 @@ fn replay(session: &Session, mut state: State, epochs: u64, painter: &mut Painte
             order = Arc::new(session.noise.stream("data order", epoch).permutation(session.train.len()));
         }
         let from = index * size;
-        let batch: Batch = session.training_batch(&order[from..order.len().min(from + size)], step, "main");
+        let batch: Batch = session.training_batch(&order[from..order.len().min(from + size)], step, "main").map_err(refuse)?;
         let mut parts =
             StepState { optimisers: &mut state.optimisers, average: state.average.as_mut(), moving: &mut moving, orders: &mut orders };
         let (model, _) = training_step(session, state.model, &mut parts, epoch, step, &batch).map_err(refuse)?;

@@ -1,15 +1,17 @@
 //! Analysis `mim_statistics`: divergences, entropies and mutual information of a trained pair of networks, written as `results.csv`.
 
 use burn::tensor::Tensor;
+use ibhost_analyses::decoding::Decoding;
 use ibhost_analyses::kraskov::error_scale;
 use ibhost_analyses::ksg::{Calibration, Ksg};
-use ibhost_analyses::model::generative;
+use ibhost_analyses::model::{generative, prior_codes, undefined};
 use ibhost_analyses::neighbour_accuracy::neighbour_accuracies;
 use ibhost_analyses::output::write;
 use ibhost_framework::analysis::{AnalysisConfig, AnalysisContext, AnalysisError, AnalysisReport};
 use ibhost_framework::dataset::{KnownDensity, Samples, Split};
 use ibhost_framework::generator::GenerativeModel;
 use ibhost_framework::noise::{Draws, Noise};
+use ibhost_framework::posterior::Undefined;
 use ibhost_framework::run::RunConfig;
 use ibhost_framework::storage::RunDir;
 use schemars::JsonSchema;
@@ -31,7 +33,7 @@ const HALF_LN_2PI: f64 = 0.918_938_533_204_672_7;
 pub struct Passes {
     /// Codes of the first pass, at which densities of codes are taken.
     pub codes: Tensor<2>,
-    /// Samples of p(x|z) at these codes.
+    /// Draws from p(x|z) at these codes.
     pub reconstruction: Tensor<2>,
     /// Codes of a second pass, which the densities of inputs are conditioned on.
     pub second: Tensor<2>,
@@ -43,13 +45,16 @@ pub struct Passes {
 
 impl Passes {
     /// All passes over `inputs` with noise of `draws`.
-    pub fn draw(model: &dyn GenerativeModel, inputs: &Tensor<4>, draws: &mut Draws) -> Self {
+    ///
+    /// # Errors
+    /// [`AnalysisError`] where no codes can be drawn from the prior.
+    pub fn draw(model: &dyn GenerativeModel, inputs: &Tensor<4>, draws: &mut Draws) -> Result<Self, AnalysisError> {
         let codes = model.sample_codes(inputs.clone(), draws);
-        let reconstruction = model.reconstruct(codes.clone(), draws);
+        let reconstruction = model.decode_sample(codes.clone(), draws);
         let second = model.sample_codes(inputs.clone(), draws);
         let from_posterior = model.sample_codes(inputs.clone(), draws);
-        let from_prior = model.sample_prior(inputs.dims()[0], draws);
-        Self { codes, reconstruction, second, from_posterior, from_prior }
+        let from_prior = prior_codes(NAME, model, inputs.dims()[0], draws)?;
+        Ok(Self { codes, reconstruction, second, from_posterior, from_prior })
     }
 }
 
@@ -75,24 +80,28 @@ fn host<const D: usize>(x: Tensor<D>) -> Vec<f64> {
 
 impl PerSample {
     /// Adds the quantities of `inputs` `[batch, channels, height, width]`.
-    pub fn add(&mut self, model: &dyn GenerativeModel, inputs: Tensor<4>, passes: Passes) {
+    ///
+    /// # Errors
+    /// [`Undefined`] where the model has no formula for one of them.
+    pub fn add(&mut self, model: &dyn GenerativeModel, inputs: Tensor<4>, passes: Passes) -> Result<(), Undefined> {
         let [batch, channels, height, width] = inputs.dims();
         let x = inputs.clone().reshape([batch, channels * height * width]);
         let Passes { codes, reconstruction, second, from_posterior, from_prior } = passes;
         self.sizes = [x.dims()[1], codes.dims()[1]];
         self.likelihood.extend(host(model.likelihood(second.clone(), Some(inputs.clone())).log_prob(x.clone())));
-        self.marginal.extend(host(model.marginal_log_prob(inputs.clone(), second)));
-        self.prior.extend(host(model.prior_log_prob(codes.clone())));
-        self.posterior.extend(host(model.posterior_log_prob(inputs.clone(), codes.clone())));
-        let difference = |z: Tensor<2>| model.posterior_log_prob(inputs.clone(), z.clone()) - model.prior_log_prob(z);
-        self.posterior_to_prior.extend(host(difference(from_posterior)));
-        self.prior_to_posterior.extend(host(difference(from_prior).neg()));
+        self.marginal.extend(host(model.marginal_log_prob(inputs.clone(), second)?));
+        self.prior.extend(host(model.prior_log_prob(codes.clone())?));
+        self.posterior.extend(host(model.posterior_log_prob(inputs.clone(), codes.clone())?));
+        let difference = |z: Tensor<2>| Ok::<_, Undefined>(model.posterior_log_prob(inputs.clone(), z.clone())? - model.prior_log_prob(z)?);
+        self.posterior_to_prior.extend(host(difference(from_posterior)?));
+        self.prior_to_posterior.extend(host(difference(from_prior)?.neg()));
         self.error.extend(host((x.clone() - reconstruction).powi_scalar(2).sum_dim(1).sqrt()));
         let normal = |z: f64| -0.5 * z * z - HALF_LN_2PI;
         let (flat_codes, latent) = (host(codes), self.sizes[1]);
         self.anchor.extend(flat_codes.chunks_exact(latent.max(1)).map(|row| row.iter().map(|&z| normal(z)).sum::<f64>()));
         self.inputs.extend(host(x));
         self.codes.extend(flat_codes);
+        Ok(())
     }
 
     /// Codes of the first pass, sample-major.
@@ -117,7 +126,7 @@ impl PerSample {
     /// negative log-likelihood of the published figures; H_p_z, H_enc, H_dec, H_Msamp and H_mean are cross entropies of the two joints
     /// and of their mixture; MI_ksg is the nearest-neighbour estimate from the first 10,000 pairs at most, with the order of its error;
     /// H_P_x and H_P_z are cross entropies with the data's density and N(0, I); x_recon_err is the mean Euclidean distance between input
-    /// and sampled reconstruction.
+    /// and a draw from p(x|z).
     pub fn statistics(&self, known: Option<&dyn KnownDensity>) -> Vec<(&'static str, f64)> {
         let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len().max(1) as f64;
         let (q_p, p_q) = (mean(&self.posterior_to_prior), mean(&self.prior_to_posterior));
@@ -161,7 +170,7 @@ impl PerSample {
 ///
 /// Writes `analyses/results.csv`, and once more under the original's name `analyses/<data set>/<code>/<model>/results.<seed>.csv`, with one `key,value` row a statistic: divergences between q(z|x) and p(z), cross entropies of the
 /// joints, KSG mutual information of input and code (k = 5, at most 10,000 pairs; it grows with their number where the code is nearly
-/// deterministic; its bias on as many Gaussian pairs of that information stands beside it), reconstruction error, epoch and loss of the checkpoint, and the accuracy of 1, 3, 5 and 10 nearest neighbours from
+/// deterministic; its bias on as many Gaussian pairs of that information stands beside it), reconstruction error of draws from p(x|z), epoch and loss of the checkpoint, and the accuracy of 1, 3, 5 and 10 nearest neighbours from
 /// training codes to test codes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
@@ -178,17 +187,22 @@ impl Default for MimStatistics {
 }
 
 /// Quantities of the first `points` samples.
-pub(crate) fn per_sample(model: &dyn GenerativeModel, samples: &Samples, points: usize, context: &AnalysisContext<'_>) -> PerSample {
+pub(crate) fn per_sample(
+    model: &dyn GenerativeModel,
+    samples: &Samples,
+    points: usize,
+    context: &AnalysisContext<'_>,
+) -> Result<PerSample, AnalysisError> {
     let indices: Vec<usize> = (0..samples.len().min(points)).collect();
     let mut found = PerSample::default();
     for (number, chunk) in indices.chunks(BATCH).enumerate() {
         let mut draws = Draws::seeded(Noise::new(context.seed), number as u64, NAME);
         let inputs = samples.batch(chunk, context.device).inputs;
         let inputs = if inputs.dims()[1] == 2 && context.data.known_density().is_some() { inputs.narrow(1, 0, 1) } else { inputs };
-        let passes = Passes::draw(model, &inputs, &mut draws);
-        found.add(model, inputs, passes);
+        let passes = Passes::draw(model, &inputs, &mut draws)?;
+        found.add(model, inputs, passes).map_err(undefined(NAME))?;
     }
-    found
+    Ok(found)
 }
 
 #[typetag::serde(name = "mim_statistics")]
@@ -196,11 +210,13 @@ impl AnalysisConfig for MimStatistics {
     fn run(&self, context: &AnalysisContext<'_>) -> Result<AnalysisReport, AnalysisError> {
         let model = generative(context, NAME)?;
         let (train, test) = (context.data.split(Split::Train), context.data.split(Split::Test));
-        let found = per_sample(model, test, self.points, context);
+        let found = per_sample(model, test, self.points, context)?;
         let statistics = found.statistics(context.data.known_density());
         let calibration = found.calibration(&statistics, context.seed);
         let mut rows: Vec<(String, f64)> = statistics.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
-        if let Some(best) = RunDir::open_read_only(context.run_dir).ok().and_then(|run| run.read_summary().ok()).and_then(|s| s.best) {
+        let run = RunDir::open_read_only(context.run_dir)?;
+        let summary = run.read_summary().inspect_err(|error| tracing::warn!("`{NAME}` leaves out `epoch` and `loss`: {error}"));
+        if let Some(best) = summary.ok().and_then(|summary| summary.best) {
             rows.push(("epoch".to_owned(), best.epoch as f64));
             rows.push(("loss".to_owned(), best.value));
         }
@@ -212,23 +228,21 @@ impl AnalysisConfig for MimStatistics {
             let accuracies = neighbour_accuracies((&train_codes, &labels(train)), (found.codes(), &labels(test)), latent, &ks);
             rows.extend(ks.iter().zip(accuracies).map(|(k, (accuracy, _))| (format!("clf_acc_KNN{k}"), accuracy)));
         }
-        let config: Option<RunConfig> = RunDir::open_read_only(context.run_dir)
-            .ok()
-            .and_then(|run| run.read_config().ok())
-            .and_then(|config| RunConfig::from_json(config).ok());
+        let refuse = |error: String| AnalysisError::Request(format!("`{NAME}` names its files after the run's configuration: {error}"));
+        let config = run.read_config().map_err(|error| refuse(error.to_string()))?;
+        let config = RunConfig::from_json(config).map_err(|error| refuse(error.to_string()))?;
         let csv = rows.iter().fold(String::new(), |text, (name, value)| text + &format!("{name},{value}\n"));
         let mut files = vec![write(context.run_dir, "analyses/results.csv", csv.as_bytes())?];
         let mut result = Map::new();
-        if let Some(config) = &config {
-            let toy = toy_folder(config).map(|parts| parts.join("/"));
-            if let Some(folder) = &toy {
-                let path = format!("analyses/{folder}/results.{}.csv", config.training.seed);
-                files.push(write(context.run_dir, &path, csv.as_bytes())?);
-            }
-            if let Some(name) = toy.or_else(|| image_folder(config)) {
-                result.insert("original_name".to_owned(), json!(name));
-            }
+        let toy = toy_folder(&config).map(|parts| parts.join("/"));
+        if let Some(folder) = &toy {
+            let path = format!("analyses/{folder}/results.{}.csv", config.training.seed);
+            files.push(write(context.run_dir, &path, csv.as_bytes())?);
         }
+        if let Some(name) = toy.or_else(|| image_folder(&config)) {
+            result.insert("original_name".to_owned(), json!(name));
+        }
+        result.insert("decoding".to_owned(), json!(Decoding::Sample.name()));
         let mut table = vec![vec!["statistic".to_owned(), "value".to_owned()]];
         table.extend(rows.iter().map(|(name, value)| vec![name.clone(), format!("{value:.5}")]));
         if let Some(Calibration { exact, estimate, bias }) = calibration {

@@ -64,21 +64,17 @@ impl PseudoInputs {
     }
 }
 
-/// ln of the equal mixture of `components` at `z` `[batch, latent]`, `[batch]`; components that are not normal with diagonal covariance
-/// count with their means and unit scale.
-pub fn mixture_of_posteriors(z: Tensor<2>, components: &Posterior) -> Tensor<1> {
-    let mean = components.mean();
-    let scale = match components {
-        Posterior::Diagonal { scale, .. } => scale.clone(),
-        Posterior::Point { .. } | Posterior::Full { .. } | Posterior::Categorical { .. } => mean.ones_like(),
-    };
-    normal_mixture_log_prob(z, mean, scale, None)
+/// ln of the equal mixture of `components` at `z` `[batch, latent]`, `[batch]`; nothing unless they are normal with diagonal covariances.
+pub fn mixture_of_posteriors(z: Tensor<2>, components: &Posterior) -> Option<Tensor<1>> {
+    let (mean, scale) = components.as_diagonal()?;
+    Some(normal_mixture_log_prob(z, mean.clone(), scale.clone(), None))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use burn::tensor::Device;
+    use ibhost_framework::categorical::Relaxation;
     use ibhost_framework::density::normal_log_prob;
 
     #[test]
@@ -101,5 +97,25 @@ mod tests {
         let p = normal_mixture_log_prob(x, t([[0.0], [50.0]]), t([[1.0], [1.0]]), Some(weights)).into_data().iter::<f64>().next().unwrap();
         let half_ln_2pi = 0.918_938_533_204_672_7;
         assert!((p - (0.9f64.ln() - half_ln_2pi)).abs() < 1e-5, "{p}");
+    }
+
+    #[test]
+    fn only_diagonal_normals_are_components() {
+        let device = Device::flex();
+        let mean = Tensor::<2>::from_floats([[0.5, -1.0], [0.0, 2.0]], &device);
+        let z = Tensor::<2>::from_floats([[0.1, 0.2]], &device);
+        let scale = mean.full_like(0.5);
+        let expected = normal_mixture_log_prob(z.clone(), mean.clone(), scale.clone(), None).into_data();
+        let diagonal = Posterior::Diagonal { mean: mean.clone(), scale };
+        assert_eq!(mixture_of_posteriors(z.clone(), &diagonal).unwrap().into_data(), expected);
+        let cholesky = Tensor::<2>::eye(2, &device).reshape([1, 2, 2]).expand([2, 2, 2]);
+        let relaxation = Relaxation { temperature: 0.5, hard: true };
+        for other in [
+            Posterior::Point { mean: mean.clone() },
+            Posterior::Full { mean: mean.clone(), cholesky },
+            Posterior::Categorical { logits: mean, relaxation },
+        ] {
+            assert!(mixture_of_posteriors(z.clone(), &other).is_none(), "{}", other.family());
+        }
     }
 }

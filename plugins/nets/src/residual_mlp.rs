@@ -117,7 +117,7 @@ mod tests {
         let config = ResidualMlpConfig { width: 6, z: 3, ..ResidualMlpConfig::default() };
         let posterior = config.build([3, 2, 5], &context).unwrap().encode(Tensor::ones([4, 3, 2, 5], &Device::flex()));
         assert_eq!(posterior.dims(), [4, 3]);
-        let rate: Vec<f32> = posterior.rate().into_data().try_to_vec().unwrap();
+        let rate: Vec<f32> = posterior.rate().unwrap().into_data().try_to_vec().unwrap();
         assert!(rate.iter().all(|r| r.is_finite() && *r >= 0.0), "{rate:?}");
     }
 }

@@ -157,7 +157,7 @@ mod tests {
         let device = Device::flex().autodiff();
         let encoder = built(&Resnet20Config::default(), [1, 8, 8], device.clone());
         let ramp = Tensor::<1, burn::tensor::Int>::arange(0..4 * 64, &device).float().mul_scalar(0.1).sin().reshape([4, 1, 8, 8]);
-        let gradients = encoder.encode(ramp).rate().sum().backward();
+        let gradients = encoder.encode(ramp).rate().unwrap().sum().backward();
         let mut check = Check(&gradients, 0);
         encoder.visit(&mut check);
         assert_eq!(check.1, 19 + 2 * 19 + 2);
@@ -171,7 +171,7 @@ mod tests {
         let evaluation = encoder.valid();
         let gradient = |images: Tensor<4>| {
             let images = images.detach().require_grad();
-            let gradients = evaluation.encode(images.clone()).rate().sum().backward();
+            let gradients = evaluation.encode(images.clone()).rate().unwrap().sum().backward();
             images.grad(&gradients).unwrap().into_data().try_to_vec::<f32>().unwrap()
         };
         let both = gradient(inputs.clone());

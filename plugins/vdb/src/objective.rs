@@ -139,7 +139,7 @@ impl VdbObjective {
             ClassLoss::Vdb => averaged_likelihood_loss(logits.clone(), labels),
             ClassLoss::Vib => averaged_log_likelihood_loss(logits.clone(), labels),
         };
-        Terms { class, rate: posterior.is_stochastic().then(|| posterior.rate().mean()), logits }
+        Terms { class, rate: posterior.rate().ok().map(Tensor::mean), logits }
     }
 
     fn total(&self, terms: &Terms) -> Tensor<1> {

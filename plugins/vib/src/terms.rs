@@ -42,11 +42,15 @@ impl Terms {
         let noise = draws.normal(LOSS_NOISE, [samples, batch, latent], &posterior.mean().device());
         let codes = posterior.sample(noise.clone());
         let rate = match rate {
-            RateEstimate::Analytic => posterior.rate().reshape([1, batch]),
-            RateEstimate::MonteCarlo => posterior.log_prob_of_noise(noise) - standard_normal_log_prob(codes.clone()),
+            RateEstimate::Analytic => posterior.rate().map(|rate| rate.reshape([1, batch])),
+            RateEstimate::MonteCarlo => posterior.log_prob_of_noise(noise).map(|q| match posterior {
+                // Charged against the uniform distribution, as in closed form.
+                Posterior::Categorical { .. } => q + (latent as f64).ln(),
+                _ => q - standard_normal_log_prob(codes.clone()),
+            }),
         };
         let logits = model.logits(codes);
-        Self { class: log_likelihood(logits.clone(), labels).neg(), logits, rate: Some(rate) }
+        Self { class: log_likelihood(logits.clone(), labels).neg(), logits, rate: rate.ok() }
     }
 
     /// Share of (code, input) pairs classified right, `[1]`.
@@ -76,7 +80,7 @@ mod tests {
         let posterior = model.encoder.encode(batch.inputs.clone());
         let mut draws = Draws::seeded(Noise::new(1), 0, "test");
         let terms = Terms::new(&model, &posterior, &batch.labels, 20_000, RateEstimate::MonteCarlo, &mut draws);
-        let (estimated, exact) = (values(terms.rate.unwrap().mean_dim(0)), values(posterior.rate()));
+        let (estimated, exact) = (values(terms.rate.unwrap().mean_dim(0)), values(posterior.rate().unwrap()));
         for (a, b) in estimated.iter().zip(&exact) {
             assert!((a - b).abs() < 0.05, "{estimated:?} {exact:?}");
         }

@@ -121,11 +121,13 @@ pub(super) fn accuracy_fgsm(file: &Value) -> Outcome {
         &autodiff_labels,
         attack.loss,
         &mut no_noise(),
-    );
-    let (counted, withstood) = attack.withstood(&target, x, &labels, &mut no_noise());
-    for (eps, withstood) in attack.eps.iter().zip(withstood) {
+    )
+    .map_err(|error| error.to_string())?;
+    let found = attack.withstood(&target, x, &labels, &mut no_noise()).map_err(|error| error.to_string())?;
+    let counted = found.counted;
+    for (eps, withstood) in attack.eps.iter().zip(found.withstood) {
         let key = format!("eps_{eps}");
-        let moved = attack.perturbed(&target, &rows, &row_labels, &gradient, *eps, &mut no_noise());
+        let moved = attack.perturbed(&target, &rows, &row_labels, &gradient, *eps, &mut no_noise()).map_err(|error| error.to_string())?;
         matches(&key, &values(moved), at(output, &["perturbed_correct_rows", &key])?, (abs, rel))?;
         close(&key, &[withstood as f64 / counted as f64], &[number(member(output, "accuracy_after")?, &key)?], abs, rel)?;
     }
@@ -168,7 +170,7 @@ pub(super) fn odin_scores(file: &Value) -> Outcome {
     let number_of = |key: &str| scalar(at(file, &["inputs", key])?);
     let score = |key: &str, temper: &str, size: &str| -> Result<Vec<f64>, String> {
         let x = images(at(file, &["inputs", key])?, &plain)?;
-        Ok(scores(&target, x, number_of(temper)?, number_of(size)?, &mut no_noise()))
+        scores(&target, x, number_of(temper)?, number_of(size)?, &mut no_noise()).map_err(|error| error.to_string())
     };
     let (inside, outside) = (score("x", "T", "m")?, score("noise_clamped", "T", "m")?);
     matches("score_in", &inside, member(output, "score_in")?, tolerance)?;

@@ -50,7 +50,7 @@ pub(super) fn gaussian_kl_density(file: &Value) -> Outcome {
     let rows = |key: &str| Ok::<_, String>(float::<2>(member(input, key)?, &device())?.require_grad());
     let (mu1, std1, mu2, std2) = (rows("mu1")?, rows("std1")?, rows("mu2")?, rows("std2")?);
     let [batch, latent] = mu1.dims();
-    let rate = Posterior::Diagonal { mean: mu1.clone(), scale: std1.clone() }.rate();
+    let rate = Posterior::Diagonal { mean: mu1.clone(), scale: std1.clone() }.rate().map_err(|error| error.to_string())?;
     close_tensor("kl_std_normal", rate.clone(), member(output, "kl_std_normal")?, (abs, rel))?;
     let mean = rate.mean();
     close_tensor("kl_std_normal_batch_mean", mean.clone(), member(output, "kl_std_normal_batch_mean")?, (abs, rel))?;
@@ -73,13 +73,14 @@ pub(super) fn gaussian_kl_density(file: &Value) -> Outcome {
         let column = |x: f64| Tensor::<2>::from_data([[x]], &device());
         let posterior = Posterior::Diagonal { mean: column(m), scale: column(s) };
         let noise = (z[sample * latent + k] - m) / s;
-        values(posterior.log_prob_of_noise(column(noise).reshape([1, 1, 1])))[0]
+        posterior.log_prob_of_noise(column(noise).reshape([1, 1, 1])).map(|density| values(density)[0]).map_err(|error| error.to_string())
     };
     let z = values(mu2);
-    let own: Vec<f64> = (0..batch * latent).map(|at| density(&z, at / latent, at / latent, at % latent)).collect();
+    let own = (0..batch * latent).map(|at| density(&z, at / latent, at / latent, at % latent)).collect::<Result<Vec<f64>, String>>()?;
     close("log_density_sample", &own, &golden::tensor(member(output, "log_density_sample_mu2_params_1")?)?.1, abs, rel)?;
     let (shape, mesh) = golden::tensor(member(output, "log_density_mesh_first2_of_mu2_params_1")?)?;
-    let found: Vec<f64> = (0..mesh.len()).map(|at| density(&z, at / (shape[1] * latent), at / latent % shape[1], at % latent)).collect();
+    let found = (0..mesh.len()).map(|at| density(&z, at / (shape[1] * latent), at / latent % shape[1], at % latent));
+    let found = found.collect::<Result<Vec<f64>, String>>()?;
     close("log_density_mesh", &found, &mesh, abs, rel)
 }
 

@@ -40,9 +40,9 @@ pub(super) fn kl_gaussian(file: &Value) -> Outcome {
     let (q_mu, q_std, p_mu, p_std) = (q_mu?, q_std?, p_mu?, p_std?);
     let q = Posterior::Diagonal { mean: q_mu.clone(), scale: q_std.clone() };
     let p = Posterior::Diagonal { mean: p_mu.clone(), scale: p_std.clone() };
-    let divergence = q.divergence(&p);
+    let divergence = q.divergence(&p).map_err(|error| error.to_string())?;
     close_tensor("kl", divergence.clone(), output(file, "kl")?, limits)?;
-    close_tensor("kl_standard", q.rate(), output(file, "kl_standard")?, limits)?;
+    close_tensor("kl_standard", q.rate().map_err(|error| error.to_string())?, output(file, "kl_standard")?, limits)?;
     let gradients = divergence.mean().backward();
     for (key, of) in [("dq_mu", q_mu), ("dq_std", q_std), ("dp_mu", p_mu), ("dp_std", p_std)] {
         check_gradient(file, key, &of, &gradients)?;
@@ -172,7 +172,8 @@ pub(super) fn ladder(file: &Value) -> Outcome {
     let [mu_hat, pre, p_mu, p_std, w] = ["mu_hat", "pre_softplus", "p_mu", "p_std", "w"].map(|key| input::<2>(file, key));
     let (mu_hat, pre, p_mu, p_std, w) = (mu_hat?, pre?, p_mu?, p_std?, w?);
     let estimate = Posterior::Diagonal { mean: mu_hat.clone(), scale: positive(pre.clone(), 0.0).sqrt() };
-    let q = estimate.combined(&Posterior::Diagonal { mean: p_mu.clone(), scale: p_std.clone() });
+    let prior = Posterior::Diagonal { mean: p_mu.clone(), scale: p_std.clone() };
+    let q = estimate.combined(&prior).map_err(|error| error.to_string())?;
     let (mean, scale) = q.normal();
     close_tensor("mu", mean, output(file, "mu")?, limits)?;
     close_tensor("std", scale, output(file, "std")?, limits)?;

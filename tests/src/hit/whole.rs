@@ -81,7 +81,7 @@ pub(super) fn check(file: &Value) -> Outcome {
     }
     let mut none = Draws::recorded([]);
     let codes = described.model.posterior(x).mean();
-    compare("reconstruction", values(described.model.reconstruct(codes, &mut none)))?;
+    compare("reconstruction", values(described.model.decode_mean(codes, &mut none)))?;
     if let Some(z) = inputs.get("sample_z") {
         let (shape, z) = tensor(z)?;
         let (rows, size) = (shape[0], shape[1..].iter().product::<usize>());
@@ -89,7 +89,7 @@ pub(super) fn check(file: &Value) -> Outcome {
         let (_, eps) = tensor(member(inputs, "sample_eps_y")?)?;
         let n = eps.len();
         let codes = described.model.generated_codes(top, &mut Draws::recorded([("prior z1".to_owned(), TensorData::new(eps, [n]))]));
-        compare("sample_x", values(described.model.reconstruct(codes, &mut none)))?;
+        compare("sample_x", values(described.model.decode_mean(codes, &mut none)))?;
     }
     Ok(())
 }

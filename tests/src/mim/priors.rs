@@ -100,7 +100,7 @@ pub(super) fn toy_layers(file: &Value) -> Outcome {
         let density = Density::Bernoulli { probabilities: head.forward(h.clone()) };
         close_tensor("probabilities", density.mean(), member(output, "probs")?, tolerance)?;
         let noise = density.mean().zeros_like();
-        close_tensor("sample", density.reparameterised(noise), member(output, "rsample")?, tolerance)?;
+        close_tensor("sample", density.reparameterised(noise).ok_or("no sample")?, member(output, "rsample")?, tolerance)?;
         let x = value.clone().detach().clamp(BINARY_MARGIN, 1.0 - BINARY_MARGIN);
         return gradients(file, density.log_prob(x), &[("h", &h)], &head, net_path);
     }
@@ -111,7 +111,12 @@ pub(super) fn toy_layers(file: &Value) -> Outcome {
     close_tensor("loc", mean.clone(), member(output, "loc")?, tolerance)?;
     close_tensor("scale", scale.clone(), member(output, "scale")?, tolerance)?;
     let density = Density::Normal { mean: mean.clone(), scale: scale.clone() };
-    close_tensor("sample", density.reparameterised(float(member(input, "eps")?, &device())?), member(output, "sample")?, tolerance)?;
+    close_tensor(
+        "sample",
+        density.reparameterised(float(member(input, "eps")?, &device())?).ok_or("no sample")?,
+        member(output, "sample")?,
+        tolerance,
+    )?;
     let log_prob = normal_log_prob(value.clone(), mean, scale);
     gradients(file, log_prob, &[("h", &h), ("value", &value)], &head, net_path)
 }

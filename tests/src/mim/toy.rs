@@ -212,14 +212,16 @@ pub(super) fn statistics(file: &Value) -> Outcome {
     };
     let (codes, second) = (code("pass1_eps_z")?, code("pass2_eps_z")?);
     let passes = Passes {
-        reconstruction: model.reconstruct(codes.clone(), &mut recorded_draws(input, &[("reconstruction", "pass1_eps_x")])?),
+        reconstruction: model.decode_sample(codes.clone(), &mut recorded_draws(input, &[("reconstruction", "pass1_eps_x")])?),
         from_posterior: code("eps_kl_q")?,
-        from_prior: model.sample_prior(count, &mut recorded_draws(input, &[("prior codes", "eps_kl_p")])?),
+        from_prior: model
+            .sample_prior(count, &mut recorded_draws(input, &[("prior codes", "eps_kl_p")])?)
+            .map_err(|error| error.to_string())?,
         codes,
         second,
     };
     let mut found = PerSample::default();
-    found.add(&model, images, passes);
+    found.add(&model, images, passes).map_err(|error| error.to_string())?;
     let mixture = mixture_of(&case.replace('_', " d="))?;
     let found = found.statistics(Some(&mixture));
     for (key, want) in object(output)? {

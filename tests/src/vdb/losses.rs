@@ -42,7 +42,7 @@ pub(super) fn info_loss_diag(file: &Value) -> Result<(), String> {
     let q = posterior(Covariance::Diag, ScaleMap::Softplus, raw, mu.dims()[1]);
     let Posterior::Diagonal { scale, .. } = &q else { return Err("the posterior is not diagonal".to_owned()) };
     close_tensor("sigma", scale.clone(), member(outputs, "sigma")?, tolerance)?;
-    let rate = q.rate().mean().div_scalar(NATS_PER_BIT);
+    let rate = q.rate().map_err(|error| error.to_string())?.mean().div_scalar(NATS_PER_BIT);
     let gradients = rate.backward();
     close_tensor("rate", rate, member(outputs, "info_loss_bits")?, tolerance)?;
     close_tensor("gradient of mu", mu.grad(&gradients).ok_or("mu has no gradient")?, member(outputs, "grad_mu")?, tolerance)?;
@@ -91,7 +91,7 @@ fn full_case(k: usize, case: &Value, tolerance: (f64, f64)) -> Result<(), String
     let Posterior::Full { cholesky, .. } = &q else { return Err("the posterior is not full".to_owned()) };
     close_tensor("factor", cholesky.clone(), member(outputs, "scale_tril")?, tolerance)?;
     close_tensor("covariance", q.covariance(), member(outputs, "covariance")?, tolerance)?;
-    let rate = q.rate().mean().div_scalar(NATS_PER_BIT);
+    let rate = q.rate().map_err(|error| error.to_string())?.mean().div_scalar(NATS_PER_BIT);
     close("rate", &values(rate.clone()), &[scalar(member(outputs, "info_loss_bits")?)?], tolerance.0, tolerance.1)?;
     let gradients = rate.backward();
     close_tensor("gradient of mu", mu.grad(&gradients).ok_or("mu has no gradient")?, member(outputs, "grad_mu")?, tolerance)?;

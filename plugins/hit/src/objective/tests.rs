@@ -10,6 +10,7 @@ use ibhost_framework::encoder::EncoderConfig;
 use ibhost_framework::noise::Noise;
 use ibhost_framework::objective::{Parts, read_measures};
 use ibhost_framework::registry::Kind;
+use ibhost_nets as _;
 
 use super::*;
 
@@ -105,14 +106,19 @@ fn any_number_of_levels_trains_with_one_rate_each() {
         let codes = model.sample_codes(x.clone(), &mut draws);
         let sizes = model.level_sizes(codes.dims()[1]);
         assert_eq!((sizes.len(), sizes.iter().sum::<usize>()), (layers, codes.dims()[1]));
-        assert_eq!(model.level_rates(x.clone(), &mut draws).len(), layers);
+        assert_eq!(model.level_rates(x.clone(), &mut draws).unwrap().len(), layers);
         assert_eq!(model.posterior(x.clone()).dims(), codes.dims());
-        let generated = model.sample_prior(6, &mut draws);
-        assert_eq!(model.reconstruct(generated, &mut draws).dims(), [6, 784]);
-        let by_parts = model.likelihood(codes.clone(), None).log_prob(x.clone().reshape([3, 784])) + model.prior_log_prob(codes.clone())
-            - model.posterior_log_prob(x.clone(), codes);
+        let families: Vec<&str> = model.level_posteriors(x.clone()).iter().map(Posterior::family).collect();
+        let top = if encoder.contains("gumbel") { "categorical" } else { "diagonal normal" };
+        assert!(families.len() == layers && families[layers - 1] == top, "{encoder}: {families:?}");
+        let generated = model.sample_prior(6, &mut draws).unwrap();
+        assert_eq!(model.decode_mean(generated.clone(), &mut draws).dims(), [6, 784]);
+        assert_eq!(model.decode_sample(generated, &mut draws).dims(), [6, 784]);
+        let by_parts = model.likelihood(codes.clone(), None).log_prob(x.clone().reshape([3, 784]))
+            + model.prior_log_prob(codes.clone()).unwrap()
+            - model.posterior_log_prob(x.clone(), codes).unwrap();
         assert!(values(by_parts).iter().all(|v| v.is_finite()), "{encoder}");
-        assert!(values(model.log_evidence(x, 2, &mut draws)).iter().all(|v| v.is_finite()), "{encoder}");
+        assert!(values(model.log_evidence(x, 2, &mut draws).unwrap()).iter().all(|v| v.is_finite()), "{encoder}");
     }
 }
 
@@ -121,7 +127,7 @@ fn the_weight_of_one_code_is_what_its_parts_add_up_to() {
     let model = build(&HitConfig::default(), "lvae/c:2|z:3", "lvae/c:2|px:bernoulli", [1, 28, 28]).unwrap().valid();
     let x = images(4, [1, 28, 28], &Device::flex());
     let draws = || Draws::seeded(Noise::new(8), 0, "test");
-    let importance = values(model.log_evidence(x.clone(), 1, &mut draws()));
+    let importance = values(model.log_evidence(x.clone(), 1, &mut draws()).unwrap());
     let mut replay = draws();
     let levels = model.levels(&model.features(x.clone()), |level, posterior| {
         let noise = replay.normal(&format!("importance z{}", level + 1), posterior.dims(), &Device::flex());
@@ -129,18 +135,95 @@ fn the_weight_of_one_code_is_what_its_parts_add_up_to() {
     });
     let codes = Tensor::cat(codes(&levels), 1);
     let likelihood = model.likelihood(codes.clone(), None).log_prob(x.clone().reshape([4, 784]));
-    let parts = likelihood + model.prior_log_prob(codes.clone()) - model.posterior_log_prob(x, codes);
+    let parts = likelihood + model.prior_log_prob(codes.clone()).unwrap() - model.posterior_log_prob(x, codes).unwrap();
     for (a, b) in importance.iter().zip(values(parts)) {
         assert!((a - b).abs() < 1e-2, "{a} {b}");
     }
 }
 
 #[test]
-fn gumbel_codes_are_generated_class_by_class() {
-    let model = build(&HitConfig::default(), "hvae/c:2|z:3|qz:gumbel_softmax", "hvae/c:2|px:bernoulli", [1, 28, 28]).unwrap().valid();
-    let codes = model.sample_prior(6, &mut Draws::seeded(Noise::new(1), 0, "test"));
-    let top = values(split(codes, &model.latents)[1].clone());
-    assert_eq!(top, [1., 0., 0., 1., 0., 0., 0., 1., 0., 0., 1., 0., 0., 0., 1., 0., 0., 1.]);
+fn gumbel_codes_are_drawn_from_all_classes_however_few_are_asked_for() {
+    let model = build(&HitConfig::default(), "hvae/c:2|z:5|qz:gumbel_softmax", "hvae/c:2|px:bernoulli", [1, 28, 28]).unwrap().valid();
+    let classes = |count: usize, seed| {
+        let codes = model.sample_prior(count, &mut Draws::seeded(Noise::new(seed), 0, "test")).unwrap();
+        let top = values(split(codes, &model.latents)[1].clone());
+        assert_eq!(top.len(), 5 * count);
+        top.chunks_exact(5)
+            .map(|row| {
+                assert!(row.iter().sum::<f64>() == 1.0 && row.contains(&1.0), "{row:?} is not one-hot");
+                row.iter().position(|&x| x == 1.0).unwrap()
+            })
+            .collect::<Vec<_>>()
+    };
+    let many = classes(500, 1);
+    for class in 0..5 {
+        let share = many.iter().filter(|&&c| c == class).count() as f64 / 500.0;
+        assert!((share - 0.2).abs() < 0.08, "class {class}: {share}");
+    }
+    // A set that is asked for in small parts has all classes too: none depends on how many are drawn at once.
+    let singles: std::collections::BTreeSet<usize> = (0..40).flat_map(|seed| classes(1, seed)).collect();
+    assert_eq!(singles.len(), 5);
+    assert_eq!(classes(20, 3), classes(20, 3));
+}
+
+#[test]
+fn means_are_the_same_every_time_and_samples_are_not() {
+    for (decoder, shape) in [
+        ("hvae/c:2|px:bernoulli", [1, 28, 28]),
+        ("hvae/c:2", [1, 28, 28]),
+        ("hvae/c:2|px:gaussian_learned_sigma", [1, 28, 28]),
+        ("hvae/c:2|px:mixture_of_logistics", [3, 28, 28]),
+    ] {
+        let model = build(&HitConfig::default(), "hvae/c:2|z:3", decoder, shape).unwrap().valid();
+        let codes = model.sample_prior(3, &mut Draws::seeded(Noise::new(1), 0, "test")).unwrap();
+        let mut draws = Draws::seeded(Noise::new(2), 0, "test");
+        let mean = values(model.decode_mean(codes.clone(), &mut draws));
+        assert_eq!(mean, values(model.decode_mean(codes.clone(), &mut draws)), "{decoder}");
+        assert_eq!(mean, values(model.likelihood(codes.clone(), None).mean()), "{decoder}");
+        let samples = [0, 1].map(|_| values(model.decode_sample(codes.clone(), &mut draws)));
+        assert!(samples[0] != samples[1] && samples[0].len() == mean.len(), "{decoder}");
+        let distance = samples[0].iter().zip(&mean).map(|(x, m)| (x - m).abs()).sum::<f64>() / mean.len() as f64;
+        assert!(distance > 0.01, "{decoder}: {distance}");
+        assert!(!decoder.contains("bernoulli") || samples[0].iter().all(|x| *x == 0.0 || *x == 1.0));
+    }
+}
+
+#[test]
+fn a_level_without_a_prior_is_standard_normal_in_every_formula() {
+    let model = build(&HitConfig::default(), "hvae/c:2|z:3", "vector_mlp/mid:8", [1, 28, 28]).unwrap().valid();
+    let mut draws = Draws::seeded(Noise::new(1), 0, "test");
+    let codes = model.sample_prior(400, &mut draws).unwrap();
+    assert_eq!(codes.dims(), [400, model.latents.iter().sum::<usize>()]);
+    let squares = values(codes.clone().powi_scalar(2).mean());
+    assert!((squares[0] - 1.0).abs() < 0.05, "{squares:?}");
+    let expected = values(normal_log_prob(codes.clone()));
+    let found = values(model.prior_log_prob(codes).unwrap());
+    assert!(found.iter().zip(&expected).all(|(a, b)| (a - b).abs() < 1e-3 * b.abs()), "{} {}", found[0], expected[0]);
+}
+
+#[test]
+fn a_deterministic_code_without_a_weight_on_its_rate_reports_none() {
+    let config = HitConfig { layers: 1, beta_y: 0.0, ..HitConfig::default() };
+    let model = build(&config, "mlp/e1:4|e2:4|z:3|cov:point", "vector_mlp/mid:8", [1, 28, 28]).unwrap();
+    let x = images(3, [1, 28, 28], &Device::flex());
+    let labels = Tensor::from_data([0i64, 0, 0], &Device::flex());
+    let mut draws = Draws::seeded(Noise::new(1), 0, "test");
+    let model = model.valid();
+    let measures = read_measures(model.evaluate(&Batch { inputs: x.clone(), labels, indices: (0..3).collect() }, &mut draws));
+    let names: Vec<&str> = measures.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, ["loss", "distortion", "rate_weight"]);
+    let codes = model.sample_codes(x.clone(), &mut draws);
+    for undefined in [
+        model.posterior_log_prob(x.clone(), codes.clone()),
+        model.marginal_log_prob(x.clone(), codes),
+        model.log_evidence(x.clone(), 2, &mut draws),
+        model.level_rates(x, &mut draws).map(|mut rates| rates.remove(0)),
+    ] {
+        assert_eq!(undefined.unwrap_err(), Undefined::Point);
+    }
+    let weighted = HitConfig { layers: 1, beta_y: 0.5, ..HitConfig::default() };
+    let refused = build(&weighted, "mlp/e1:4|e2:4|z:3|cov:point", "vector_mlp/mid:8", [1, 28, 28]).map(|_| ()).unwrap_err();
+    assert!(refused.contains("deterministic"), "{refused}");
 }
 
 #[test]

@@ -5,12 +5,39 @@ use burn::tensor::{Device, Tensor};
 use ibhost_framework::noise::Draws;
 use ibhost_framework::posterior::Posterior;
 
-use super::{HierarchicalObjective, Levels, moments};
+use super::{HierarchicalObjective, Levels, checked, moments};
 use crate::terms::with_score_function;
 
+/// Which pseudo-inputs codes are sampled from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Choice {
+    /// The first ones in order, one code each, at most as many codes as there are: the original's.
+    First,
+    /// Random ones, so that codes are independent draws of the prior.
+    Random,
+}
+
 impl HierarchicalObjective {
-    /// Codes sampled for images to be made of: `count` of them, or as many as there are pseudo-inputs; bottom first.
+    /// Codes sampled for the images of a loss: `count` of them, or as many as there are pseudo-inputs, unless `sample_components` is set;
+    /// bottom first.
     pub fn sampled_codes(&self, count: usize, components: Option<&Posterior>, device: &Device, draws: &mut Draws) -> Vec<Tensor<2>> {
+        let choice = if self.config.sample_components { Choice::Random } else { Choice::First };
+        self.chosen_codes(choice, count, components, device, draws)
+    }
+
+    /// `count` independent codes of the prior, bottom first.
+    pub fn prior_codes(&self, count: usize, device: &Device, draws: &mut Draws) -> Vec<Tensor<2>> {
+        self.chosen_codes(Choice::Random, count, self.components().as_ref(), device, draws)
+    }
+
+    fn chosen_codes(
+        &self,
+        choice: Choice,
+        count: usize,
+        components: Option<&Posterior>,
+        device: &Device,
+        draws: &mut Draws,
+    ) -> Vec<Tensor<2>> {
         let top = self.latents.len() - 1;
         let name = |level: usize| format!("sampled z{}", level + 1);
         let z_top = match components {
@@ -18,14 +45,17 @@ impl HierarchicalObjective {
             Some(components) => {
                 let (mean, scale) = moments(components);
                 let available = mean.dims()[0];
-                let (mean, scale) = if self.config.sample_components {
-                    let mut stream = draws.host("pseudo-input");
-                    let chosen: Vec<i64> = (0..count).map(|_| stream.below(available) as i64).collect();
-                    let index = Tensor::<1, burn::tensor::Int>::from_data(chosen.as_slice(), device);
-                    (mean.select(0, index.clone()), scale.select(0, index))
-                } else {
-                    let rows = count.min(available);
-                    (mean.narrow(0, 0, rows), scale.narrow(0, 0, rows))
+                let (mean, scale) = match choice {
+                    Choice::Random => {
+                        let mut stream = draws.host("pseudo-input");
+                        let chosen: Vec<i64> = (0..count).map(|_| stream.below(available) as i64).collect();
+                        let index = Tensor::<1, burn::tensor::Int>::from_data(chosen.as_slice(), device);
+                        (mean.select(0, index.clone()), scale.select(0, index))
+                    }
+                    Choice::First => {
+                        let rows = count.min(available);
+                        (mean.narrow(0, 0, rows), scale.narrow(0, 0, rows))
+                    }
                 };
                 let noise = draws.normal(&name(top), mean.dims(), device);
                 mean + scale * noise
@@ -34,8 +64,7 @@ impl HierarchicalObjective {
         let mut codes = vec![z_top];
         for level in (0..top).rev() {
             let above: Vec<Tensor<2>> = codes.iter().rev().cloned().collect();
-            let Some(prior) = self.decoder.prior(level, &above) else { break };
-            let (mean, scale) = moments(&prior);
+            let (mean, scale) = moments(&checked(self.decoder.prior(level, &above)));
             let noise = draws.normal(&name(level), mean.dims(), device);
             codes.push(mean + scale * noise);
         }

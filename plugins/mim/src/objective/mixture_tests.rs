@@ -126,12 +126,15 @@ fn every_combination_gives_finite_losses_and_a_gradient_to_every_head() {
                         let model = model.valid();
                         let inputs = batch(&Device::flex()).inputs;
                         let codes = model.sample_codes(inputs.clone(), &mut draws());
-                        assert_eq!(model.reconstruct(codes.clone(), &mut draws()).dims(), [32, 2]);
-                        assert_eq!(model.sample_prior(5, &mut draws()).dims(), [5, 3]);
-                        let finite = |x: Tensor<1>| x.into_data().iter::<f64>().all(f64::is_finite);
+                        assert_eq!(model.decode_mean(codes.clone(), &mut draws()).dims(), [32, 2]);
+                        assert_eq!(model.decode_sample(codes.clone(), &mut draws()).dims(), [32, 2]);
+                        let finite = |x: Result<Tensor<1>, Undefined>| x.unwrap().into_data().iter::<f64>().all(f64::is_finite);
                         assert!(finite(model.marginal_log_prob(inputs.clone(), codes.clone())), "{config:?}");
                         assert!(finite(model.posterior_log_prob(inputs.clone(), codes)), "{config:?}");
-                        assert!(finite(model.log_evidence(inputs, 3, &mut draws())), "{config:?}");
+                        if !marginal {
+                            assert_eq!(model.sample_prior(5, &mut draws()).unwrap().dims(), [5, 3]);
+                            assert!(finite(model.log_evidence(inputs, 3, &mut draws())), "{config:?}");
+                        }
                     }
                 }
             }
@@ -165,8 +168,10 @@ fn one_component_with_the_weights_of_the_plain_networks_has_their_densities() {
         let (a, b) = (values(a), values(b));
         assert!(a.iter().zip(&b).all(|(a, b)| (a - b).abs() < 1e-4 * b.abs().max(1.0)), "{a:?} {b:?}");
     };
-    close(mixture.posterior_log_prob(inputs.clone(), codes.clone()), plain.posterior_log_prob(inputs.clone(), codes.clone()));
-    close(mixture.marginal_log_prob(inputs.clone(), codes.clone()), plain.marginal_log_prob(inputs.clone(), codes.clone()));
+    let posterior = |model: &MimObjective| model.posterior_log_prob(inputs.clone(), codes.clone()).unwrap();
+    close(posterior(&mixture), posterior(&plain));
+    let marginal = |model: &MimObjective| model.marginal_log_prob(inputs.clone(), codes.clone()).unwrap();
+    close(marginal(&mixture), marginal(&plain));
     let [ours, theirs] = [&mixture, &plain].map(|model| {
         let Posterior::Diagonal { mean, scale } = model.posterior(inputs.clone()) else { panic!("not diagonal") };
         [mean, scale].map(|x| x.into_data().iter::<f64>().collect::<Vec<_>>())

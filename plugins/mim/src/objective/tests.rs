@@ -2,9 +2,13 @@
 
 use ibhost_datasets::toy::ToyConfig;
 use ibhost_framework::build::BuildContext;
+use ibhost_framework::component::resolve;
 use ibhost_framework::dataset::{DataRoot, Dataset, DatasetConfig, Split};
+use ibhost_framework::decoder::DecoderConfig;
+use ibhost_framework::encoder::EncoderConfig;
 use ibhost_framework::noise::Noise;
 use ibhost_framework::objective::{BoxedObjective, read_measures};
+use ibhost_framework::registry::Kind;
 use ibhost_framework::strategy::MAIN;
 use ibhost_nets::vector_mlp::{DenseDecoderConfig, DenseEncoderConfig, Layers, Output};
 
@@ -96,9 +100,20 @@ fn every_combination_of_densities_gives_finite_losses_and_gradients() {
                 let generative = model.as_generative().unwrap();
                 let inputs = batch(&Device::flex(), false).inputs;
                 let codes = generative.sample_codes(inputs.clone(), &mut draws);
-                assert_eq!(generative.sample_prior(5, &mut draws).dims(), [5, 3]);
-                assert_eq!(generative.marginal_log_prob(inputs.clone(), codes).dims(), [32]);
-                let evidence: Vec<f64> = generative.log_evidence(inputs, 3, &mut draws).into_data().iter::<f64>().collect();
+                assert_eq!(generative.marginal_log_prob(inputs.clone(), codes.clone()).unwrap().dims(), [32]);
+                if p_z == CodePrior::Marginal {
+                    // It is what the other densities make of it: nothing can be drawn from it, and no stand-in is.
+                    for error in [
+                        generative.sample_prior(5, &mut draws).unwrap_err(),
+                        generative.prior_log_prob(codes).unwrap_err(),
+                        generative.log_evidence(inputs, 3, &mut draws).unwrap_err(),
+                    ] {
+                        assert!(error.to_string().contains("p_z:marginal"), "{error}");
+                    }
+                    continue;
+                }
+                assert_eq!(generative.sample_prior(5, &mut draws).unwrap().dims(), [5, 3]);
+                let evidence: Vec<f64> = generative.log_evidence(inputs, 3, &mut draws).unwrap().into_data().iter::<f64>().collect();
                 assert!(evidence.iter().all(|v| v.is_finite()));
             }
         }
@@ -112,7 +127,7 @@ fn the_anchor_of_inputs_is_the_density_of_the_data() {
     let (data, batch) = (toy(false), batch(&Device::flex(), false));
     let inputs: Vec<f64> = batch.inputs.clone().into_data().iter::<f64>().collect();
     let expected = data.known_density().unwrap().log_prob(&inputs);
-    let found = model.as_generative().unwrap().marginal_log_prob(batch.inputs, Tensor::zeros([32, 3], &Device::flex()));
+    let found = model.as_generative().unwrap().marginal_log_prob(batch.inputs, Tensor::zeros([32, 3], &Device::flex())).unwrap();
     assert!(found.into_data().iter::<f64>().zip(expected).all(|(a, b)| (a - b).abs() < 1e-4));
     let context = BuildContext::new(Device::flex().autodiff(), 3).with_examples(data.split(Split::Train).clone());
     let net = Layers { mid: 7, ..Layers::default() };
@@ -161,4 +176,46 @@ fn an_auto_encoder_has_the_smallest_scale_and_no_rate() {
         panic!("not diagonal")
     };
     assert!(scale.into_data().iter::<f32>().all(|s| (s - 0.01).abs() < 1e-7));
+}
+
+#[test]
+fn means_and_samples_are_told_apart() {
+    for output in [Output::Normal, Output::Bernoulli] {
+        let model = build(&MimConfig::default(), output).unwrap().valid();
+        let generative = model.as_generative().unwrap();
+        let codes = generative.sample_prior(32, &mut Draws::seeded(Noise::new(1), 0, "test")).unwrap();
+        let host = |x: Tensor<2>| x.into_data().iter::<f64>().collect::<Vec<_>>();
+        let mut draws = Draws::seeded(Noise::new(2), 0, "test");
+        let mean = host(generative.decode_mean(codes.clone(), &mut draws));
+        assert_eq!(mean, host(generative.decode_mean(codes.clone(), &mut draws)));
+        assert_eq!(mean, host(generative.likelihood(codes.clone(), None).mean()));
+        let samples = [0, 1].map(|_| host(generative.decode_sample(codes.clone(), &mut draws)));
+        assert!(samples[0] != samples[1] && samples[0] != mean, "{output:?}");
+        assert!(output == Output::Normal || samples[0].iter().all(|x| *x == 0.0 || *x == 1.0), "{output:?}");
+    }
+}
+
+#[test]
+fn codes_and_inputs_that_have_no_such_density_are_refused_when_the_model_is_built() {
+    let data = toy(false);
+    let context = BuildContext::new(Device::flex().autodiff(), 3).with_examples(data.split(Split::Train).clone());
+    let refused = |config: &MimConfig, encoder: &str, decoder: &dyn DecoderConfig| {
+        let (_, encoder) = resolve::<dyn EncoderConfig>(Kind::Encoder, encoder).unwrap();
+        config
+            .model(&Parts { encoder: &*encoder, decoder, data: data.info(), context: &context })
+            .map(|_| ())
+            .map_err(|error| error.to_string())
+    };
+    let normal = DenseDecoderConfig::default();
+    for (encoder, family) in [("mlp/z:3|e1:4|e2:4|cov:point", "deterministic"), ("mlp/z:3|e1:4|e2:4|cov:full", "full-covariance")] {
+        let error = refused(&MimConfig::default(), encoder, &normal).unwrap_err();
+        assert!(error.contains(family) && error.contains("hint: ") && error.contains("vector_mlp"), "{error}");
+    }
+    // The code of an auto-encoder is a point whatever the encoder says of its noise.
+    let ae = MimConfig { loss: Criterion::Ae, ..MimConfig::default() };
+    refused(&ae, "mlp/z:3|e1:4|e2:4|cov:point", &normal).unwrap();
+    refused(&MimConfig::default(), "mlp/z:3|e1:4|e2:4", &normal).unwrap();
+    let pixels = ibhost_nets::image_decoder::PixelConvConfig { open_code: false };
+    let error = refused(&MimConfig::default(), "mlp/z:3|e1:4|e2:4", &pixels).unwrap_err();
+    assert!(error.contains("autoregressive") && error.contains("`hvae`"), "{error}");
 }
