@@ -4,7 +4,7 @@ use burn::module::Module;
 use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
 use ibhost_framework::analysis::{AnalysisConfig, AnalysisContext, AnalysisError, AnalysisReport};
 use ibhost_framework::dataset::{Samples, Split};
-use ibhost_framework::math::log_likelihood;
+use ibhost_framework::math::{log_likelihood, predicted};
 use ibhost_framework::noise::{Draws, Noise};
 use ibhost_framework::objective::{BoxedObjective, Classifier};
 use schemars::JsonSchema;
@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::model::{BATCH, classifier, not_empty};
+use crate::numbers::share;
 
 const NAME: &str = "attack";
 
@@ -55,7 +56,7 @@ impl Splits {
 ///
 /// x' = clamp(x + eps sign(gradient), range of the scaled data), sign(0) = 0, eps in units of the scaled inputs. With `steps` above 1 the
 /// projected attack: that many steps of 2.5 eps / steps, each projected to within eps of x. `conditional`: only inputs classified right
-/// before the attack count, and the share is of those; otherwise the share is of all inputs. Models with noisy codes draw afresh at every
+/// before the attack count, and the share is of those (none, shown as `-`, when no input is); otherwise the share is of all inputs. Models with noisy codes draw afresh at every
 /// pass; one gradient serves every eps of a single-step attack. Models that do not show scores before the softmax are attacked through
 /// their ln probabilities under either loss.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -116,7 +117,7 @@ pub fn step(inputs: Tensor<4>, gradient: Tensor<4>, eps: f64, (low, high): (f64,
 /// Which of `inputs` are classified as `labels`, with one fresh code each.
 pub fn hits(model: &dyn Classifier, inputs: Tensor<4>, labels: &Tensor<1, Int>, draws: &mut Draws) -> Vec<bool> {
     let batch = inputs.dims()[0];
-    let right: Tensor<1, Bool> = model.logits(inputs, draws).argmax(1).reshape([batch]).equal(labels.clone());
+    let right: Tensor<1, Bool> = predicted(model.logits(inputs, draws)).reshape([batch]).equal(labels.clone());
     right.into_data().iter::<bool>().collect()
 }
 
@@ -194,7 +195,7 @@ impl Attack {
             count += counted;
             totals.iter_mut().zip(withstood).for_each(|(total, n)| *total += n);
         }
-        (count, totals.into_iter().map(|n| n as f64 / count.max(1) as f64).collect())
+        (count, totals.into_iter().map(|n| share(n, count)).collect())
     }
 }
 
