@@ -125,12 +125,12 @@ mod tests {
 
     #[test]
     fn all_are_listed_and_every_classifier_has_gradients() {
+        use Capability::{Classify, Encode, InputGradient, Restyle};
         assert!(Capability::ALL.is_sorted());
         assert_eq!(Capability::LogDensity.to_string(), "log-density");
         for capability in Capability::ALL {
             assert_eq!(serde_json::to_value(capability).unwrap(), capability.to_string());
         }
-        use Capability::{Classify, Encode, InputGradient, Restyle};
         assert_eq!(Capability::implied(&[Encode, Classify]), [Classify, Encode, InputGradient]);
         assert_eq!(Capability::implied(&[Restyle, Encode]), [Encode, Restyle]);
     }

@@ -5,6 +5,10 @@ use std::sync::atomic::AtomicBool;
 
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
+use ibhost_analyses as _;
+use ibhost_classifiers as _;
+use ibhost_datasets as _;
+use ibhost_disenib as _;
 use ibhost_framework::build::BuildError;
 use ibhost_framework::dataset::{Batch, DataRoot};
 use ibhost_framework::engine::{EngineError, Job, Orders, Quiet, Session, State, StepState, training_step};
@@ -18,13 +22,17 @@ use ibhost_framework::registry::{Capability, Kind, Registry};
 use ibhost_framework::run::Settings;
 use ibhost_framework::storage::{Label, RunDir, RunStatus};
 use ibhost_framework::strategy::{Cadence, OptimiserSlot, Phase, Plan};
+use ibhost_hit as _;
+use ibhost_mim as _;
+use ibhost_nets as _;
+use ibhost_tests::cli::{CommandLine, SMALL, entries, yaml};
 use ibhost_tests::every_objective::of_objective;
+use ibhost_vdb as _;
+use ibhost_vib as _;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use {
-    ibhost_classifiers as _, ibhost_datasets as _, ibhost_disenib as _, ibhost_hit as _, ibhost_mim as _, ibhost_nets as _,
-    ibhost_vdb as _, ibhost_vib as _,
-};
+
+const HOST: &str = env!("CARGO_BIN_EXE_ibhost-under-test");
 
 /// What the objective gets wrong, or right.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -285,4 +293,48 @@ fn words_and_models_that_disagree_are_named_in_both_directions() {
     assert_eq!(found.len(), 2, "{found:?}");
     assert!(found[0].contains("without `Classify`") && found[0].contains("`as_classifier`"), "{found:?}");
     assert!(found[1].contains("`offers: [Restyle]`") && found[1].contains("`as_style`"), "{found:?}");
+}
+
+#[test]
+fn a_last_step_that_breaks_the_weights_fails_the_run_and_no_analysis_takes_such_a_model() {
+    let folder = tempfile::tempdir().unwrap();
+    let host = CommandLine::new(HOST, folder.path());
+    let run = |name: &str, more: &[&str]| {
+        let base = ["run", "--objective", "vib", "--encoder", SMALL, "--limit-train", "200", "--lr", "1e30", "--watch", "test.accuracy"];
+        let ended = host.run(&[&base, &["--output-dir", name][..], more].concat());
+        let run = folder.path().join(name).join(entries(&folder.path().join(name))[0].trim_end_matches('/'));
+        (ended, run)
+    };
+    let (ended, only) = run("one", &["--steps", "1"]);
+    ended.refused(
+        1,
+        &["step 0 (epoch 1)", "phase `evaluation`", "mean loss (NaN) on the test split is not finite", "accuracy = 0,", "hint: "],
+    );
+    let summary = yaml(&only.join("summary.yml"));
+    assert_eq!(summary["status"], "failed");
+    assert!(summary["best"].is_null() && summary["reason"].as_str().unwrap().contains("mean loss (NaN) on the test split"), "{summary}");
+    assert!(!only.join("checkpoints").exists() || entries(&only.join("checkpoints")).is_empty());
+    // A checkpoint between the step that broke the weights and the one that showed it.
+    let (ended, broken) = run("two", &["--steps", "9", "--batch-size", "50", "--checkpoint-every", "1steps"]);
+    ended.refused(1, &["is not finite", "the checkpoint of step 1 is kept"]);
+    let broken = broken.to_str().unwrap();
+    for analysis in ["attack", "salt_pepper/p:[0.1]", "knn_accuracy"] {
+        host.run(&["analyze", broken, "--analysis", analysis])
+            .refused(1, &["are not numbers", "no analysis of it means anything", "hint: "]);
+    }
+}
+
+#[test]
+fn an_analysis_a_model_cannot_serve_is_refused_in_words_that_say_where_to_offer_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let host = CommandLine::new(HOST, folder.path());
+    let (_, run) = host.train(&["--objective", "vib", "--encoder", SMALL, "--steps", "2"]);
+    let run = run.to_str().unwrap();
+    for (analysis, words) in [
+        ("swap_grid", ["rebuild inputs from the style of one and the class of another", "`as_style`", "`offers: [Restyle]`"]),
+        ("nll", ["give the log density of inputs", "`as_generative`", "`offers: [LogDensity]`"]),
+        ("image_grids", ["reconstruct inputs from their codes", "`ibhost describe image_grids`", "`offers: [Reconstruct]`"]),
+    ] {
+        host.run(&["analyze", run, "--analysis", analysis]).refused(2, &words);
+    }
 }

@@ -262,6 +262,18 @@ mod tests {
     }
 
     #[test]
+    fn of_no_inputs_there_is_no_share() {
+        let mut fixture = Fixture::new(Shape::Point, 50);
+        fixture.without_classes();
+        let report = Attack { eps: vec![0.1], split: Splits::Test, ..Attack::default() }.run(&fixture.context()).unwrap().without_nan();
+        assert!(report.result["test_inputs"] == 0 && report.result["test_eps_0.1"].is_null(), "{}", report.result);
+        assert_eq!(report.table[1], ["test", "0", "-"]);
+        let all = Attack { eps: vec![0.1], conditional: false, split: Splits::Test, ..Attack::default() };
+        let report = all.run(&fixture.context()).unwrap();
+        assert_eq!(report.result["test_eps_0.1"], 0.0, "scores that are no numbers are right for no label: {}", report.result);
+    }
+
+    #[test]
     fn a_step_stays_in_the_range_and_zero_gradients_leave_the_input() {
         let device = Device::flex();
         let x = Tensor::<1>::from_floats([0.95, 0.0, 0.3], &device).reshape([1, 1, 1, 3]);

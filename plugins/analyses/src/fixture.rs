@@ -180,6 +180,12 @@ impl Fixture {
         self.data.samples = Samples::new(values, self.data.samples.labels(), shape, Scaling::uniform(shape[0], 1.0, 0.0)).unwrap();
     }
 
+    /// Makes the class scores no numbers.
+    pub(crate) fn without_classes(&mut self) {
+        let centres = self.model.centres.val().mul_scalar(f32::NAN);
+        self.model.centres = Param::from_tensor(centres);
+    }
+
     /// Context with a fixed seed.
     pub(crate) fn context(&self) -> AnalysisContext<'_> {
         AnalysisContext {
