@@ -229,7 +229,7 @@ impl AnalysisConfig for LabelInformation {
                 "level": level.name, "information": information, "accuracy_bound": accuracy, "mixed_ksg": neighbours, "dimensions": level.dim,
             }));
         }
-        let result = json!({"levels": found, "label_entropy": bound.entropy, "classes": bound.classes, "samples": labels.len(), "leave_one_out": self.leave_one_out});
+        let result = json!({"levels": found, "label_entropy": bound.entropy, "classes": bound.classes, "samples": labels.len(), "bound": "none", "leave_one_out": self.leave_one_out});
         Ok(AnalysisReport { result, table, files: Vec::new() })
     }
 }

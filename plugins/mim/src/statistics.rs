@@ -113,7 +113,8 @@ impl PerSample {
 
     /// The statistics in the order they are written, in nats (`x_recon_err` in the unit of the inputs); `known` is the data's density.
     ///
-    /// Dkl_q_p, Dkl_p_q and their mean Dkl compare q(z|x) and p(z); MI is mean ln q(z|x) - ln p(z); H_q_x is -mean ln q(x), the
+    /// Dkl_q_p, Dkl_p_q and their mean Dkl compare q(z|x) and p(z); MI is mean ln q(z|x) - ln p(z), an upper bound on I(x;z) in
+    /// expectation; H_q_x is -mean ln q(x), the
     /// negative log-likelihood of the published figures; H_p_z, H_enc, H_dec, H_Msamp and H_mean are cross entropies of the two joints
     /// and of their mixture; MI_ksg is the nearest-neighbour estimate from the first 10,000 pairs at most, with the order of its error;
     /// H_P_x and H_P_z are cross entropies with the data's density and N(0, I); x_recon_err is the mean Euclidean distance between input
