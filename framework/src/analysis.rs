@@ -4,6 +4,7 @@ use std::path::Path;
 
 use burn::tensor::Device;
 
+use crate::capability::Capability;
 use crate::component::Configured;
 use crate::dataset::{DataError, DataRoot, Dataset};
 use crate::objective::Objective;
@@ -42,12 +43,16 @@ pub struct AnalysisReport {
 #[derive(Debug, thiserror::Error)]
 pub enum AnalysisError {
     /// The model lacks a capability.
-    #[error("`{analysis}` needs a model that can {capability}, which this objective does not offer")]
+    #[error(
+        "`{analysis}` needs a model that can {}, which this objective does not offer\n  hint: `ibhost describe {analysis}` lists the \
+         objectives it fits; one of your own offers it when its model returns itself from `{}` and it is registered with `offers: [{}]`",
+        .capability.deed(), .capability.method(), .capability.word()
+    )]
     Unfit {
         /// Analysis.
         analysis: String,
         /// Missing capability.
-        capability: String,
+        capability: Capability,
     },
     /// A request that makes no sense for this run.
     #[error("{0}")]
@@ -66,6 +71,19 @@ pub enum AnalysisError {
         /// Cause.
         reason: String,
     },
+}
+
+impl AnalysisReport {
+    /// The same with `-` in the table where there is no number: what is null in the result.
+    #[must_use]
+    pub fn without_nan(mut self) -> Self {
+        for cell in self.table.iter_mut().flatten() {
+            if matches!(cell.as_str(), "NaN" | "-NaN") {
+                "-".clone_into(cell);
+            }
+        }
+        self
+    }
 }
 
 /// Configuration of an analysis, found by name in the registry.

@@ -26,14 +26,16 @@ pub fn relaxed_one_hot<const D: usize>(logits: Tensor<D>, uniform: Tensor<D>, re
     if relaxation.hard { one_hot_of_largest(soft.clone()) + (soft.clone() - soft.detach()) } else { soft }
 }
 
-/// One-hot vectors of the largest entries along the last dimension, without gradient.
+/// One-hot vectors of the largest entries along the last dimension, without gradient; NaN where an entry is.
 pub fn one_hot_of_largest<const D: usize>(scores: Tensor<D>) -> Tensor<D> {
     let shape = scores.dims();
     let classes = shape[D - 1];
     let mut row = [1; D];
     row[D - 1] = classes;
     let index = Tensor::<1, Int>::arange(0..classes as i64, &scores.device()).reshape(row).expand(shape);
-    scores.detach().argmax(D - 1).expand(shape).equal(index).float()
+    let scores = scores.detach();
+    let unknown = scores.clone().sum_dim(D - 1).is_nan().expand(shape);
+    scores.argmax(D - 1).expand(shape).equal(index).float().mask_fill(unknown, f32::NAN)
 }
 
 /// Uniform draws whose quantiles are those of standard normal `noise`.
@@ -86,6 +88,13 @@ mod tests {
         assert_eq!(hard, [0.0, 1.0, 0.0]);
         assert!((soft.iter().sum::<f64>() - 1.0).abs() < 1e-6 && soft[1] < 1.0);
         assert!(straight_through.iter().zip(&reference).all(|(a, b)| (a - b).abs() < 1e-6), "{straight_through:?} {reference:?}");
+    }
+
+    #[test]
+    fn scores_that_are_no_numbers_have_no_one_hot_vector() {
+        let scores = Tensor::<2>::from_floats([[f32::NAN, 1.0], [f32::NEG_INFINITY, 1.0]], &Device::flex());
+        let found = values(one_hot_of_largest(scores));
+        assert!(found[0].is_nan() && found[1].is_nan() && found[2..] == [0.0, 1.0], "{found:?}");
     }
 
     #[test]

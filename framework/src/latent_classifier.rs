@@ -117,7 +117,8 @@ pub fn averaged_likelihood_loss(logits: Tensor<3>, labels: &Tensor<1, Int>) -> T
 /// The quantities every latent classifier reports, with `l` codes for the averaged prediction.
 pub fn quantities(l: usize, class_meaning: &str) -> Vec<Quantity> {
     let rate = "rate, upper bound on I(X;Z): mean over inputs of KL(q(z|x) || N(0, I)), at least 0";
-    let information = "lower bound on I(Y;Z): log of the number of classes minus the class term, uniform class prior";
+    let information =
+        "lower bound on I(Y;Z) where all classes are equally frequent, none elsewhere: log of the number of classes minus the class term";
     // Two quantities must not share a tag.
     let averaged = if l == 1 { "accuracy_averaged".to_owned() } else { format!("accuracy_L{l}") };
     vec![

@@ -2,6 +2,7 @@
 
 pub mod analysis;
 pub mod build;
+pub mod capability;
 pub mod categorical;
 pub mod component;
 pub mod dataset;

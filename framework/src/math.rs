@@ -20,10 +20,18 @@ pub fn log_mean_softmax(logits: Tensor<3>) -> Tensor<2> {
     log_mean_exp(log_softmax(logits, 2), 0).reshape([batch, classes])
 }
 
-/// Share of rows of `scores` `[batch, classes]` whose largest entry is the label's, a scalar in `[0, 1]`.
+/// Class of every row of `scores` `[.., classes]`, `[.., 1]`: where the largest entry stands, the first of equals. Scores that are no numbers have
+/// no class: -1, which no label equals.
+pub fn predicted<const D: usize>(scores: Tensor<D>) -> Tensor<D, Int> {
+    let scores = scores.detach();
+    let no_class = scores.clone().sum_dim(D - 1).is_nan();
+    scores.argmax(D - 1).mask_fill(no_class, -1)
+}
+
+/// Share of rows of `scores` `[batch, classes]` whose largest entry is the label's, a scalar in `[0, 1]`; rows that hold NaN are wrong.
 pub fn accuracy(scores: Tensor<2>, labels: &Tensor<1, Int>) -> Tensor<1> {
     let [batch, _] = scores.dims();
-    scores.argmax(1).reshape([batch]).equal(labels.clone()).float().mean()
+    predicted(scores).reshape([batch]).equal(labels.clone()).float().mean()
 }
 
 #[cfg(test)]
@@ -52,5 +60,17 @@ mod tests {
         let labels = Tensor::<1, Int>::from_ints([1, 1, 1], &device);
         let value: f32 = accuracy(scores, &labels).into_scalar();
         assert!((value - 2.0 / 3.0).abs() < 1e-6);
+    }
+
+    #[test]
+    fn scores_that_are_no_numbers_have_no_class() {
+        let device = Device::flex();
+        let (nan, low) = (f32::NAN, f32::NEG_INFINITY);
+        let scores = Tensor::<2>::from_floats([[nan, nan], [nan, 0.5], [0.5, nan], [low, low], [low, 0.0]], &device);
+        let classes: Vec<i64> = predicted(scores.clone()).into_data().iter::<i64>().collect();
+        assert_eq!(classes, [-1, -1, -1, 0, 1]);
+        let labels = Tensor::<1, Int>::from_ints([0, 0, 0, 0, 1], &device);
+        let value: f32 = accuracy(scores, &labels).into_scalar();
+        assert!((value - 0.4).abs() < 1e-6, "{value}");
     }
 }

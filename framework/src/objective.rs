@@ -70,19 +70,27 @@ pub struct Quantity {
     pub meaning: String,
     /// Which way is better.
     pub direction: Direction,
+    /// Whether an infinite mean is a result, such as an upper bound that bounds nothing; elsewhere it ends the run, as NaN always does.
+    pub may_be_infinite: bool,
 }
 
 impl Quantity {
     /// A quantity whose TensorBoard tag is its name.
     pub fn new(name: impl Into<String>, unit: &'static str, meaning: impl Into<String>, direction: Direction) -> Self {
         let name = name.into();
-        Self { tag: name.clone(), name, unit, meaning: meaning.into(), direction }
+        Self { tag: name.clone(), name, unit, meaning: meaning.into(), direction, may_be_infinite: false }
     }
 
     /// The same under the TensorBoard tag of the original implementation.
     #[must_use]
     pub fn tagged(self, tag: impl Into<String>) -> Self {
         Self { tag: tag.into(), ..self }
+    }
+
+    /// The same, whose mean may be infinite without ending the run.
+    #[must_use]
+    pub fn possibly_infinite(self) -> Self {
+        Self { may_be_infinite: true, ..self }
     }
 }
 
@@ -170,7 +178,9 @@ pub trait Objective: ErasedModule<ObjectiveKind> {
         None
     }
 
-    /// Class predictions, when the model has them.
+    /// Class predictions, when the model has them; every classifier also has gradients with respect to its inputs.
+    ///
+    /// What this and the following methods return is what analyses go by; `offers` where the objective is registered says the same to `ibhost list`.
     fn as_classifier(&self) -> Option<&dyn Classifier> {
         None
     }

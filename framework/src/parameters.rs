@@ -1,6 +1,6 @@
 //! Parameters by path: listing, reading to the host, and putting host values back.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{DType, Tensor, TensorData};
@@ -43,6 +43,45 @@ impl<F: FnMut(Seen<'_>)> ModuleVisitor for Reader<F> {
 /// Calls `each` for every float parameter and running statistic of `module`, in declaration order.
 pub fn for_each<M: Module>(module: &M, each: impl FnMut(Seen<'_>)) {
     module.visit(&mut Reader { path: Vec::new(), each });
+}
+
+/// Dotted paths of every field of `module` and of what it holds, empty ones too.
+pub fn fields<M: Module>(module: &M) -> BTreeSet<String> {
+    struct Fields(Vec<String>, BTreeSet<String>);
+    impl ModuleVisitor for Fields {
+        fn enter_module(&mut self, name: &str, _container_type: &str) {
+            self.0.push(name.to_owned());
+            self.1.insert(self.0.join("."));
+        }
+        fn exit_module(&mut self, _name: &str, _container_type: &str) {
+            self.0.pop();
+        }
+    }
+    let mut visitor = Fields(Vec::new(), BTreeSet::new());
+    module.visit(&mut visitor);
+    visitor.1
+}
+
+/// Paths of the parameters and running statistics of `module` that no optimiser may move.
+pub fn fixed<M: Module>(module: &M) -> BTreeSet<String> {
+    let mut paths = BTreeSet::new();
+    for_each(module, |seen| {
+        if !seen.trainable {
+            paths.insert(seen.path.to_owned());
+        }
+    });
+    paths
+}
+
+/// Path of the first parameter or running statistic of `module` that holds a value which is not finite.
+pub fn first_non_finite<M: Module>(module: &M) -> Option<String> {
+    let mut found = None;
+    for_each(module, |seen| {
+        if found.is_none() && seen.flat.into_data().iter::<f64>().any(|value| !value.is_finite()) {
+            found = Some(seen.path.to_owned());
+        }
+    });
+    found
 }
 
 /// Host copies of every float parameter and running statistic by path.
@@ -135,7 +174,7 @@ impl ModuleMapper for Writer<'_> {
 /// [`ParameterError`] naming the first parameter that does not fit; the module is then returned to nobody.
 pub fn from_host<M: Module>(module: M, values: &BTreeMap<String, HostTensor>, partial: bool) -> Result<M, ParameterError> {
     let mut problem = None;
-    let mut known = std::collections::BTreeSet::new();
+    let mut known = BTreeSet::new();
     for_each(&module, |seen| {
         known.insert(seen.path.to_owned());
         match values.get(seen.path) {
@@ -213,6 +252,16 @@ mod tests {
     use burn::tensor::Device;
 
     use super::*;
+
+    #[test]
+    fn fields_and_weights_that_are_not_finite_are_named() {
+        let module: Linear = LinearConfig::new(2, 1).init(&Device::flex());
+        assert_eq!(fields(&module).into_iter().collect::<Vec<_>>(), ["bias", "weight"]);
+        assert_eq!(first_non_finite(&module), None);
+        let mut values = to_host(&module);
+        values.insert("weight".to_owned(), HostTensor { shape: vec![2, 1], data: HostData::F32(vec![1.0, f32::INFINITY]) });
+        assert_eq!(first_non_finite(&from_host(module, &values, false).unwrap()).as_deref(), Some("weight"));
+    }
 
     #[test]
     fn values_that_do_not_fit_are_named() {

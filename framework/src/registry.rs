@@ -17,6 +17,7 @@ use crate::component::schema::{documentation, parameters};
 use crate::component::suggest::{alternatives, did_you_mean, nearest};
 use crate::component::{Component, ComponentError, Parameter, SchemaError};
 
+pub use crate::capability::Capability;
 #[doc(hidden)]
 pub use inventory;
 
@@ -114,40 +115,6 @@ impl FromStr for Kind {
     }
 }
 
-/// What an objective's finished model can do, and what an analysis asks of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Capability {
-    /// Class probabilities of an input.
-    Classify,
-    /// The posterior of an input.
-    Encode,
-    /// An input from its code.
-    Reconstruct,
-    /// New inputs.
-    Sample,
-    /// The log density of an input.
-    LogDensity,
-    /// The gradient of the loss with respect to the input.
-    InputGradient,
-    /// An input from the style of one and the class of another.
-    Restyle,
-}
-
-impl fmt::Display for Capability {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Classify => "classify",
-            Self::Encode => "encode",
-            Self::Reconstruct => "reconstruct",
-            Self::Sample => "sample",
-            Self::LogDensity => "log-density",
-            Self::InputGradient => "input-gradient",
-            Self::Restyle => "restyle",
-        })
-    }
-}
-
 /// What a plugin submits for one component, normally through [`register!`](crate::register).
 #[derive(Clone, Copy, Debug)]
 pub struct Entry {
@@ -217,8 +184,8 @@ pub struct Item {
     pub module: &'static str,
     /// Its parameters in the order of the config's fields.
     pub parameters: Vec<Parameter>,
-    /// What its finished model can do.
-    pub offers: &'static [Capability],
+    /// What its finished model can do, also what needs no word of its own.
+    pub offers: Vec<Capability>,
     /// What it needs a finished model to do.
     pub needs: &'static [Capability],
 }
@@ -251,7 +218,7 @@ impl Item {
             crate_version: entry.crate_version,
             module: entry.module,
             parameters,
-            offers: entry.offers,
+            offers: Capability::implied(entry.offers),
             needs: entry.needs,
         })
     }
@@ -449,7 +416,8 @@ pub fn defaults_of<C: Default + Serialize>() -> Value {
 /// Registers a config struct as a component. Its name is the one given to `#[typetag::serde(name = "...")]`, its documentation the struct's.
 ///
 /// `register! { Encoder: MlpConfig as EncoderConfig, aliases: ["perceptron"], paper: "Alemi et al. 2017", example: "mlp/z:256" }`, optionally
-/// followed by `offers: [Classify, Encode]` and `needs: [Classify]`; `aliases` may be left out.
+/// followed by `offers: [Classify, Encode]` (an objective: all that its models can do, see [`Capability`]) and `needs: [Classify]` (an analysis),
+/// in this order; `aliases` may be left out.
 #[macro_export]
 macro_rules! register {
     (
@@ -497,8 +465,6 @@ mod tests {
         let error = "optimizer".parse::<Kind>().unwrap_err();
         assert_eq!(error.to_string(), "unknown kind of component `optimizer`; did you mean `optimiser`?");
         assert!("x".parse::<Kind>().unwrap_err().help.contains("the kinds are `objective`"));
-        assert_eq!(Capability::LogDensity.to_string(), "log-density");
-        assert_eq!(serde_json::to_value(Capability::InputGradient).unwrap(), Capability::InputGradient.to_string());
     }
 
     #[test]
@@ -558,6 +524,7 @@ mod tests {
         assert!(fits(offers(&[Capability::Classify, Capability::Encode]), needs(&[Capability::Encode])));
         assert!(!fits(offers(&[Capability::Classify]), needs(&[Capability::Classify, Capability::Sample])));
         assert!(fits(offers(&[]), needs(&[])));
+        assert!(fits(offers(&[Capability::Classify]), needs(&[Capability::Classify, Capability::InputGradient])));
     }
 
     #[test]

@@ -59,7 +59,7 @@ fn a_grid_is_evaluated_once_and_drawn() {
     assert!(made("psnr.json") == before[0] && made("probes.json") > before[1]);
 
     host.run(&["evaluate", text(&runs[0])]).refused(2, &["objective.beta_y"]);
-    host.run(&["evaluate", text(&classifier), "--lower", "lr", "--top", "lr"]).refused(2, &["rates", "log-density"]);
+    host.run(&["evaluate", text(&classifier), "--lower", "lr", "--top", "lr"]).refused(2, &["rates", "log density"]);
     let ended = host.run(&["evaluate", text(&runs[0]), "--lower", "lr", "--top", "lr", "--classifier", "absent"]).expect(1);
     assert!(ended.stderr.contains("no finished run of that name"), "{ended:#?}");
 }

@@ -47,7 +47,7 @@ pub enum EngineError {
     Storage(#[from] StorageError),
     /// Training diverged.
     #[error(
-        "step {step} (epoch {epoch}), phase `{phase}`: {what} is not finite{}\n  loss terms of this step: {terms}\n  {kept}\n  hint: lower `--lr`, check the range of the inputs, or look at the terms above for the one that went first",
+        "step {step} (epoch {epoch}), phase `{phase}`: {what} is not finite{}\n  measured there: {terms}\n  {kept}\n  hint: lower `--lr`, check the range of the inputs, or look at the numbers above for the one that went first",
         .term.as_ref().map_or_else(String::new, |term| format!(", neither is the loss term `{term}`"))
     )]
     NonFinite {
@@ -61,7 +61,7 @@ pub enum EngineError {
         what: Box<str>,
         /// First term of the loss that is not finite, if any was measured to be.
         term: Option<Box<str>>,
-        /// Terms of the loss.
+        /// Means of the step or split.
         terms: Box<str>,
         /// What is still there.
         kept: Box<str>,

@@ -1,5 +1,7 @@
 //! A run made ready: components built from their configuration, data loaded, counters at zero.
 
+use std::collections::BTreeSet;
+
 use burn::module::Module;
 use burn::tensor::Device;
 
@@ -14,14 +16,15 @@ use crate::encoder::EncoderConfig;
 use crate::identity::{DataIdentity, Identity, Machine, Program};
 use crate::module::Erased;
 use crate::noise::Noise;
-use crate::objective::{BoxedObjective, Direction, ObjectiveConfig, Parts, Quantity};
+use crate::objective::{BoxedObjective, Direction, Objective, ObjectiveConfig, Parts, Quantity};
 use crate::optimiser::{OptimiserConfig, OptimiserState, WeightAverage, is_host};
 use crate::parameters;
+use crate::registry::{Capability, Kind, Registry};
 use crate::room::{self, NoRoom};
 use crate::run::RunConfig;
 use crate::schedule::ScheduleConfig;
 use crate::storage::{CheckpointContent, Metrics};
-use crate::strategy::{Plan, StrategyConfig};
+use crate::strategy::{Cadence, Phase, Plan, StrategyConfig, coverage};
 
 /// Name of the span around gathering a training batch.
 pub const BATCH: &str = "batch";
@@ -42,6 +45,8 @@ pub struct Session {
     pub train: Samples,
     /// Optimisers and phases.
     pub plan: Plan,
+    /// Paths of what was built to stay as it is (`.no_grad()`) and of running statistics: no phase moves these, whatever its groups name.
+    pub fixed: BTreeSet<String>,
     /// Update rule.
     pub optimiser: Box<dyn OptimiserConfig>,
     /// Learning-rate schedule.
@@ -159,11 +164,20 @@ impl Session {
                 )));
             }
         };
+        if training {
+            warn_of_other_offers(&config.objective.name, &*model);
+            coverage::check(&plan, &model)
+                .map_err(|problem| EngineError::Request(format!("objective `{}` cannot be trained: {problem}", config.objective.name)))?;
+        }
+        let fixed = parameters::fixed(&model);
         let average = config.training.average.map(|decay| WeightAverage { decay, weights: parameters::average_buffers(&model) });
         let quantities = objective.quantities();
         let watch = Watch::new(&config.training.watch, watched_direction(&config.training.watch, &quantities)?);
         let noise = Noise::new(config.training.seed);
-        let session = Self { device, noise, data, loaded, train, optimiser, schedule, quantities, config, plan };
+        let session = Self { device, noise, data, loaded, train, optimiser, schedule, quantities, config, plan, fixed };
+        if training {
+            session.warn_of_idle_optimisers();
+        }
         let optimisers = session.plan.optimisers.iter().map(|_| OptimiserState::default()).collect();
         let state = State {
             model,
@@ -232,6 +246,24 @@ impl Session {
         training.steps.unwrap_or_else(|| training.epochs.saturating_mul(self.batches_per_epoch()))
     }
 
+    /// Says which parts of the model this run is too short to move, or was asked not to.
+    fn warn_of_idle_optimisers(&self) {
+        let (steps, batches) = (self.total_steps(), self.batches_per_epoch());
+        for (index, slot) in self.plan.optimisers.iter().enumerate() {
+            let moves = |phase: &Phase| {
+                let happens = |cadence: Cadence| cadence.count_before(steps, batches) > 0;
+                phase.repeats > 0 && happens(phase.when) && phase.updates.iter().any(|&(at, cadence)| at == index && happens(cadence))
+            };
+            if !self.plan.phases.iter().any(moves) {
+                let groups = slot.groups.iter().map(|group| format!("`{}`", group.name)).collect::<Vec<_>>().join(", ");
+                tracing::warn!(
+                    "optimiser `{}` moves in none of the {steps} steps of this run: the parameters of {groups} stay as they were drawn",
+                    slot.name
+                );
+            }
+        }
+    }
+
     /// Number of trainable scalars of `state`'s model.
     pub fn parameter_count(state: &State) -> u64 {
         let mut count = 0;
@@ -264,6 +296,14 @@ fn check_room(parameters: u64, copies: usize) -> Result<(), NoRoom> {
     );
     let bytes = parameters.saturating_mul(size_of::<f32>() as u64);
     room::check(what, bytes, &[copies], "choose narrower or fewer layers, or a machine with more memory")
+}
+
+/// Says where what an objective is registered to offer is not what its model hands out.
+fn warn_of_other_offers(objective: &str, model: &dyn Objective) {
+    let Some(item) = Registry::global().ok().and_then(|registry| registry.get(Kind::Objective, objective)) else { return };
+    for sentence in Capability::disagreements(&item.offers, model) {
+        tracing::warn!("objective `{objective}`: {sentence}");
+    }
 }
 
 /// Refuses data that the decoder's likelihood is not defined for; the comparison is written so that NaN is refused too.

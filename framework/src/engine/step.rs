@@ -55,7 +55,8 @@ pub fn training_step(
             if *state.moving != moving {
                 let slots = &session.plan.optimisers;
                 model = parameters::with_gradients_for(model, |path| {
-                    slots.iter().position(|slot| slot.contains(path)).is_some_and(|slot| moving[slot])
+                    let slot = slots.iter().position(|slot| slot.contains(path));
+                    slot.is_some_and(|slot| moving[slot]) && !session.fixed.contains(path)
                 });
                 state.moving.clone_from(&moving);
             }

@@ -124,14 +124,14 @@ pub fn train(
 
         let epoch_ended = state.step.is_multiple_of(batches) || state.step == total;
         if epoch_ended {
-            let means = state.sums.means();
-            if let Some((_, loss)) = means.iter().find(|(name, value)| name == "loss" && !value.is_finite()) {
-                save_best_of(&mut state.best, run)?;
-                let what = format!("the epoch's mean loss ({loss})");
-                return Err(kept(non_finite(step, epoch, &session.plan.phases[0].name, what, &means), run));
-            }
             let due = epoch.is_multiple_of(training.evaluate_every) || state.step == total;
-            let rows = finish_epoch(session, &mut state, &mut logs, epoch, due, &mut clock)?;
+            let rows = match finish_epoch(session, &mut state, &mut logs, epoch, due, &mut clock) {
+                Ok(rows) => rows,
+                Err(error) => {
+                    save_best_of(&mut state.best, run)?;
+                    return Err(kept(error, run));
+                }
+            };
             if due {
                 let value = watched(&state).ok_or_else(|| unmeasured(&state))?;
                 let min_delta = training.early_stopping.as_ref().map_or(0.0, |e| e.min_delta);
@@ -273,7 +273,9 @@ fn finish_epoch(
 ) -> Result<Vec<Row>, EngineError> {
     clock.spend(state);
     let trained = std::mem::take(&mut clock.epoch_samples);
-    let mut rows = vec![row(state, epoch, MetricsSplit::Train, state.sums.means(), trained as f64 / clock.epoch_seconds.max(1e-9))];
+    let means = state.sums.means();
+    check_means(session, state.step, epoch, MetricsSplit::Train, &means)?;
+    let mut rows = vec![row(state, epoch, MetricsSplit::Train, means, trained as f64 / clock.epoch_seconds.max(1e-9))];
     state.sums.clear();
     if due {
         let fresh = session.data.fresh_test(&mut session.noise.stream("fresh test samples", epoch))?;
@@ -286,6 +288,7 @@ fn finish_epoch(
             let model = Session::evaluation_model(state, averaged);
             let means = evaluate(&*model, test, session.config.training.evaluation_batch, &session.device, session.noise, epoch);
             clock.spend(state);
+            check_means(session, state.step, epoch, split, &means)?;
             rows.push(row(state, epoch, split, means, test.len() as f64 / begin.elapsed().as_secs_f64().max(1e-9)));
         }
     }
@@ -300,6 +303,27 @@ fn finish_epoch(
         write_board(session, state, logs, row, index)?;
     }
     Ok(rows)
+}
+
+/// Refuses means that are no result: NaN, and infinities where the quantity does not say that it may be infinite.
+fn check_means(session: &Session, steps: u64, epoch: u64, split: MetricsSplit, means: &[(String, f64)]) -> Result<(), EngineError> {
+    let infinite = |name: &str| session.quantities.iter().any(|quantity| quantity.name == name && quantity.may_be_infinite);
+    let Some((name, value)) = means.iter().find(|(name, value)| value.is_nan() || (value.is_infinite() && !infinite(name))) else {
+        return Ok(());
+    };
+    let (phase, place) = match split {
+        MetricsSplit::Train => (session.plan.phases[0].name.as_str(), "the training split"),
+        MetricsSplit::Test => ("evaluation", "the test split"),
+        MetricsSplit::TestAverage => ("evaluation", "the test split with averaged weights"),
+    };
+    let what = format!("the epoch's mean {name} ({value}) on {place}");
+    match non_finite(steps.saturating_sub(1), epoch, phase, what, means) {
+        // It is named already.
+        EngineError::NonFinite { step, epoch, phase, what, terms, kept, .. } => {
+            Err(EngineError::NonFinite { step, epoch, phase, what, term: None, terms, kept })
+        }
+        other => Err(other),
+    }
 }
 
 fn row(state: &State, epoch: u64, split: MetricsSplit, means: Vec<(String, f64)>, samples_per_s: f64) -> Row {

@@ -2,6 +2,7 @@
 
 mod algo1;
 mod algo2;
+pub mod coverage;
 mod oneshot;
 
 use crate::component::Configured;

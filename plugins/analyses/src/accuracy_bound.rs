@@ -40,9 +40,13 @@ impl AccuracyBound {
         self.entropy + term(accuracy, 1.0) + term(1.0 - accuracy, self.classes as f64 - 1.0)
     }
 
-    /// Largest accuracy that `information` nats about the label allow: f^-1 on `[1/M, 1]`; 1 from H(L) on, 1/M where f is above it already.
+    /// Largest accuracy that `information` nats about the label allow: f^-1 on `[1/M, 1]`; 1 from H(L) on, 1/M where f is above it already, NaN for
+    /// NaN.
     pub fn accuracy(&self, information: f64) -> f64 {
         let mut range = [1.0 / self.classes as f64, 1.0];
+        if information.is_nan() {
+            return f64::NAN;
+        }
         if information >= self.entropy {
             return 1.0;
         }
@@ -69,6 +73,7 @@ mod tests {
                 assert!((bound.accuracy(bound.information(a)) - a).abs() < 1e-12);
             }
         }
+        assert!(even.accuracy(f64::NAN).is_nan(), "what is not known bounds nothing");
         // Without information only the uneven classes help, by what f allows at 0.
         assert!((even.accuracy(0.0) - 0.1).abs() < 1e-6 && odd.accuracy(0.0) > 0.5);
     }

@@ -4,7 +4,7 @@ use burn::module::Module;
 use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
 use ibhost_framework::analysis::{AnalysisConfig, AnalysisContext, AnalysisError, AnalysisReport};
 use ibhost_framework::dataset::{Samples, Split};
-use ibhost_framework::math::log_likelihood;
+use ibhost_framework::math::{log_likelihood, predicted};
 use ibhost_framework::noise::{Draws, Noise};
 use ibhost_framework::objective::{BoxedObjective, Classifier};
 use schemars::JsonSchema;
@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::model::{BATCH, classifier, not_empty};
+use crate::numbers::share;
 
 const NAME: &str = "attack";
 
@@ -55,7 +56,7 @@ impl Splits {
 ///
 /// x' = clamp(x + eps sign(gradient), range of the scaled data), sign(0) = 0, eps in units of the scaled inputs. With `steps` above 1 the
 /// projected attack: that many steps of 2.5 eps / steps, each projected to within eps of x. `conditional`: only inputs classified right
-/// before the attack count, and the share is of those; otherwise the share is of all inputs. Models with noisy codes draw afresh at every
+/// before the attack count, and the share is of those (none, shown as `-`, when no input is); otherwise the share is of all inputs. Models with noisy codes draw afresh at every
 /// pass; one gradient serves every eps of a single-step attack. Models that do not show scores before the softmax are attacked through
 /// their ln probabilities under either loss. An input whose gradient is 0 everywhere cannot be moved and counts as one that withstands:
 /// `.._without_gradient` says how many there are, e.g. where the probability of a class has rounded to 1 (take `loss:logit`). A model whose
@@ -154,7 +155,7 @@ pub fn step(inputs: Tensor<4>, gradient: Tensor<4>, eps: f64, (low, high): (f64,
 /// Which of `inputs` are classified as `labels`, with one fresh code each.
 pub fn hits(model: &dyn Classifier, inputs: Tensor<4>, labels: &Tensor<1, Int>, draws: &mut Draws) -> Vec<bool> {
     let batch = inputs.dims()[0];
-    let right: Tensor<1, Bool> = model.logits(inputs, draws).argmax(1).reshape([batch]).equal(labels.clone());
+    let right: Tensor<1, Bool> = predicted(model.logits(inputs, draws)).reshape([batch]).equal(labels.clone());
     right.into_data().iter::<bool>().collect()
 }
 
@@ -298,7 +299,7 @@ impl AnalysisConfig for Attack {
         for (name, split) in self.split.list() {
             let found = self.attacked(name, context.data.split(split), &target, context)?;
             let count = found.counted;
-            let shares: Vec<f64> = found.withstood.iter().map(|&n| n as f64 / count as f64).collect();
+            let shares: Vec<f64> = found.withstood.iter().map(|&n| share(n, count)).collect();
             table.push([name.to_owned(), count.to_string()].into_iter().chain(shares.iter().map(|s| format!("{s:.4}"))).collect());
             let keyed: serde_json::Map<_, _> =
                 self.eps.iter().zip(&shares).map(|(eps, share)| (format!("{name}_eps_{eps}"), json!(share))).collect();
@@ -344,6 +345,18 @@ mod tests {
         let noisy = Attack { eps: vec![0.0, 0.1], ..Attack::default() };
         let fixture = Fixture::new(Shape::Diagonal, 300);
         assert_eq!(noisy.run(&fixture.context()).unwrap().result, noisy.run(&fixture.context()).unwrap().result);
+    }
+
+    #[test]
+    fn of_no_inputs_there_is_no_share() {
+        let mut fixture = Fixture::new(Shape::Point, 50);
+        fixture.without_classes();
+        let report = Attack { eps: vec![0.1], split: Splits::Test, ..Attack::default() }.run(&fixture.context()).unwrap().without_nan();
+        assert!(report.result["test_inputs"] == 0 && report.result["test_eps_0.1"].is_null(), "{}", report.result);
+        assert_eq!(report.table[1], ["test", "0", "-"]);
+        let all = Attack { eps: vec![0.1], conditional: false, split: Splits::Test, ..Attack::default() };
+        let report = all.run(&fixture.context()).unwrap();
+        assert_eq!(report.result["test_eps_0.1"], 0.0, "scores that are no numbers are right for no label: {}", report.result);
     }
 
     #[test]

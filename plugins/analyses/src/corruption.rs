@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use crate::model::{BATCH, count_correct};
 use crate::npy::Array;
+use crate::numbers::share;
 
 /// Refuses runs on other data.
 pub(crate) fn need_data_set(context: &AnalysisContext<'_>, analysis: &str, name: &str, shape: [usize; 3]) -> Result<(), AnalysisError> {
@@ -114,7 +115,7 @@ impl Counter<'_> {
 
 /// Shares of `total`.
 pub(crate) fn accuracies(correct: &[usize], total: usize) -> Vec<f64> {
-    correct.iter().map(|&count| count as f64 / total.max(1) as f64).collect()
+    correct.iter().map(|&count| share(count, total)).collect()
 }
 
 /// Table cells of shares.

@@ -45,7 +45,7 @@ pub enum Metric {
 ///
 /// Writes `analyses/umap-embedding.png` (`umap-embedding-w2.png` for the metric w2, `tsne-embedding...` for t-SNE) and, for TensorBoard's
 /// projector, the posterior means with their labels: `tensorboard/test/embedding-vec.tsv`, `embedding-meta.tsv` and `projector_config.pbtxt`.
-/// The metric `w2` compares standard deviations; of a full covariance it uses the diagonal. Neighbours are exact, the start is the first two
+/// Distances are between codes as they are, without scaling. The metric `w2` compares standard deviations too; of a full covariance it uses the diagonal. Neighbours are exact, the start is the first two
 /// principal components, every draw follows the seed. The map is centred; its axes are ±10, or wider when the map is.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]

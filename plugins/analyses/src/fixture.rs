@@ -173,6 +173,19 @@ impl Fixture {
         Self { model, data, root: DataRoot(run.path().join("data")), device, run }
     }
 
+    /// Makes all images the same.
+    pub(crate) fn black(&mut self) {
+        let (n, shape) = (self.data.samples.len(), self.data.samples.shape());
+        let values = Values::F32(Arc::new(vec![0.0; n * shape.iter().product::<usize>()]));
+        self.data.samples = Samples::new(values, self.data.samples.labels(), shape, Scaling::uniform(shape[0], 1.0, 0.0)).unwrap();
+    }
+
+    /// Makes the class scores no numbers.
+    pub(crate) fn without_classes(&mut self) {
+        let centres = self.model.centres.val().mul_scalar(f32::NAN);
+        self.model.centres = Param::from_tensor(centres);
+    }
+
     /// Context with a fixed seed.
     pub(crate) fn context(&self) -> AnalysisContext<'_> {
         AnalysisContext {

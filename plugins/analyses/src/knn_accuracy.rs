@@ -29,7 +29,8 @@ pub enum Codes {
 
 /// Share of test samples whose class the nearest training codes vote for, and the agreement of k-means clusters with classes.
 ///
-/// Euclidean distance, one vote a neighbour, ties to the smaller class. Clusters: k-means++ on the test codes with as many clusters as
+/// Euclidean distance between codes as they are: no dimension is scaled, so that a wide one counts for more, in the clusters too. One vote a
+/// neighbour, ties to the smaller class. Clusters: k-means++ on the test codes with as many clusters as
 /// classes occur, best of 10 starts; agreement is I(class; cluster) / max(H(class), H(cluster)).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]

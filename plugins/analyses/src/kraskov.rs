@@ -1,5 +1,7 @@
 //! Nearest-neighbour estimators of mutual information and entropy, in nats: Kraskov et al. 2004, Gao et al. 2018, Kozachenko and Leonenko 1987.
 
+use std::collections::HashMap;
+
 use rayon::prelude::*;
 
 use crate::kd_tree::{Ball, Best, Norm, Tree};
@@ -309,12 +311,35 @@ fn accumulate(sums: &mut [f64], column: &[f64], at: f64, norm: Norm) {
     }
 }
 
+/// Whether any radius is 0, which takes at least as many copies of a sample as neighbours.
 fn warn_copies(radius: &[f64], estimator: &str) -> bool {
     let copies = radius.iter().filter(|&&r| r == 0.0).count();
     if copies > 0 {
-        tracing::warn!("{estimator}: {copies} samples have neighbours at distance 0; the estimate is not a number");
+        tracing::warn!("{estimator}: {copies} samples have all their neighbours at distance 0; the estimate is not a number");
     }
     copies > 0
+}
+
+/// Most samples of `variable` that are equal.
+fn most_copies(variable: &Rows<'_>) -> usize {
+    let mut seen: HashMap<Vec<u64>, usize> = HashMap::new();
+    for i in 0..variable.len() {
+        // Adding 0 makes one number of 0 and -0.
+        *seen.entry(variable.row(i).iter().map(|x| (x + 0.0).to_bits()).collect()).or_default() += 1;
+    }
+    seen.into_values().max().unwrap_or(0)
+}
+
+/// Whether a variable has more than `k` equal samples and so no density.
+fn warn_no_density(variables: &[Rows<'_>], k: usize, estimator: &str) -> bool {
+    let found = variables.iter().map(most_copies).enumerate().find(|(_, copies)| *copies > k);
+    if let Some((at, copies)) = found {
+        tracing::warn!(
+            "{estimator}: {copies} samples of variable {} are equal, so it has no density; the estimate is not a number",
+            at + 1
+        );
+    }
+    found.is_some()
 }
 
 /// I(X; Y; ...) by the first estimator of Kraskov et al. 2004: psi(k) + (m-1) psi(N) - mean sum_v psi(n_v + 1) for m variables, with the
@@ -333,12 +358,17 @@ pub fn kraskov(variables: &[Rows<'_>], k: usize) -> Result<f64, InformationError
 }
 
 /// I(X; Y; ...) by the bias-corrected estimator of Gao et al. 2018: psi(k) + (m-1) ln N - mean sum_v ln n_v + sum_v V(d_v) - V(sum d_v), n_v
-/// the other samples at most as far as the k-th joint neighbour and V the ln volumes of unit balls.
+/// the other samples at most as far as the k-th joint neighbour and V the ln volumes of unit balls. NaN when samples coincide; with the
+/// Euclidean norm, whose volumes do not cancel, also when more than `k` samples of one variable do, because it then has no density.
 ///
 /// # Errors
 /// As [`neighbourhoods`].
 pub fn revised(variables: &[Rows<'_>], k: usize, norm: Norm) -> Result<f64, InformationError> {
     let found = neighbourhoods(variables, k, norm, Ball::Closed)?;
+    let name = "revised KSG";
+    if warn_copies(&found.radius, name) || (norm == Norm::Euclidean && warn_no_density(variables, k, name)) {
+        return Ok(f64::NAN);
+    }
     let n = found.radius.len() as f64;
     let mean: f64 = found.counts.iter().flatten().map(|&c| (c as f64).ln()).sum::<f64>() / n;
     let volumes: f64 = variables.iter().map(|v| ln_ball(v.dim, norm)).sum();
@@ -381,6 +411,10 @@ pub fn kernel_entropy(variable: Rows<'_>) -> Result<f64, InformationError> {
     }
     let factor = cholesky(covariance, dim);
     let log_determinant: f64 = (0..dim).map(|d| factor[d * dim + d].ln()).sum();
+    if log_determinant.is_nan() {
+        tracing::warn!("kernel entropy: the samples lie in a hyperplane; the estimate is not a number");
+        return Ok(f64::NAN);
+    }
     // In whitened coordinates every kernel is a standard normal.
     let white: Vec<f64> = (0..n)
         .flat_map(|i| {
@@ -472,6 +506,26 @@ mod tests {
     }
 
     #[test]
+    fn a_constant_tells_nothing_and_few_sources_no_more_than_their_entropy() {
+        let (normal, codes) = correlated(600, 3, 0.0, 7);
+        let constant = vec![0.5; 600];
+        let copies: Vec<f64> = (0..600).flat_map(|i| normal[i % 12 * 3..][..3].to_vec()).collect();
+        // Codes that all but name their source.
+        let codes: Vec<f64> = copies.iter().zip(&codes).map(|(x, noise)| x + 1e-3 * noise).collect();
+        for (x, limit) in [(Rows::new(&constant, 1), 0.15), (Rows::new(&copies, 3), 12f64.ln() + 0.15)] {
+            let variables = [x, Rows::new(&codes, 3)];
+            for found in [kraskov(&variables, 5).unwrap(), revised(&variables, 5, Norm::Max).unwrap()] {
+                assert!(found.abs() < limit, "{found} above {limit}");
+            }
+            assert!(revised(&variables, 5, Norm::Euclidean).unwrap().is_nan(), "its volumes assume a density");
+        }
+        // A pair of equal samples is no reason to give up.
+        let mut pair = normal;
+        pair.copy_within(0..3, 3);
+        assert!(revised(&[Rows::new(&pair, 3), Rows::new(&codes, 3)], 5, Norm::Euclidean).unwrap().is_finite());
+    }
+
+    #[test]
     fn digamma_and_volumes_match_known_values() {
         assert!((digamma(1) + GAMMA).abs() < 1e-15 && (digamma(2) - 1.0 + GAMMA).abs() < 1e-15);
         let by_sum = (1..1000).map(|i| 1.0 / f64::from(i)).sum::<f64>() - GAMMA;
@@ -486,6 +540,11 @@ mod tests {
     fn copies_and_wrong_shapes() {
         let x = [1.0; 20];
         assert!(kraskov(&[Rows::new(&x, 2), Rows::new(&x, 2)], 3).unwrap().is_nan());
+        for norm in [Norm::Max, Norm::Euclidean] {
+            assert!(revised(&[Rows::new(&x, 2), Rows::new(&x, 2)], 3, norm).unwrap().is_nan());
+            assert!(entropy(Rows::new(&x, 2), 3, norm).unwrap().is_nan());
+        }
+        assert!(kernel_entropy(Rows::new(&x, 2)).unwrap().is_nan());
         assert_eq!(kraskov(&[Rows::new(&x, 2), Rows::new(&x, 4)], 3), Err(InformationError::Shape(vec![10, 5])));
         assert_eq!(kraskov(&[Rows::new(&x, 2), Rows::new(&x, 2)], 10), Err(InformationError::TooFew { samples: 10, k: 10 }));
         let bad = [0.0, f64::NAN];

@@ -10,6 +10,7 @@ use serde_json::json;
 use crate::latent_figures::{Images, density_figure, digits_figure, means_figure, mosaic_of, samples_figure};
 use crate::latent_plot::{small_set, title};
 use crate::model::{BATCH, classifier, encode, encoder, log_probabilities, not_empty};
+use crate::numbers::class_of;
 use crate::output::picture;
 use crate::plot::{Figure, Mosaic, Tile, panels_png, png};
 
@@ -60,7 +61,7 @@ impl AnalysisConfig for LatentGallery {
         let test = context.data.split(Split::Test);
         not_empty(test, NAME)?;
         let mut errors = self.class_errors(context, model, test);
-        let wrong = errors.iter().filter(|e| e.predicted != usize::from(test.label(e.index))).count();
+        let wrong = errors.iter().filter(|e| e.predicted != Some(usize::from(test.label(e.index)))).count();
         errors.sort_by(|a, b| b.error.total_cmp(&a.error).then(a.index.cmp(&b.index)));
         errors.truncate(self.hardest);
         let classes = &context.data.info().classes;
@@ -68,7 +69,7 @@ impl AnalysisConfig for LatentGallery {
         let [channels, height, width] = test.shape();
         let caption = |e: &ClassError| {
             let name = |class: usize| classes.get(class).map_or_else(|| class.to_string(), Clone::clone);
-            format!("{} as {}", name(usize::from(test.label(e.index))), name(e.predicted))
+            format!("{} as {}", name(usize::from(test.label(e.index))), e.predicted.map_or_else(|| "no class".to_owned(), name))
         };
         let tiles = errors.iter().map(|e| Tile { values: test_images.unit(e.index), caption: caption(e) }).collect();
         let zoom = (96 / height.max(width).max(1)).max(1);
@@ -96,11 +97,10 @@ impl AnalysisConfig for LatentGallery {
             .map(|e| json!({"index": e.index, "label": test.label(e.index), "predicted": e.predicted, "error_nats": e.error}))
             .collect();
         let mut table = vec![["index", "label", "predicted", "error / nats"].map(str::to_owned).to_vec()];
-        table.extend(
-            errors
-                .iter()
-                .map(|e| vec![e.index.to_string(), test.label(e.index).to_string(), e.predicted.to_string(), format!("{:.3}", e.error)]),
-        );
+        table.extend(errors.iter().map(|e| {
+            let predicted = e.predicted.map_or_else(|| "-".to_owned(), |class| class.to_string());
+            vec![e.index.to_string(), test.label(e.index).to_string(), predicted, format!("{:.3}", e.error)]
+        }));
         let result = json!({"test_images": test.len(), "wrong": wrong, "samples": self.samples, "hardest": hardest});
         Ok(AnalysisReport { result, table, files })
     }
@@ -111,7 +111,8 @@ struct ClassError {
     index: usize,
     /// -ln of the averaged probability of the label, in nats.
     error: f64,
-    predicted: usize,
+    /// Class, where the probabilities are numbers.
+    predicted: Option<usize>,
 }
 
 impl LatentGallery {
@@ -127,7 +128,7 @@ impl LatentGallery {
             let mut draws = Draws::seeded(Noise::new(context.seed), step as u64, NAME);
             let inputs = test.batch(indices, context.device).inputs;
             for (&index, row) in indices.iter().zip(log_probabilities(model, inputs, self.samples, &mut draws)) {
-                let predicted = (0..row.len()).max_by(|&a, &b| row[a].total_cmp(&row[b]).then(b.cmp(&a))).unwrap_or(0);
+                let predicted = class_of(&row);
                 let error = row.get(usize::from(test.label(index))).map_or(f64::INFINITY, |p| -p);
                 errors.push(ClassError { index, error, predicted });
             }

@@ -14,6 +14,7 @@ use serde_json::json;
 use crate::ellipse::contour;
 use crate::model::{BATCH, count_correct, encode, encoder, not_empty};
 use crate::npy::encode_rows;
+use crate::numbers::share;
 use crate::output::{picture, write};
 use crate::plot::colour::gist_rainbow;
 use crate::plot::{Figure, Layer, Mark, Stroke, png};
@@ -86,7 +87,7 @@ fn accuracy(model: &dyn Classifier, samples: &Samples, indices: &[usize], contex
         let mut draws = Draws::seeded(Noise::new(context.seed), step as u64, NAME);
         correct += count_correct(model, samples.batch(chunk, context.device).inputs, &labels, 12, &mut draws);
     }
-    correct as f64 / indices.len() as f64
+    share(correct, indices.len())
 }
 
 #[typetag::serde(name = "latent_plot")]

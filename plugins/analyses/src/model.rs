@@ -4,6 +4,7 @@ use burn::tensor::Tensor;
 use ibhost_framework::analysis::{AnalysisContext, AnalysisError};
 use ibhost_framework::dataset::Samples;
 use ibhost_framework::generator::GenerativeModel;
+use ibhost_framework::math;
 use ibhost_framework::noise::Draws;
 use ibhost_framework::objective::{Classifier, PosteriorModel};
 use ibhost_framework::posterior::Undefined;
@@ -79,7 +80,7 @@ pub(crate) fn reconstructions(
 }
 
 fn unfit(analysis: &str, capability: Capability) -> AnalysisError {
-    AnalysisError::Unfit { analysis: analysis.to_owned(), capability: capability.to_string() }
+    AnalysisError::Unfit { analysis: analysis.to_owned(), capability }
 }
 
 /// Refuses an empty split.
@@ -100,7 +101,7 @@ pub(crate) fn log_probabilities(model: &dyn Classifier, inputs: Tensor<4>, sampl
 
 /// How many inputs have their label as the most probable class.
 pub(crate) fn count_correct(model: &dyn Classifier, inputs: Tensor<4>, labels: &[u8], samples: usize, draws: &mut Draws) -> usize {
-    let predicted = model.class_log_probabilities(inputs, samples, draws).argmax(1).into_data();
+    let predicted = math::predicted(model.class_log_probabilities(inputs, samples, draws)).into_data();
     predicted.iter::<i64>().zip(labels).filter(|(p, label)| *p == i64::from(**label)).count()
 }
 

@@ -28,12 +28,15 @@ pub enum Variant {
     Sampled,
 }
 
-/// Information the code keeps, in nats: I(X;T) from the aggregated posterior, I(Y;T) from the class probabilities.
+/// Information the code keeps, in nats: I(X;T) from the aggregated posterior, I(Y;T) from the class probabilities and from the labels.
 ///
-/// I(X;T) = ln N - mean_i H(softmax_j ln N(t_i; mean_j, std_j)) over the N inputs of a split, never above ln N (`ceiling`); memory grows
-/// with N, time with its square. I(Y;T) = H(Y) - mean_i H(q(y|t_i)) with one code each, or the mean where the model decides by it; it
-/// is confidence based and looks at no single label. Models with a style code report I(X;S) as `mi_x_style`. Needs codes whose noise has a
-/// standard deviation per dimension.
+/// `mi_x_class_sampled` = ln N - mean_i H(softmax_j ln N(t_i; mean_j, std_j)) over the N inputs of a split, one draw t_i each: a lower bound
+/// on I(X;T) in expectation, never above ln N (`ceiling`); `mi_x_class_mean`, the same at the means, bounds nothing. Memory grows with N, time
+/// with its square. `mi_y_class_lower` = H(Y) + mean_i ln q(y_i|t_i), one code each, or the mean where the model decides by it: a lower bound
+/// on I(Y;T), as `izy_nats` is. `mi_y_class_confidence` = H(Y) - mean_i H(q(y|t_i)), what the DisenIB code calls I(Y;T), looks at no label: it
+/// is computed from the model's own probabilities and bounds nothing, below I(Y;T) where these are too flat and above where they are too sure.
+/// Models with a style code report I(X;S) as `mi_x_style`. `bounds` says the same of every number. Needs codes whose noise has a standard
+/// deviation per dimension.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct MutualInformation {
@@ -50,6 +53,23 @@ impl Default for MutualInformation {
     fn default() -> Self {
         Self { variant: Variant::Both, split: Splits::Both, first: None }
     }
+}
+
+/// Names and what each says about the information of the noisy code; the style code's are those of the class code.
+const BOUNDS: [(&str, &str); 8] = [
+    ("mi_x_class_mean", "none: at the means, not of the noisy code"),
+    ("mi_x_class_sampled", "lower bound on I(X;T) in expectation"),
+    ("mi_x_style_mean", "none: at the means, not of the noisy code"),
+    ("mi_x_style_sampled", "lower bound on I(X;S) in expectation"),
+    ("mi_y_class_lower", "lower bound on I(Y;T)"),
+    ("mi_y_class_confidence", "none: from the model's own probabilities"),
+    ("h_y", "H(Y), upper bound on I(Y;T)"),
+    ("ceiling", "ln N, the most that mi_x can be"),
+];
+
+/// What the quantity `key` bounds.
+fn bound(key: &str) -> &'static str {
+    BOUNDS.iter().find(|(name, _)| *name == key).map_or("", |(_, bound)| bound)
 }
 
 /// Means and standard deviations of a split's codes on the host.
@@ -115,13 +135,13 @@ impl AnalysisConfig for MutualInformation {
         let (classes, codes) = (classifier(context, NAME)?, encoder(context, NAME)?);
         let noise = Noise::new(context.seed);
         let mut result = serde_json::Map::new();
-        let mut table = vec![["split", "quantity", "nats"].map(str::to_owned).to_vec()];
+        let mut table = vec![["split", "quantity", "nats", "bound"].map(str::to_owned).to_vec()];
         for (name, split) in self.split.list() {
             let samples = context.data.split(split);
             not_empty(samples, NAME)?;
             let count = self.first.map_or(samples.len(), |n| n.min(samples.len()));
             let mut put = |key: &str, value: f64| {
-                table.push(vec![name.to_owned(), key.to_owned(), format!("{value:.4}")]);
+                table.push(vec![name.to_owned(), key.to_owned(), format!("{value:.4}"), bound(key).to_owned()]);
                 result.insert(format!("{name}_{key}"), json!(value));
             };
             let mut both = |key: &str, codes: &Noisy| {
@@ -137,18 +157,26 @@ impl AnalysisConfig for MutualInformation {
                 both("mi_x_style", &Noisy::of(&|x| style.style(x), samples, count, context)?);
             }
             let order: Vec<usize> = (0..count).collect();
-            let (mut uncertainty, mut labels) = (0.0, Vec::with_capacity(count));
+            let (mut uncertainty, mut likelihood, mut labels) = (0.0, 0.0, Vec::with_capacity(count));
             for (number, indices) in order.chunks(BATCH).enumerate() {
                 let mut draws = Draws::seeded(noise, number as u64, &format!("{NAME}/{name}/classes"));
                 let rows = log_probabilities(classes, samples.batch(indices, context.device).inputs, 1, &mut draws);
                 uncertainty += rows.iter().map(|row| prediction_entropy(row)).sum::<f64>();
-                labels.extend(indices.iter().map(|&i| samples.label(i)));
+                for (row, &index) in rows.iter().zip(indices) {
+                    let label = samples.label(index);
+                    likelihood += row.get(usize::from(label)).copied().unwrap_or(f64::NEG_INFINITY);
+                    labels.push(label);
+                }
             }
             let entropy = label_entropy(&labels);
-            put("mi_y_class", entropy - uncertainty / count as f64);
+            put("mi_y_class_lower", entropy + likelihood / count as f64);
+            put("mi_y_class_confidence", entropy - uncertainty / count as f64);
             put("h_y", entropy);
             put("ceiling", (count as f64).ln());
         }
+        let bounds: serde_json::Map<_, _> =
+            table[1..].iter().map(|row| (format!("{}_{}", row[0], row[1]), json!(bound(&row[1])))).collect();
+        result.insert("bounds".to_owned(), bounds.into());
         Ok(AnalysisReport { result: result.into(), table, files: Vec::new() })
     }
 }
@@ -173,7 +201,16 @@ mod tests {
         for key in ["test_mi_x_class_mean", "test_mi_x_class_sampled"] {
             assert!(value(key) > 0.5 && value(key) <= ceiling, "{key} {}", value(key));
         }
-        assert!(value("test_mi_y_class") > 0.5 && value("test_mi_y_class") <= value("test_h_y"));
+        for key in ["test_mi_y_class_confidence", "test_mi_y_class_lower"] {
+            assert!(value(key) > 0.5 && value(key) <= value("test_h_y"), "{key} {}", value(key));
+        }
+        let bounds = report.result["bounds"].as_object().unwrap();
+        assert!(
+            bounds["test_mi_y_class_lower"] == "lower bound on I(Y;T)"
+                && bounds["test_mi_y_class_confidence"].as_str().unwrap().contains("none")
+        );
+        assert!(bounds.values().all(|bound| bound != ""), "{bounds:?}");
+        assert!(report.table.iter().all(|row| row.len() == 4) && report.table[0][3] == "bound");
         assert!(report.result.get("train_h_y").is_none() && report.result.get("test_mi_x_style_mean").is_none());
         let fewer = MutualInformation { first: Some(50), variant: Variant::Mean, ..MutualInformation::default() };
         let fewer = fewer.run(&fixture.context()).unwrap().result;

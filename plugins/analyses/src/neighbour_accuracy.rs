@@ -2,6 +2,8 @@
 
 use rayon::prelude::*;
 
+use crate::numbers::share;
+
 /// Shares of test codes whose class the `k` nearest training codes vote for, with the votes' outcomes, one entry for each of `ks`.
 ///
 /// Euclidean distance, one vote a neighbour, ties between classes to the smaller class number, ties between distances to the earlier
@@ -26,7 +28,7 @@ pub fn neighbour_accuracies(train: (&[f64], &[u8]), test: (&[f64], &[u8]), dim: 
         .map(|&k| {
             let votes: Vec<u8> = nearest.iter().map(|labels| majority(&labels[..k.min(labels.len())])).collect();
             let right = votes.iter().zip(test.1).filter(|(vote, label)| vote == label).count();
-            (right as f64 / test.1.len().max(1) as f64, votes)
+            (share(right, test.1.len()), votes)
         })
         .collect()
 }

@@ -9,6 +9,7 @@ use serde_json::json;
 
 use crate::model::{generative, not_empty, undefined};
 use crate::npy::encode_rows;
+use crate::numbers::mean;
 use crate::output::{picture, write};
 use crate::plot::{Figure, Layer, png};
 
@@ -28,7 +29,7 @@ pub fn mean_nll(log_weights: &[Vec<f64>]) -> f64 {
         let sum: f64 = weights.iter().map(|w| (w - largest).exp()).sum();
         largest + sum.ln() - (weights.len() as f64).ln()
     };
-    -log_weights.iter().map(one).sum::<f64>() / log_weights.len().max(1) as f64
+    -mean(&log_weights.iter().map(one).collect::<Vec<_>>())
 }
 
 /// Negative log-likelihood of test samples, importance-sampled from q(z|x): -mean ln (1/S sum_s p(x|z_s) p(z_s) / q(z_s|x)).

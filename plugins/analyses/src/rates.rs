@@ -15,7 +15,7 @@ const BATCH: usize = 250;
 /// Rate R(z_l | levels above) of every level of the code in nats, mean over the test samples, and their sum, the total rate.
 ///
 /// KL(q(z_l | x, above) || p(z_l | above)), exact given one sample of the levels above where the posterior allows, else estimated from one
-/// code. z1 is the bottom level. The total bounds I(x;z) of all levels, the top one's rate that of the top level alone.
+/// code. z1 is the bottom level. The total is an upper bound on I(x;z) of all levels, the top one's rate that of the top level alone.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Rates {

@@ -9,6 +9,7 @@ use serde_json::json;
 
 use crate::decoding::Decoding;
 use crate::model::{not_empty, reconstructions};
+use crate::numbers::class_of;
 use crate::reference_classifier::ReferenceClassifier;
 
 const NAME: &str = "reconstruction_accuracy";
@@ -16,10 +17,8 @@ const BATCH: usize = 250;
 
 /// Share of `rows` of ln class probabilities whose largest entry is the label's, and the mean entropy of the rows in nats. NaN without rows.
 pub fn accuracy_and_entropy(rows: &[Vec<f64>], labels: &[u8]) -> [f64; 2] {
-    let largest =
-        |row: &[f64]| row.iter().enumerate().fold((0, f64::NEG_INFINITY), |best, (i, &p)| if p > best.1 { (i, p) } else { best }).0;
     let n = rows.len() as f64;
-    let right = rows.iter().zip(labels).filter(|(row, label)| largest(row) == usize::from(**label)).count();
+    let right = rows.iter().zip(labels).filter(|(row, label)| class_of(row) == Some(usize::from(**label))).count();
     let entropy = |row: &Vec<f64>| row.iter().map(|&p| if p > f64::NEG_INFINITY { -p.exp() * p } else { 0.0 }).sum::<f64>();
     [right as f64 / n, rows.iter().map(entropy).sum::<f64>() / n]
 }

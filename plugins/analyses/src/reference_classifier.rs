@@ -10,6 +10,7 @@ use ibhost_framework::engine::{Session, open_finished};
 use ibhost_framework::identity::OtherDataPolicy;
 use ibhost_framework::noise::{Draws, Noise};
 use ibhost_framework::objective::BoxedObjective;
+use ibhost_framework::parameters;
 use ibhost_framework::storage::{Label, RunDir, RunStatus};
 
 use crate::model::log_probabilities;
@@ -49,6 +50,9 @@ impl ReferenceClassifier {
         let gain: Vec<f32> = other.gain.iter().zip(&own.gain).map(|(other, own)| other / own).collect();
         let offset = other.offset.iter().zip(own.offset.iter().zip(&gain)).map(|(other, (own, gain))| other - own * gain).collect();
         let model = Session::evaluation_model(&state, false);
+        if let Some(path) = parameters::first_non_finite(&model) {
+            return Err(refuse(format!("its parameter `{path}` is not finite\n  hint: train it anew with a lower `--lr`")));
+        }
         if model.as_classifier().is_none() {
             return Err(refuse("its model does not classify".to_owned()));
         }

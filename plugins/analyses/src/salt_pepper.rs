@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::model::{BATCH, classifier, count_correct, not_empty};
+use crate::numbers::share;
 
 const NAME: &str = "salt_pepper";
 
@@ -84,7 +85,7 @@ impl AnalysisConfig for SaltPepper {
                     *count += count_correct(model, inputs.clone(), &labels, l, &mut draws);
                 }
             }
-            let accuracies: Vec<f64> = correct.iter().map(|&count| count as f64 / test.len() as f64).collect();
+            let accuracies: Vec<f64> = correct.iter().map(|&count| share(count, test.len())).collect();
             tracing::info!(p, ?accuracies, "salt and pepper");
             settings.extend(self.l.iter().zip(&accuracies).map(|(l, accuracy)| json!({"p": p, "L": l, "accuracy": accuracy})));
             table.push(std::iter::once(p.to_string()).chain(accuracies.iter().map(|a| format!("{a:.4}"))).collect());

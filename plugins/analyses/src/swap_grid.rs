@@ -138,10 +138,7 @@ fn distance(a: [f64; 2], b: [f64; 2]) -> f64 {
 
 /// The style capability of the model.
 pub(crate) fn style_model<'a>(context: &AnalysisContext<'a>, analysis: &str) -> Result<&'a dyn StyleModel, AnalysisError> {
-    context
-        .model
-        .as_style()
-        .ok_or_else(|| AnalysisError::Unfit { analysis: analysis.to_owned(), capability: Capability::Restyle.to_string() })
+    context.model.as_style().ok_or_else(|| AnalysisError::Unfit { analysis: analysis.to_owned(), capability: Capability::Restyle })
 }
 
 /// Rows of `values` scaled from `range` to [0, 1].

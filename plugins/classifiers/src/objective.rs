@@ -114,16 +114,9 @@ impl ObjectiveConfig for ClassifierConfig {
     }
 
     fn quantities(&self) -> Vec<Quantity> {
-        let quantity = |name: &str, unit, meaning: &str, direction| Quantity {
-            name: name.to_owned(),
-            tag: name.to_owned(),
-            unit,
-            meaning: meaning.to_owned(),
-            direction,
-        };
         vec![
-            quantity("loss", "nats", "cross-entropy: mean over inputs of -ln p(label), at least 0", Direction::Minimise),
-            quantity("accuracy", "share", "inputs whose most probable class is the label", Direction::Maximise),
+            Quantity::new("loss", "nats", "cross-entropy: mean over inputs of -ln p(label), at least 0", Direction::Minimise),
+            Quantity::new("accuracy", "share", "inputs whose most probable class is the label", Direction::Maximise),
         ]
     }
 }

@@ -96,7 +96,8 @@ impl ObjectiveConfig for LagrangianConfig {
             Quantity::new(
                 "loss_kl",
                 "nats",
-                "the bound C on I(X;T) before h and lambda_kl, mean over batches of the batch's value",
+                "C before h and lambda_kl, mean over batches of the batch's value: upper bound on I(X;T) for term:vib, for nib and nib_kolchinsky \
+                 upper bound on what a code tells about which of the batch's inputs it came from",
                 Direction::Neutral,
             )
             .tagged("train/losses/loss_kl"),

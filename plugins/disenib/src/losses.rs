@@ -48,13 +48,16 @@ pub fn adversarial(logits: Tensor<2>, real: bool) -> Tensor<1> {
     log_softmax(logits, 1).narrow(1, usize::from(real), 1).mean().neg()
 }
 
-/// Share of images `[images, 2]` the discriminator takes for `real` ones, or for made ones.
+/// Share of images `[images, 2]` the discriminator takes for `real` ones, or for made ones. What is no number is taken for neither.
 pub fn discriminator_hits(logits: Tensor<2>, real: bool) -> Tensor<1> {
     let [images, _] = logits.dims();
     let margin = logits.clone().narrow(1, 1, 1) - logits.narrow(1, 0, 1);
     // A tie goes to the first class, as an argmax decides.
-    let taken_for_real = margin.greater_scalar(0.0).float().reshape([images]).mean();
-    if real { taken_for_real } else { taken_for_real.neg().add_scalar(1.0) }
+    if real {
+        margin.greater_scalar(0.0).float().reshape([images]).mean()
+    } else {
+        margin.lower_equal_scalar(0.0).bool_not().float().reshape([images]).mean().neg().add_scalar(1.0)
+    }
 }
 
 #[cfg(test)]

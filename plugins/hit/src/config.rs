@@ -129,7 +129,7 @@ impl ObjectiveConfig for HitConfig {
         let mut all = vec![
             nats("loss", "batch mean of the loss; the rates have their full weight in evaluations", Direction::Minimise),
             nats("distortion", "-mean ln p(x|y), summed over channels and pixels", Direction::Minimise),
-            nats("rate", "sum of the rates of all levels", Direction::Neutral),
+            nats("rate", "sum of the rates of all levels: upper bound on I(x;z) in expectation", Direction::Neutral),
             nats("negative_evidence_bound", "distortion plus rate: upper bound on -ln p(x) in expectation", Direction::Minimise),
         ];
         for (level, name) in self.rate_names().iter().enumerate() {

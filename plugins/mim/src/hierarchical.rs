@@ -166,7 +166,12 @@ impl ObjectiveConfig for HierarchicalConfig {
         vec![
             Quantity::new("loss", "nats", "batch mean of the loss; beta is 1 in evaluations", Direction::Minimise),
             Quantity::new("distortion", "nats", "-mean ln p(x|z), summed over pixels", Direction::Minimise),
-            Quantity::new("rate", "nats", "mean ln q(z|x) - ln p(z) with one code, all levels", Direction::Neutral),
+            Quantity::new(
+                "rate",
+                "nats",
+                "mean ln q(z|x) - ln p(z) with one code, all levels: upper bound on I(x;z) in expectation",
+                Direction::Neutral,
+            ),
             Quantity::new(
                 "negative_evidence_bound",
                 "nats",

@@ -122,13 +122,14 @@ impl PerSample {
 
     /// The statistics in the order they are written, in nats (`x_recon_err` in the unit of the inputs); `known` is the data's density.
     ///
-    /// Dkl_q_p, Dkl_p_q and their mean Dkl compare q(z|x) and p(z); MI is mean ln q(z|x) - ln p(z); H_q_x is -mean ln q(x), the
+    /// Dkl_q_p, Dkl_p_q and their mean Dkl compare q(z|x) and p(z); MI is mean ln q(z|x) - ln p(z), an upper bound on I(x;z) in
+    /// expectation; H_q_x is -mean ln q(x), the
     /// negative log-likelihood of the published figures; H_p_z, H_enc, H_dec, H_Msamp and H_mean are cross entropies of the two joints
     /// and of their mixture; MI_ksg is the nearest-neighbour estimate from the first 10,000 pairs at most, with the order of its error;
     /// H_P_x and H_P_z are cross entropies with the data's density and N(0, I); x_recon_err is the mean Euclidean distance between input
     /// and a draw from p(x|z).
     pub fn statistics(&self, known: Option<&dyn KnownDensity>) -> Vec<(&'static str, f64)> {
-        let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len().max(1) as f64;
+        let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
         let (q_p, p_q) = (mean(&self.posterior_to_prior), mean(&self.prior_to_posterior));
         let (a, b, c, d) = (mean(&self.likelihood), mean(&self.prior), mean(&self.posterior), mean(&self.marginal));
         let joint = (0..self.likelihood.len()).map(|i| {
@@ -170,7 +171,8 @@ impl PerSample {
 ///
 /// Writes `analyses/results.csv`, and once more under the original's name `analyses/<data set>/<code>/<model>/results.<seed>.csv`, with one `key,value` row a statistic: divergences between q(z|x) and p(z), cross entropies of the
 /// joints, KSG mutual information of input and code (k = 5, at most 10,000 pairs; it grows with their number where the code is nearly
-/// deterministic; its bias on as many Gaussian pairs of that information stands beside it), reconstruction error of draws from p(x|z), epoch and loss of the checkpoint, and the accuracy of 1, 3, 5 and 10 nearest neighbours from
+/// deterministic, and depends on the units of both, which are not scaled; its bias on as many Gaussian pairs of that information stands
+/// beside it), reconstruction error of draws from p(x|z), epoch and loss of the checkpoint, and the accuracy of 1, 3, 5 and 10 nearest neighbours from
 /// training codes to test codes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]

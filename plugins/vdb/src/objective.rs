@@ -100,7 +100,8 @@ impl ObjectiveConfig for VdbConfig {
         let mut all = quantities(self.eval_samples, &class);
         for quantity in &mut all {
             if deficiency && quantity.name.starts_with("izy") {
-                "J(Y;Z): ln(classes) minus the class term, uniform class prior; may exceed I(X;Z)".clone_into(&mut quantity.meaning);
+                "J(Y;Z), no bound on I(Y;Z): ln(classes) minus the class term, uniform class prior; may exceed I(X;Z)"
+                    .clone_into(&mut quantity.meaning);
             }
             if quantity.name == "accuracy" && self.train_accuracy == TrainAccuracy::Batch {
                 quantity.meaning.push_str("; on training batches with the first code of the loss, before the update");

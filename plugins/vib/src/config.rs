@@ -75,7 +75,7 @@ pub enum ClassPrior {
 /// loss = class + beta rate in `unit` (bits: divided by ln 2), mean over the batch.
 /// class = -mean over `samples` codes z = mean + L eps of ln q(y|z).
 /// rate = KL(q(z|x) || N(0, I)), summed over dimensions, at least 0, an upper bound on I(X;Z).
-/// H(Y) - class is a lower bound on I(Y;Z), with H(Y) from `prior`.
+/// H(Y) - class is a lower bound on I(Y;Z), with H(Y) from `prior` (`uniform`: only where all classes are equally frequent).
 /// `accuracy` is the mean over the codes of the loss, `accuracy_l<n>` that of n codes voting. With a deterministic code (`cov:point`) there
 /// is no rate: set `beta:0` and the loss is the cross-entropy.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]

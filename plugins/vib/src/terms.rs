@@ -2,7 +2,7 @@
 
 use burn::tensor::{Int, Tensor};
 use ibhost_framework::latent_classifier::LatentClassifier;
-use ibhost_framework::math::log_likelihood;
+use ibhost_framework::math::{log_likelihood, predicted};
 use ibhost_framework::noise::Draws;
 use ibhost_framework::posterior::{Posterior, standard_normal_log_prob};
 
@@ -57,7 +57,7 @@ impl Terms {
     pub fn accuracy(&self, labels: &Tensor<1, Int>) -> Tensor<1> {
         let [samples, batch, _] = self.logits.dims();
         let labels = labels.clone().reshape([1, batch]).expand([samples, batch]);
-        self.logits.clone().detach().argmax(2).reshape([samples, batch]).equal(labels).float().mean()
+        predicted(self.logits.clone()).reshape([samples, batch]).equal(labels).float().mean()
     }
 }
 

@@ -6,9 +6,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use ibhost_framework::analysis::{AnalysisConfig, AnalysisContext, AnalysisError, AnalysisReport};
 use ibhost_framework::component::{Component, resolve, text_of};
-use ibhost_framework::dataset::DataRoot;
+use ibhost_framework::dataset::{DataRoot, Split};
 use ibhost_framework::engine::{Session, open_finished};
 use ibhost_framework::identity::OtherDataPolicy;
+use ibhost_framework::noise::Draws;
+use ibhost_framework::objective::{BoxedObjective, Objective};
+use ibhost_framework::parameters;
 use ibhost_framework::registry::{Kind, Registry};
 use ibhost_framework::run::RunConfig;
 use ibhost_framework::storage::{Label, RunDir, StorageError, write_atomic};
@@ -99,7 +102,6 @@ pub fn one(run: &Path, root: &DataRoot, text: &str, label: Label, averaged: bool
     let (component, analysis) =
         resolve::<dyn AnalysisConfig>(Kind::Analysis, text).map_err(|error| Failure::component("--analysis", &error))?;
     let (folder, session, state) = open_finished(run, root, label, OtherDataPolicy::Refuse)?;
-    check_fit(&component, &session.config.objective.name)?;
     if averaged && state.average.is_none() {
         return Err(Failure::usage(format!(
             "{} keeps no averaged weights\n  hint: leave --average out, or train with e.g. `--average 0.999`",
@@ -107,6 +109,15 @@ pub fn one(run: &Path, root: &DataRoot, text: &str, label: Label, averaged: bool
         )));
     }
     let model = Session::evaluation_model(&state, averaged);
+    if uses_model(&component, &*model)? {
+        check_numbers(&model, &session).map_err(|problem| {
+            Failure::failed(format!(
+                "{}: {problem}, so no analysis of it means anything\n  hint: choose an earlier checkpoint with `--checkpoint best`, or train it \
+                 anew with a lower `--lr`",
+                show(run)
+            ))
+        })?;
+    }
     let config = &session.config;
     let context = AnalysisContext {
         model: &*model,
@@ -117,7 +128,7 @@ pub fn one(run: &Path, root: &DataRoot, text: &str, label: Label, averaged: bool
         label: &label_of(config),
         seed: seed.unwrap_or(config.training.seed),
     };
-    let mut report = analysis.run(&context).map_err(failure)?;
+    let mut report = analysis.run(&context).map_err(failure)?.without_nan();
     let stem = folder.analyses_dir().join(&component.name);
     let document = json!({
         "analysis": component.to_json_full(),
@@ -154,7 +165,45 @@ fn quote(cell: &str) -> String {
     if cell.contains([',', '"', '\n']) { format!("\"{}\"", cell.replace('"', "\"\"")) } else { cell.to_owned() }
 }
 
-/// Refuses an analysis that needs what models of `objective` do not offer.
+/// Whether an analysis needs anything of `model`; refuses one that needs what it cannot do.
+fn uses_model(component: &Component, model: &dyn Objective) -> Result<bool, Failure> {
+    let registry = Registry::global().map_err(Failure::failed)?;
+    let needs = registry.get(Kind::Analysis, &component.name).map_or(&[][..], |analysis| analysis.needs);
+    match needs.iter().find(|need| !need.held_by(model)) {
+        Some(&capability) => Err(Failure::usage(AnalysisError::Unfit { analysis: component.name.clone(), capability })),
+        None => Ok(!needs.is_empty()),
+    }
+}
+
+/// Inputs that a model is tried on before it is analysed.
+const TRIED: usize = 16;
+
+/// What of `model` is no number: a weight, or what it makes of the first test samples.
+fn check_numbers(model: &BoxedObjective, session: &Session) -> Result<(), String> {
+    if let Some(path) = parameters::first_non_finite(model) {
+        return Err(format!("parameter `{path}` of the model is not finite"));
+    }
+    let test = session.data.split(Split::Test);
+    let indices: Vec<usize> = (0..test.len().min(TRIED)).collect();
+    if indices.is_empty() {
+        return Ok(());
+    }
+    let inputs = test.batch(&indices, &session.device).inputs;
+    if inputs.clone().into_data().iter::<f64>().any(f64::is_nan) {
+        return Ok(());
+    }
+    let mut draws = Draws::seeded(session.noise, 0, "trial before an analysis");
+    let scores = model.as_classifier().map(|model| ("class probabilities", model.class_log_probabilities(inputs.clone(), 1, &mut draws)));
+    let codes = model.as_posterior().map(|model| ("codes", model.posterior(inputs).mean()));
+    for (what, found) in [scores, codes].into_iter().flatten() {
+        if found.into_data().iter::<f64>().any(f64::is_nan) {
+            return Err(format!("the model's {what} of test samples are not numbers"));
+        }
+    }
+    Ok(())
+}
+
+/// Refuses an analysis that needs what `objective` is not registered to offer, before there is a model.
 pub fn check_fit(component: &Component, objective: &str) -> Result<(), Failure> {
     let registry = Registry::global().map_err(Failure::failed)?;
     let objective = registry.get(Kind::Objective, objective);
@@ -162,7 +211,7 @@ pub fn check_fit(component: &Component, objective: &str) -> Result<(), Failure> 
     if let (Some(objective), Some(analysis)) = (objective, analysis)
         && let Some(missing) = analysis.needs.iter().find(|need| !objective.offers.contains(need))
     {
-        let error = AnalysisError::Unfit { analysis: component.name.clone(), capability: missing.to_string() };
+        let error = AnalysisError::Unfit { analysis: component.name.clone(), capability: *missing };
         return Err(Failure::usage(error));
     }
     Ok(())

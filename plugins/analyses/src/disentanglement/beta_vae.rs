@@ -3,6 +3,7 @@
 use ibhost_framework::noise::Noise;
 
 use super::Coded;
+use crate::numbers::class_of;
 
 /// Gradient steps of the linear classifier and their size.
 const STEPS: usize = 500;
@@ -15,7 +16,7 @@ const RATE: f64 = 0.5;
 pub fn beta_vae(coded: &Coded, votes: usize, per_vote: usize, noise: Noise) -> f64 {
     let factors: Vec<Vec<Vec<usize>>> = (0..coded.factors.sizes.len()).map(|f| coded.groups(f)).filter(|g| g.len() > 1).collect();
     if factors.is_empty() || votes < 2 {
-        return 0.0;
+        return f64::NAN;
     }
     let mut stream = noise.stream("disentanglement/beta_vae", 0);
     let mut rows = Vec::with_capacity(votes * coded.dims);
@@ -42,10 +43,10 @@ pub fn beta_vae(coded: &Coded, votes: usize, per_vote: usize, noise: Noise) -> f
     let half = votes / 2;
     let (train, test) = rows.split_at(half * coded.dims);
     let weights = softmax_regression(train, &labels[..half], coded.dims, factors.len());
-    let right = test.chunks_exact(coded.dims).zip(&labels[half..]).filter(|(row, label)| {
-        let scores = scores(&weights, row, factors.len());
-        (0..scores.len()).max_by(|&a, &b| scores[a].total_cmp(&scores[b])) == Some(**label)
-    });
+    let right = test
+        .chunks_exact(coded.dims)
+        .zip(&labels[half..])
+        .filter(|(row, label)| class_of(&scores(&weights, row, factors.len())) == Some(**label));
     right.count() as f64 / (votes - half) as f64
 }
 

@@ -4,8 +4,9 @@ use ibhost_framework::noise::Noise;
 
 use super::Coded;
 use super::forest::Forest;
+use crate::numbers::{mean, share};
 
-/// The three scores.
+/// The three scores; not a number when no factor varies.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Dci {
     /// Mean over dimensions, weighted by their importance, of 1 - entropy of the factors a dimension matters for.
@@ -38,18 +39,21 @@ pub fn dci(coded: &Coded, noise: Noise) -> Dci {
         let mut stream = noise.stream("disentanglement/dci", f as u64);
         let forest = Forest::grow(&coded.codes[..half * coded.dims], &labels[..half], coded.dims, classes, &mut stream);
         let hits = (half..coded.len()).filter(|&i| forest.predict(coded.code(i), classes) == labels[i]).count();
-        right.push(hits as f64 / (coded.len() - half).max(1) as f64);
+        right.push(share(hits, coded.len() - half));
         importance.push(forest.importance);
     }
-    let factors = importance.len().max(1) as f64;
-    let completeness = importance.iter().map(|row| 1.0 - normalised_entropy(row)).sum::<f64>() / factors;
+    let completeness = mean(&importance.iter().map(|row| 1.0 - normalised_entropy(row)).collect::<Vec<_>>());
     let total: f64 = importance.iter().flatten().sum();
     let dimension = |k: usize| {
         let column: Vec<f64> = importance.iter().map(|row| row[k]).collect();
         column.iter().sum::<f64>() * (1.0 - normalised_entropy(&column))
     };
-    let disentanglement = if total > 0.0 { (0..coded.dims).map(dimension).sum::<f64>() / total } else { 0.0 };
-    Dci { disentanglement, completeness, informativeness: right.iter().sum::<f64>() / factors }
+    let disentanglement = match importance.len() {
+        0 => f64::NAN,
+        _ if total > 0.0 => (0..coded.dims).map(dimension).sum::<f64>() / total,
+        _ => 0.0,
+    };
+    Dci { disentanglement, completeness, informativeness: mean(&right) }
 }
 
 #[cfg(test)]

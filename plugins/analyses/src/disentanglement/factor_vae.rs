@@ -16,7 +16,11 @@ pub fn factor_vae(coded: &Coded, votes: usize, per_vote: usize, noise: Noise) ->
     let largest = deviations.iter().copied().fold(0.0, f64::max);
     let alive: Vec<usize> = (0..coded.dims).filter(|&k| deviations[k] > DEAD * largest).collect();
     let factors: Vec<Vec<Vec<usize>>> = (0..coded.factors.sizes.len()).map(|f| coded.groups(f)).filter(|g| g.len() > 1).collect();
-    if alive.is_empty() || factors.is_empty() {
+    if factors.is_empty() {
+        return f64::NAN;
+    }
+    // A code that never changes tells no factor.
+    if alive.is_empty() {
         return 0.0;
     }
     let mut stream = noise.stream("disentanglement/factor_vae", 0);

@@ -1,11 +1,13 @@
 //! Mutual information gap (Chen, Li, Grosse and Duvenaud 2018, arXiv:1802.04942).
 
 use super::Coded;
+use crate::numbers::mean;
 
 /// Equal-width bins a dimension is cut into.
 const BINS: usize = 20;
 
-/// Mean over factors of (I(z_first; v) - I(z_second; v)) / H(v), the two dimensions with the most information about v.
+/// Mean over factors of (I(z_first; v) - I(z_second; v)) / H(v), the two dimensions with the most information about v; not a number when
+/// no factor varies.
 pub fn mutual_information_gap(coded: &Coded) -> f64 {
     let binned: Vec<Vec<usize>> = (0..coded.dims).map(|k| bins(&coded.column(k))).collect();
     let mut gaps = Vec::new();
@@ -19,7 +21,7 @@ pub fn mutual_information_gap(coded: &Coded) -> f64 {
         all.sort_unstable_by(|a, b| b.total_cmp(a));
         gaps.push((all[0] - all.get(1).copied().unwrap_or(0.0)) / entropy);
     }
-    gaps.iter().sum::<f64>() / gaps.len().max(1) as f64
+    mean(&gaps)
 }
 
 fn bins(column: &[f64]) -> Vec<usize> {

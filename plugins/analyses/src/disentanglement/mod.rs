@@ -105,7 +105,7 @@ pub enum Code {
 /// informativeness from the impurity importances of a forest of trees (Eastwood & Williams 2018); informativeness is held-out accuracy.
 /// FactorVAE: accuracy of a majority vote on the dimension of least relative variance when a factor is fixed (Kim & Mnih 2018). beta-VAE:
 /// accuracy of a linear classifier on mean absolute differences of pairs that share a factor (Higgins et al. 2017). Factors that do not
-/// vary are left out.
+/// vary are left out; when none does, there are no scores.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Disentanglement {

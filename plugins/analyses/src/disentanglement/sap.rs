@@ -1,8 +1,9 @@
 //! Separated attribute predictability (Kumar, Sattigeri and Balakrishnan 2018, arXiv:1711.00848).
 
 use super::Coded;
+use crate::numbers::mean;
 
-/// Mean over factors of the gap between the two dimensions that predict the factor best.
+/// Mean over factors of the gap between the two dimensions that predict the factor best; not a number when no factor varies.
 ///
 /// A dimension predicts a factor by the nearest of the means of its values; its score is the mean over values of the share predicted right.
 pub fn attribute_gap(coded: &Coded) -> f64 {
@@ -16,13 +17,13 @@ pub fn attribute_gap(coded: &Coded) -> f64 {
         scores.sort_unstable_by(|a, b| b.total_cmp(a));
         gaps.push(scores[0] - scores.get(1).copied().unwrap_or(0.0));
     }
-    gaps.iter().sum::<f64>() / gaps.len().max(1) as f64
+    mean(&gaps)
 }
 
 /// Balanced accuracy of the nearest group mean.
 fn predictability(column: &[f64], groups: &[Vec<usize>]) -> f64 {
-    let mean = |group: &Vec<usize>| group.iter().map(|&i| column[i]).sum::<f64>() / group.len() as f64;
-    let means: Vec<f64> = groups.iter().map(mean).collect();
+    let centre = |group: &Vec<usize>| group.iter().map(|&i| column[i]).sum::<f64>() / group.len() as f64;
+    let means: Vec<f64> = groups.iter().map(centre).collect();
     let nearest = |x: f64| (0..means.len()).min_by(|&a, &b| (means[a] - x).abs().total_cmp(&(means[b] - x).abs())).unwrap_or(0);
     let right = |(g, group): (usize, &Vec<usize>)| group.iter().filter(|&&i| nearest(column[i]) == g).count() as f64 / group.len() as f64;
     groups.iter().enumerate().map(right).sum::<f64>() / groups.len() as f64

@@ -13,6 +13,7 @@ use serde_json::{Map, Value, json};
 use crate::accuracy_bound::AccuracyBound;
 use crate::levels::{LevelCodes, level_codes};
 use crate::neighbour_accuracy::neighbour_accuracies;
+use crate::numbers;
 
 const NAME: &str = "probes";
 /// Seed of the shuffle, as published.
@@ -73,7 +74,7 @@ impl Accuracies {
     pub fn of(parts: &Parts) -> Self {
         let share = |found: Vec<u8>| {
             let right = found.iter().zip(&parts.test_labels).filter(|(a, b)| a == b).count();
-            right as f64 / parts.test_labels.len().max(1) as f64
+            numbers::share(right, parts.test_labels.len())
         };
         let train = (&parts.train[..], &parts.train_labels[..]);
         let support = |kernel| share(svm::one_against_one(train, &parts.test, parts.dim, kernel));

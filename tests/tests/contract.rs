@@ -1,0 +1,340 @@
+//! What the engine holds every objective to: all parameters in groups, capabilities as registered, and numbers that are numbers.
+
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+
+use burn::module::{Module, Param};
+use burn::tensor::Tensor;
+use ibhost_analyses as _;
+use ibhost_classifiers as _;
+use ibhost_datasets as _;
+use ibhost_disenib as _;
+use ibhost_framework::build::BuildError;
+use ibhost_framework::dataset::{Batch, DataRoot};
+use ibhost_framework::engine::{EngineError, Job, Orders, Quiet, Session, State, StepState, training_step};
+use ibhost_framework::latent_classifier::{LatentClassifier, averaged_log_likelihood_loss};
+use ibhost_framework::noise::Draws;
+use ibhost_framework::objective::{
+    Classifier, Direction, Loss, Measure, Objective, ObjectiveConfig, ParameterGroup, Parts, Quantity, Recipe,
+};
+use ibhost_framework::parameters;
+use ibhost_framework::registry::{Capability, Kind, Registry};
+use ibhost_framework::run::Settings;
+use ibhost_framework::storage::{Label, RunDir, RunStatus};
+use ibhost_framework::strategy::{Cadence, OptimiserSlot, Phase, Plan};
+use ibhost_hit as _;
+use ibhost_mim as _;
+use ibhost_nets as _;
+use ibhost_tests::cli::{CommandLine, SMALL, entries, yaml};
+use ibhost_tests::every_objective::of_objective;
+use ibhost_vdb as _;
+use ibhost_vib as _;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+const HOST: &str = env!("CARGO_BIN_EXE_ibhost-under-test");
+
+/// What the objective gets wrong, or right.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum Case {
+    /// Nothing.
+    #[default]
+    Sound,
+    /// No group names the table.
+    Forgotten,
+    /// The table is built without gradient, and no group names it.
+    Frozen,
+    /// The table is built without gradient, and a group names it.
+    FrozenInGroup,
+    /// A group names no field.
+    Mistyped,
+    /// Two groups name the table.
+    Twice,
+    /// No phase moves the table's optimiser.
+    Idle,
+    /// A phase moves an optimiser that is not there.
+    Unknown,
+}
+
+/// A classifier whose scores are shifted by a table.
+///
+/// loss = cross-entropy in nats.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+struct TableConfig {
+    /// What is wrong.
+    case: Case,
+    /// `drift` may be infinite.
+    infinite: bool,
+}
+
+#[derive(Module, Debug)]
+struct Table {
+    model: LatentClassifier,
+    table: Param<Tensor<1>>,
+    #[module(skip)]
+    case: Case,
+}
+
+impl Table {
+    fn logits(&self, inputs: Tensor<4>, draws: &mut Draws) -> Tensor<3> {
+        let logits = self.model.sampled_logits(&self.model.encoder.encode(inputs), 1, "code", draws);
+        logits + self.table.val().unsqueeze()
+    }
+}
+
+impl Objective for Table {
+    fn groups(&self) -> Vec<ParameterGroup> {
+        let mut groups = LatentClassifier::groups("model");
+        match self.case {
+            Case::Forgotten | Case::Frozen => {}
+            Case::Mistyped => groups.push(ParameterGroup::field("tabel")),
+            Case::Twice => {
+                groups.extend([ParameterGroup::field("table"), ParameterGroup { name: "again".into(), prefixes: vec!["table".into()] }])
+            }
+            _ => groups.push(ParameterGroup::field("table")),
+        }
+        groups
+    }
+
+    fn plan(&self) -> Option<Plan> {
+        let updates = match self.case {
+            Case::Idle => vec![(0, Cadence::Always)],
+            Case::Unknown => vec![(0, Cadence::Always), (1, Cadence::Always), (7, Cadence::Always)],
+            _ => return None,
+        };
+        let slot = |name: &str, groups: &[ParameterGroup]| OptimiserSlot { name: name.to_owned(), groups: groups.to_vec(), step_factor: 1 };
+        let groups = self.groups();
+        Some(Plan {
+            optimisers: vec![slot("networks", &groups[..2]), slot("table", &groups[2..])],
+            phases: vec![Phase::new("main", updates)],
+        })
+    }
+
+    fn loss(&self, _phase: &str, batch: &Batch, draws: &mut Draws) -> Loss {
+        let total = averaged_log_likelihood_loss(self.logits(batch.inputs.clone(), draws), &batch.labels);
+        Loss { measures: vec![Measure::new("loss", total.clone())], total }
+    }
+
+    /// `drift` is ln(1 - largest entry of the table / 0.0015), a number after one step of 0.001 and infinite after two.
+    fn evaluate(&self, batch: &Batch, draws: &mut Draws) -> Vec<Measure> {
+        let mut measures = self.loss("main", batch, draws).measures;
+        let moved = self.table.val().abs().max().mul_scalar(-1000.0 / 1.5).add_scalar(1.0);
+        measures.push(Measure::new("drift", moved.clamp_min(0.0).log()));
+        measures
+    }
+
+    fn as_classifier(&self) -> Option<&dyn Classifier> {
+        Some(self)
+    }
+}
+
+impl Classifier for Table {
+    fn class_log_probabilities(&self, inputs: Tensor<4>, samples: usize, draws: &mut Draws) -> Tensor<2> {
+        self.model.predict(inputs, samples, "prediction", draws)
+    }
+}
+
+#[typetag::serde(name = "contract_table")]
+impl ObjectiveConfig for TableConfig {
+    fn build(&self, parts: &Parts<'_>) -> Result<Box<dyn Objective>, BuildError> {
+        let table = parts.context.constant([parts.data.classes.len()], 0.0);
+        let table = if matches!(self.case, Case::Frozen | Case::FrozenInGroup) { table.no_grad() } else { table };
+        Ok(Box::new(Table { model: LatentClassifier::new(parts)?, table, case: self.case }))
+    }
+
+    fn recipe(&self) -> Recipe {
+        Recipe {
+            decoder: "linear",
+            optimiser: "adam",
+            schedule: "constant",
+            strategy: "oneshot",
+            learning_rate: 1e-3,
+            epochs: 4,
+            batch_size: 100,
+            average: None,
+        }
+    }
+
+    fn quantities(&self) -> Vec<Quantity> {
+        let drift = Quantity::new("drift", "1", "ln of what is left of the way the table may go", Direction::Neutral);
+        let drift = if self.infinite { drift.possibly_infinite() } else { drift };
+        vec![Quantity::new("loss", "nats", "cross-entropy, mean over inputs", Direction::Minimise), drift]
+    }
+}
+
+ibhost_framework::register! { Objective: TableConfig as ObjectiveConfig, paper: "", example: "contract_table", offers: [Classify] }
+
+fn settings(objective: &str) -> Settings {
+    let mut settings = Settings::new();
+    for (key, value) in [("objective", objective), ("encoder", "mlp/e1:8|e2:8|z:2"), ("checkpoint_every", "1epochs")] {
+        settings.set(key, value.into()).unwrap();
+    }
+    // One step an epoch.
+    settings.set("limit_train", 100.into()).unwrap();
+    settings
+}
+
+fn open(settings: Settings) -> Result<(Session, State), EngineError> {
+    Session::open(settings.resolve().unwrap(), &DataRoot("absent".into()))
+}
+
+fn refused(case: &str) -> String {
+    open(settings(&format!("contract_table/case:{case}"))).err().map(|error| error.to_string()).unwrap_or_default()
+}
+
+/// Tables before and after a step.
+fn moved(case: &str) -> bool {
+    let (session, mut state) = open(settings(&format!("contract_table/case:{case}"))).unwrap();
+    let batch = session.training_batch(&(0..32).collect::<Vec<_>>(), 0, "main");
+    let before = parameters::to_host(&state.model);
+    let (mut moving, mut orders) = (Vec::new(), Orders::new());
+    let mut parts = StepState { optimisers: &mut state.optimisers, average: None, moving: &mut moving, orders: &mut orders };
+    let (model, _) = training_step(&session, state.model, &mut parts, 1, 0, &batch).unwrap();
+    let after = parameters::to_host(&model);
+    assert!(before.iter().any(|(path, value)| path.starts_with("model.encoder") && after[path] != *value));
+    before["table"] != after["table"]
+}
+
+#[test]
+fn a_run_that_would_leave_a_parameter_untrained_is_refused_with_its_path() {
+    for (case, words) in [
+        ("forgotten", ["no parameter group names `table`", "hint: name the field in the objective's `groups`", "`.no_grad()`"]),
+        ("mistyped", ["group `tabel` names `tabel`", "no such field", "did you mean `table`?"]),
+        ("twice", ["`table` belongs to the groups `table` and `again`", "hint: ", "one group"]),
+        ("idle", ["no phase moves optimiser `table`", "`table` would stay as drawn", "hint: "]),
+        ("unknown", ["phase `main` moves optimiser number 7", "the plan has 2", "hint: "]),
+    ] {
+        let error = refused(case);
+        assert!(error.contains("objective `contract_table` cannot be trained"), "{case}: {error}");
+        for word in words {
+            assert!(error.contains(word), "{case} lacks `{word}`: {error}");
+        }
+    }
+    for case in ["sound", "frozen", "frozen_in_group"] {
+        assert_eq!(refused(case), "");
+    }
+}
+
+#[test]
+fn what_is_built_without_gradient_stays_whatever_groups_name() {
+    assert!(moved("sound"));
+    assert!(!moved("frozen") && !moved("frozen_in_group"));
+}
+
+/// Trains in `folder`; the run's folder and how it ended.
+fn train(settings: Settings, folder: &Path) -> (RunDir, Result<(), String>) {
+    let mut job = Job::create(settings.resolve().unwrap(), &DataRoot("absent".into()), folder, Vec::new()).unwrap();
+    let result = job.train(&mut Quiet, &AtomicBool::new(false)).map(|_| ()).map_err(|error| error.to_string());
+    let path = job.run.path().to_path_buf();
+    drop(job);
+    (RunDir::open_read_only(&path).unwrap(), result)
+}
+
+#[test]
+fn an_evaluation_that_is_no_number_fails_the_run_and_keeps_the_last_good_checkpoint() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut wanted = settings("contract_table");
+    wanted.set("watch", "test.loss".into()).unwrap();
+    let (run, result) = train(wanted, folder.path());
+    let reason = result.unwrap_err();
+    for word in ["(epoch 2)", "phase `evaluation`", "mean drift (-inf) on the test split is not finite", "loss = ", "step 1"] {
+        assert!(reason.contains(word), "`{word}`: {reason}");
+    }
+    let summary = run.read_summary().unwrap();
+    assert_eq!((summary.status, summary.steps), (RunStatus::Failed, 2));
+    assert_eq!(summary.reason.as_deref(), Some(reason.as_str()));
+    assert_eq!(summary.best.map(|best| best.epoch), Some(1), "an evaluation that failed is never best");
+    let last: Vec<u64> = run.checkpoints().list().unwrap().iter().filter(|c| c.label == Label::Last).map(|c| c.step).collect();
+    assert_eq!(last, [1]);
+}
+
+#[test]
+fn an_infinite_mean_is_a_result_where_the_quantity_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let (run, result) = train(settings("contract_table/infinite:true"), folder.path());
+    assert_eq!(result, Ok(()));
+    assert_eq!(run.read_summary().unwrap().status, RunStatus::Completed);
+}
+
+#[test]
+fn what_objectives_offer_is_what_their_models_hand_out() {
+    let registry = Registry::global().unwrap();
+    let objectives = registry.items(Kind::Objective);
+    assert!(objectives.len() > 8, "{objectives:?}");
+    for item in objectives {
+        let mut settings = Settings::new();
+        for pair in of_objective(item.name, 16).chunks_exact(2) {
+            let value = pair[1].parse::<u64>().map_or_else(|_| pair[1].as_str().into(), Into::into);
+            settings.set(pair[0].trim_start_matches("--"), value).unwrap();
+        }
+        let (session, state) = open(settings).unwrap_or_else(|error| panic!("{}: {error}", item.name));
+        let model = Session::evaluation_model(&state, false);
+        let disagreements = Capability::disagreements(&item.offers, &*model);
+        assert!(disagreements.is_empty(), "{}: {disagreements:?}", item.name);
+        assert!(!item.offers.is_empty(), "{}", item.name);
+        // What is handed out works.
+        let inputs = session.train.batch(&[0, 1], &session.device).inputs;
+        if let Some(classifier) = model.as_classifier() {
+            let mut draws = Draws::seeded(session.noise, 0, "contract");
+            assert_eq!(classifier.class_log_probabilities(inputs.clone(), 1, &mut draws).dims()[0], 2, "{}", item.name);
+        }
+        if let Some(posterior) = model.as_posterior() {
+            assert_eq!(posterior.posterior(inputs).dims()[0], 2, "{}", item.name);
+        }
+    }
+}
+
+#[test]
+fn words_and_models_that_disagree_are_named_in_both_directions() {
+    let (_, state) = open(settings("contract_table")).unwrap();
+    let found = Capability::disagreements(&Capability::implied(&[Capability::Restyle]), &*state.model);
+    assert_eq!(found.len(), 2, "{found:?}");
+    assert!(found[0].contains("without `Classify`") && found[0].contains("`as_classifier`"), "{found:?}");
+    assert!(found[1].contains("`offers: [Restyle]`") && found[1].contains("`as_style`"), "{found:?}");
+}
+
+#[test]
+fn a_last_step_that_breaks_the_weights_fails_the_run_and_no_analysis_takes_such_a_model() {
+    let folder = tempfile::tempdir().unwrap();
+    let host = CommandLine::new(HOST, folder.path());
+    let run = |name: &str, more: &[&str]| {
+        let base = ["run", "--objective", "vib", "--encoder", SMALL, "--limit-train", "200", "--lr", "1e30", "--watch", "test.accuracy"];
+        let ended = host.run(&[&base, &["--output-dir", name][..], more].concat());
+        let run = folder.path().join(name).join(entries(&folder.path().join(name))[0].trim_end_matches('/'));
+        (ended, run)
+    };
+    let (ended, only) = run("one", &["--steps", "1"]);
+    ended.refused(
+        1,
+        &["step 0 (epoch 1)", "phase `evaluation`", "mean loss (NaN) on the test split is not finite", "accuracy = 0,", "hint: "],
+    );
+    let summary = yaml(&only.join("summary.yml"));
+    assert_eq!(summary["status"], "failed");
+    assert!(summary["best"].is_null() && summary["reason"].as_str().unwrap().contains("mean loss (NaN) on the test split"), "{summary}");
+    assert!(!only.join("checkpoints").exists() || entries(&only.join("checkpoints")).is_empty());
+    // A checkpoint between the step that broke the weights and the one that showed it.
+    let (ended, broken) = run("two", &["--steps", "9", "--batch-size", "50", "--checkpoint-every", "1steps"]);
+    ended.refused(1, &["is not finite", "the checkpoint of step 1 is kept"]);
+    let broken = broken.to_str().unwrap();
+    for analysis in ["attack", "salt_pepper/p:[0.1]", "knn_accuracy"] {
+        host.run(&["analyze", broken, "--analysis", analysis])
+            .refused(1, &["are not numbers", "no analysis of it means anything", "hint: "]);
+    }
+}
+
+#[test]
+fn an_analysis_a_model_cannot_serve_is_refused_in_words_that_say_where_to_offer_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let host = CommandLine::new(HOST, folder.path());
+    let (_, run) = host.train(&["--objective", "vib", "--encoder", SMALL, "--steps", "2"]);
+    let run = run.to_str().unwrap();
+    for (analysis, words) in [
+        ("swap_grid", ["rebuild inputs from the style of one and the class of another", "`as_style`", "`offers: [Restyle]`"]),
+        ("nll", ["give the log density of inputs", "`as_generative`", "`offers: [LogDensity]`"]),
+        ("image_grids", ["reconstruct inputs from their codes", "`ibhost describe image_grids`", "`offers: [Reconstruct]`"]),
+    ] {
+        host.run(&["analyze", run, "--analysis", analysis]).refused(2, &words);
+    }
+}
