@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use thiserror::Error;
 
 use super::fault::{self, Verdict};
+use super::{inside, journal};
 
 /// Start of the name of every file and folder that is still being written.
 const TEMPORARY_PREFIX: &str = ".tmp-";
@@ -67,6 +68,14 @@ pub enum StorageError {
         /// Why it is not accepted.
         reason: String,
     },
+    /// Something in a run or sweep that is a link, a pipe or a device, and so is left alone.
+    #[error("`{}` is not opened: {reason}", path.display())]
+    NotPlain {
+        /// What lies there.
+        path: PathBuf,
+        /// What it is and what to do.
+        reason: String,
+    },
     /// A format newer or older than this program reads.
     #[error(
         "`{}` has format version {found}, this build reads version {supported}; use the version of the program that wrote it",
@@ -99,6 +108,7 @@ impl StorageError {
             | Self::Locked { path, .. }
             | Self::Damaged { path, .. }
             | Self::Foreign { path, .. }
+            | Self::NotPlain { path, .. }
             | Self::Version { path, .. }
             | Self::Encode { path, .. } => path,
         }
@@ -147,22 +157,34 @@ fn perform<T>(action: &'static str, path: &Path, operation: impl FnOnce() -> io:
 
 /// Creates a file that must not exist yet, open for writing.
 pub(crate) fn create_file(path: &Path) -> Result<File, StorageError> {
+    inside::check_way(path)?;
     perform("create", path, || OpenOptions::new().write(true).create_new(true).open(path)).map_err(occupied)
 }
 
 /// Creates a folder that must not exist yet.
 pub(crate) fn create_folder(path: &Path) -> Result<(), StorageError> {
+    inside::check_way(path)?;
     perform("create", path, || fs::create_dir(path)).map_err(occupied)
 }
 
 /// Creates a folder and its parents where they are missing.
-pub(crate) fn create_folders(path: &Path) -> Result<(), StorageError> {
+///
+/// # Errors
+/// [`StorageError::NotPlain`] when one of them lies in a run or sweep and is a link, or what the disk refused.
+pub fn create_folders(path: &Path) -> Result<(), StorageError> {
+    inside::check_folder(path)?;
     perform("create", path, || fs::create_dir_all(path))
 }
 
 /// Opens a file for reading and writing in place, creating it when it is missing and keeping its content.
-pub(crate) fn open_in_place(path: &Path) -> Result<File, StorageError> {
-    perform("open for writing", path, || OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path))
+pub(super) fn open_in_place(path: &Path) -> Result<File, StorageError> {
+    let open = || inside::strict(OpenOptions::new().read(true).write(true).create(true).truncate(false)).open(path);
+    perform("open for writing", path, open)
+}
+
+/// Opens a file for writing at its end, creating it when it is missing.
+pub(super) fn open_append(path: &Path) -> Result<File, StorageError> {
+    perform("open for writing", path, || inside::strict(OpenOptions::new().create(true).append(true)).open(path))
 }
 
 /// Writes all of `bytes` at the file's current position.
@@ -195,21 +217,40 @@ pub(crate) fn sync_folder(path: &Path) -> Result<(), StorageError> {
 
 /// Gives a file or folder its new name in one step.
 pub(crate) fn rename(from: &Path, to: &Path) -> Result<(), StorageError> {
+    inside::check_way(to)?;
     perform("rename to", to, || fs::rename(from, to))
 }
 
 /// Removes one file.
 pub(crate) fn remove_file(path: &Path) -> Result<(), StorageError> {
+    inside::check_way(path)?;
     perform("remove", path, || fs::remove_file(path))
 }
 
-/// Removes a folder with everything in it.
-pub(crate) fn remove_folder(path: &Path) -> Result<(), StorageError> {
-    perform("remove", path, || fs::remove_dir_all(path))
+/// Removes an empty folder.
+pub(crate) fn remove_empty_folder(path: &Path) -> Result<(), StorageError> {
+    inside::check_way(path)?;
+    perform("remove", path, || fs::remove_dir(path))
 }
 
-/// Reads a whole regular file; the memory used is the file's own size.
-pub(crate) fn read(path: &Path) -> Result<Vec<u8>, StorageError> {
+/// Removes a folder of plain files that this program wrote, which `ours` tells by their names; nothing is removed when anything else lies there.
+pub(crate) fn remove_folder(path: &Path, ours: impl Fn(&str) -> bool) -> Result<(), StorageError> {
+    inside::check_folder(path)?;
+    let mut files = Vec::new();
+    for entry in fs::read_dir(path).map_err(|source| StorageError::io("list", path, source))? {
+        let entry = entry.map_err(|source| StorageError::io("list", path, source))?;
+        let kind = entry.file_type().map_err(|source| StorageError::io("inspect", &entry.path(), source))?;
+        if !kind.is_file() || !ours(&entry.file_name().to_string_lossy()) {
+            let reason = "it is not one of the files that ibhost writes there, so the folder is not removed\n  hint: move it elsewhere";
+            return Err(StorageError::foreign(&entry.path(), reason));
+        }
+        files.push(entry.path());
+    }
+    perform("remove", path, || files.iter().try_for_each(fs::remove_file).and_then(|()| fs::remove_dir(path)))
+}
+
+/// Reads a whole regular file that a person named, through links too; the memory used is the file's own size.
+pub(super) fn read(path: &Path) -> Result<Vec<u8>, StorageError> {
     let kind = fs::metadata(path).map_err(|source| StorageError::io("read", path, source))?;
     if !kind.is_file() {
         // A pipe or device would block or never end.
@@ -256,11 +297,35 @@ fn create_temporary<T>(parent: &Path, name: &str, create: impl Fn(&Path) -> Resu
     create(&path).map(|made| (path, made))
 }
 
-/// Writes a file so that readers see the old content or all of the new, also after a loss of power.
+/// Writes a file so that readers see the old content or all of the new, also after a loss of power. A result in the
+/// folder of a run is noted down first, so that it gets listed among the run's files even if this process dies.
 ///
 /// # Errors
 /// Any refusal of the operating system; the old file is then untouched, or the new one is in place but not yet known to be durable.
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<(), StorageError> {
+    if let Some((run, name)) = inside::result_of(path) {
+        journal::note(&run, &name)?;
+    }
+    replace(path, bytes)
+}
+
+/// The same for a file that `fill` writes at the path it is given, as another program does.
+///
+/// # Errors
+/// Those of `fill`, and as [`write_atomic`].
+pub fn write_through<E: From<StorageError>>(path: &Path, fill: impl FnOnce(&Path) -> Result<(), E>) -> Result<(), E> {
+    let name = path.file_name().unwrap_or_default();
+    let temporary = temporary_path(parent_of(path), &name.to_string_lossy());
+    inside::check_way(&temporary)?;
+    let bytes = fill(&temporary).and_then(|()| inside::read(&temporary).map_err(E::from));
+    if inside::is_file(&temporary) {
+        discard(remove_file(&temporary));
+    }
+    Ok(write_atomic(path, &bytes?)?)
+}
+
+/// [`write_atomic`] for a file that is no result.
+pub(super) fn replace(path: &Path, bytes: &[u8]) -> Result<(), StorageError> {
     let Some(name) = path.file_name() else {
         return Err(StorageError::encode(path, "a file name is needed"));
     };
@@ -341,17 +406,33 @@ impl AtomicDir {
 impl Drop for AtomicDir {
     fn drop(&mut self) {
         if let Some(temporary) = self.temporary.take() {
-            discard(remove_folder(&temporary));
+            discard(remove_folder(&temporary, is_set_file));
         }
     }
 }
 
-/// Takes a folder away so that it is never seen half deleted under its own name.
+/// Whether a name is that of a file in a folder that appears as a whole, which are the checkpoints.
+fn is_set_file(name: &str) -> bool {
+    matches!(name, "manifest.json" | "state.json") || (is_plain_name(name) && name.ends_with(".safetensors"))
+}
+
+/// Takes a checkpoint's folder away so that it is never seen half deleted under its own name.
+///
+/// # Errors
+/// [`StorageError::Foreign`] naming a file that is none of a checkpoint's, and nothing is removed; or what the disk refused.
 pub(crate) fn retire_folder(path: &Path) -> Result<(), StorageError> {
+    inside::check_folder(path)?;
+    for entry in fs::read_dir(path).map_err(|source| StorageError::io("list", path, source))? {
+        let entry = entry.map_err(|source| StorageError::io("list", path, source))?;
+        if !is_set_file(&entry.file_name().to_string_lossy()) || !inside::is_file(&entry.path()) {
+            let reason = "it is no file of a checkpoint, so the checkpoint is not removed\n  hint: move it elsewhere";
+            return Err(StorageError::foreign(&entry.path(), reason));
+        }
+    }
     let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
     let grave = temporary_path(parent_of(path), &name);
     rename(path, &grave)?;
-    remove_folder(&grave)
+    remove_folder(&grave, is_set_file)
 }
 
 /// Whether a name is safe to join to a folder: no separators, no hidden files, nothing a shell or another system would trip over.
@@ -359,7 +440,8 @@ pub(crate) fn is_plain_name(name: &str) -> bool {
     !name.is_empty() && !name.starts_with('.') && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
 }
 
-/// Removes what dead processes left half written directly inside `dir` and returns how many entries went; a missing folder has none.
+/// Removes what dead processes left half written directly inside `dir` and returns how many entries went; a missing folder has none. A
+/// folder that holds anything else by now is left, and named in a warning.
 ///
 /// # Errors
 /// When the folder cannot be read or an entry cannot be removed.
@@ -376,10 +458,18 @@ pub fn clean_leftovers(dir: &Path) -> Result<usize, StorageError> {
             continue;
         }
         let kind = entry.file_type().map_err(|source| StorageError::io("inspect", &entry.path(), source))?;
-        if kind.is_dir() {
-            remove_folder(&entry.path())?;
-        } else {
+        if kind.is_file() {
             remove_file(&entry.path())?;
+        } else if kind.is_dir() {
+            match remove_folder(&entry.path(), is_set_file) {
+                Err(error @ StorageError::Foreign { .. }) => {
+                    tracing::warn!("{error}");
+                    continue;
+                }
+                result => result?,
+            }
+        } else {
+            continue;
         }
         removed += 1;
     }
@@ -412,6 +502,9 @@ fn is_stale(name: &str) -> bool {
 mod tests {
     use super::super::fault::sweep::{self, FAILURES, Failure};
     use super::*;
+
+    /// A name that a checkpoint's file may have.
+    const FILE: &str = "weights.safetensors";
 
     fn names(dir: &Path) -> Vec<String> {
         let mut names: Vec<String> = fs::read_dir(dir).unwrap().map(|e| e.unwrap().file_name().to_string_lossy().into_owned()).collect();
@@ -454,33 +547,42 @@ mod tests {
     fn a_folder_appears_complete_or_not_at_all() {
         let dir = tempfile::tempdir().unwrap();
         let mut folder = AtomicDir::new(dir.path(), "set").unwrap();
-        folder.file("a", b"1").unwrap();
-        assert!(matches!(folder.file("a", b"2"), Err(StorageError::AlreadyExists { .. })));
+        folder.file(FILE, b"1").unwrap();
+        assert!(matches!(folder.file(FILE, b"2"), Err(StorageError::AlreadyExists { .. })));
         assert!(matches!(folder.file("../a", b"2"), Err(StorageError::Encode { .. })));
         assert!(!dir.path().join("set").exists());
         let path = folder.commit("set").unwrap();
-        assert_eq!(fs::read(path.join("a")).unwrap(), b"1");
+        assert_eq!(fs::read(path.join(FILE)).unwrap(), b"1");
 
         let mut second = AtomicDir::new(dir.path(), "set").unwrap();
-        second.file("a", b"3").unwrap();
+        second.file(FILE, b"3").unwrap();
         assert!(matches!(second.commit("set"), Err(StorageError::AlreadyExists { .. })));
         assert_eq!(names(dir.path()), ["set"]);
-        assert_eq!(fs::read(path.join("a")).unwrap(), b"1");
+        assert_eq!(fs::read(path.join(FILE)).unwrap(), b"1");
+        fs::write(path.join("notes.txt"), b"of a person").unwrap();
+        let error = retire_folder(&path).unwrap_err().to_string();
+        assert!(error.contains("set/notes.txt") && error.contains("move it elsewhere"), "{error}");
+        assert_eq!(names(&path), ["notes.txt", FILE]);
+        fs::remove_file(path.join("notes.txt")).unwrap();
+        retire_folder(&path).unwrap();
+        assert!(names(dir.path()).is_empty());
     }
 
     #[test]
     fn leftovers_of_dead_processes_go_and_those_of_this_one_stay() {
         let dir = tempfile::tempdir().unwrap();
         let live = AtomicDir::new(dir.path(), "live").unwrap();
-        fs::create_dir_all(dir.path().join(".tmp-set-4294967290-0/inner")).unwrap();
+        fs::create_dir_all(dir.path().join(".tmp-set-4294967290-0")).unwrap();
+        fs::write(dir.path().join(".tmp-set-4294967290-0/weights.safetensors"), b"x").unwrap();
+        fs::create_dir_all(dir.path().join(".tmp-mine-4294967290-0/inner")).unwrap();
         fs::write(dir.path().join(".tmp-summary.yml-4294967290-7"), b"x").unwrap();
         // The same process id as ours, but from an earlier life of that number.
         fs::write(dir.path().join(format!(".tmp-f-{}-{}", std::process::id(), u64::MAX)), b"x").unwrap();
         fs::write(dir.path().join(".tmp-notes"), b"of a person").unwrap();
         assert_eq!(clean_leftovers(dir.path()).unwrap(), 3);
-        assert_eq!(names(dir.path()).len(), 2);
+        assert_eq!(names(dir.path()).len(), 3);
         drop(live);
-        assert_eq!(names(dir.path()), [".tmp-notes"]);
+        assert_eq!(names(dir.path()), [".tmp-mine-4294967290-0", ".tmp-notes"]);
         assert_eq!(clean_leftovers(&dir.path().join("absent")).unwrap(), 0);
     }
 
