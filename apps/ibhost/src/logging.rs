@@ -1,9 +1,9 @@
 //! Log messages: to stderr by verbosity, and everything of a run to its log.txt.
 
-use std::fs::File;
 use std::io::Write;
 use std::sync::{Arc, Mutex};
 
+use ibhost_framework::storage::LogFile;
 use tracing_subscriber::Layer;
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::MakeWriter;
@@ -12,18 +12,18 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 /// A log file that is named only once the run's folder exists; what comes before is not kept.
 #[derive(Clone, Debug, Default)]
-pub struct RunLog(Arc<Mutex<Option<File>>>);
+pub struct RunLog(Arc<Mutex<Option<LogFile>>>);
 
 impl RunLog {
     /// Sends all further messages to `file` too.
-    pub fn open(&self, file: File) {
+    pub fn open(&self, file: LogFile) {
         if let Ok(mut slot) = self.0.lock() {
             *slot = Some(file);
         }
     }
 
     /// What `write` returns for the file, `without` where there is none.
-    fn with_file<R>(&self, without: R, write: impl FnOnce(&mut File) -> R) -> R {
+    fn with_file<R>(&self, without: R, write: impl FnOnce(&mut LogFile) -> R) -> R {
         match self.0.lock() {
             Ok(mut slot) => slot.as_mut().map_or(without, write),
             Err(_) => without,
@@ -36,7 +36,7 @@ impl Write for RunLog {
         self.with_file(Ok(bytes.len()), |file| file.write(bytes))
     }
     fn flush(&mut self) -> std::io::Result<()> {
-        self.with_file(Ok(()), File::flush)
+        self.with_file(Ok(()), LogFile::flush)
     }
 }
 

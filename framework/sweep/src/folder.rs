@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use ibhost_framework::component::text_of;
 use ibhost_framework::storage::run_dir::local_time;
-use ibhost_framework::storage::{StorageError, write_atomic};
+use ibhost_framework::storage::{StorageError, create_folders, inside, write_atomic};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -54,9 +54,10 @@ impl SweepFolder {
     /// [`SweepError::Exists`] and [`SweepError::Changed`], a trial that cannot be resolved, what the disk refused.
     pub fn begin(path: &Path, plan: Plan, resume: bool, program: &str) -> Result<Self, SweepError> {
         let trials = plan.check_trials()?;
+        check_place(path)?;
         let file = path.join(SWEEP_FILE);
-        if !file.exists() {
-            fs::create_dir_all(path.join("trials")).map_err(|e| SweepError::system(format!("create `{}`", path.display()), e))?;
+        if !inside::check_file(&file)? {
+            create_folders(&path.join("trials"))?;
             let definition = plan.definition.clone();
             let stored =
                 Stored { format: FORMAT.into(), version: VERSION, created: local_time(), program: program.into(), trials, definition };
@@ -98,7 +99,7 @@ impl SweepFolder {
     /// As [`Self::open`].
     pub fn definition(path: &Path) -> Result<Definition, SweepError> {
         let file = path.join(SWEEP_FILE);
-        if !file.is_file() {
+        if !inside::check_file(&file)? {
             let problem = format!("`{}` is not the folder of a sweep (it has no `{SWEEP_FILE}`)", path.display());
             return Err(SweepError::Request(format!("{problem}\n  hint: name a sweep file, or a folder such as runs/sweeps/<name>")));
         }
@@ -230,6 +231,30 @@ pub fn axes_of(run: &Path) -> Vec<(String, Value)> {
     })
 }
 
+/// Refuses to begin a sweep inside of a run, or among the trials of another sweep.
+fn check_place(path: &Path) -> Result<(), SweepError> {
+    inside::check_outside(path)?;
+    check_outside_of_trials(path)
+}
+
+/// Refuses to make a run or a sweep among the trials of a sweep, whose folders hold what its own trials make.
+///
+/// # Errors
+/// [`StorageError::Foreign`] naming the sweep.
+pub fn check_outside_of_trials(path: &Path) -> Result<(), SweepError> {
+    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
+    let real = absolute.ancestors().find_map(|folder| fs::canonicalize(folder).ok()).unwrap_or_default();
+    // What does not exist yet counts by its own name, everything else by where links lead.
+    let is_sweep = |file: &Path| inside::read_text(file).is_ok_and(|text| text.contains(&format!("\"{FORMAT}\"")));
+    let of_trials = |folder: &&Path| folder.ends_with("trials") && is_sweep(&folder.with_file_name(SWEEP_FILE));
+    let within = |path: &Path| path.ancestors().any(|folder| of_trials(&folder));
+    if !within(&real) && !within(&absolute) {
+        return Ok(());
+    }
+    let reason = "it lies among the trials of a sweep, which holds its own trials only\n  hint: choose another --output-dir";
+    Err(StorageError::Foreign { path: path.to_path_buf(), reason: reason.to_owned() }.into())
+}
+
 /// A cell of a CSV file.
 fn quote(cell: &str) -> String {
     if cell.contains([',', '"', '\n', '\r']) { format!("\"{}\"", cell.replace('"', "\"\"")) } else { cell.to_owned() }
@@ -241,7 +266,7 @@ pub fn counts(states: &[TrialState]) -> [(TrialStatus, usize); 5] {
 }
 
 fn read(file: &Path) -> Result<Stored, SweepError> {
-    let bytes = fs::read(file).map_err(|e| SweepError::system(format!("read `{}`", file.display()), e))?;
+    let bytes = inside::read(file)?;
     let damaged = |reason: String| SweepError::Storage(StorageError::Damaged { path: file.to_path_buf(), reason });
     let stored: Stored = serde_json::from_slice(&bytes).map_err(|e| damaged(format!("not valid: {e}")))?;
     if stored.format != FORMAT {
@@ -270,6 +295,25 @@ mod tests {
     #[test]
     fn cells_with_separators_are_quoted() {
         assert_eq!(["plain", "a,b", "say \"x\"\n"].map(quote), ["plain", "\"a,b\"", "\"say \"\"x\"\"\n\""]);
+    }
+
+    #[test]
+    fn nothing_else_begins_among_the_trials_of_a_sweep() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir_all(folder.path().join("trials/000000")).unwrap();
+        let places = ["trials", "trials/000000", "trials/000000/sweeps/other"];
+        let refusal = |inner: &str| check_outside_of_trials(&folder.path().join(inner));
+        // A file of settings may be called like that, beside a folder of that name.
+        fs::write(folder.path().join(SWEEP_FILE), "{\"axes\": {}}").unwrap();
+        assert!(places.iter().all(|place| refusal(place).is_ok()));
+        fs::write(folder.path().join(SWEEP_FILE), format!("{{\"format\":\"{FORMAT}\"}}")).unwrap();
+        for place in places {
+            let error = refusal(place).unwrap_err().to_string();
+            assert!(error.contains("among the trials of a sweep") && error.contains("--output-dir"), "{error}");
+        }
+        for beside in ["", "sweeps/other", "other/trials"] {
+            refusal(beside).unwrap();
+        }
     }
 
     #[test]

@@ -1,11 +1,12 @@
 //! Trials as child processes on this machine, so many at once, each with its share of the threads and a log of its own.
 
 use std::collections::VecDeque;
-use std::fs::OpenOptions;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
+
+use ibhost_framework::storage::inside;
 
 use crate::error::SweepError;
 use crate::folder::SweepFolder;
@@ -117,7 +118,7 @@ fn start(folder: &TrialFolder, launch: &Launch) -> Result<Child, SweepError> {
     folder.create()?;
     let path = folder.log_path();
     let cannot = |source| SweepError::system(format!("write `{}`", path.display()), source);
-    let log = OpenOptions::new().create(true).append(true).open(&path).map_err(cannot)?;
+    let log = inside::open_append(&path)?;
     let errors = log.try_clone().map_err(cannot)?;
     let mut command = Command::new(&launch.program);
     command.args(&launch.before).arg(folder.path()).args(&launch.after).stdin(Stdio::null()).stdout(log).stderr(errors);

@@ -1,10 +1,12 @@
 //! `ibhost resume`: continue an interrupted run to its planned end.
 
+use std::sync::atomic::AtomicBool;
+
 use ibhost_framework::engine::Job;
 use ibhost_framework::storage::RunDir;
 
 use super::check_run_folder;
-use super::run::{drive, print_result};
+use super::run::{complete, drive, print_result};
 use crate::cli::{Format, ResumeArgs};
 use crate::exit::Failure;
 use crate::logging::RunLog;
@@ -15,7 +17,9 @@ pub fn resume(arguments: &ResumeArgs, quiet: bool, log: &RunLog) -> Result<u8, F
     let root = data_root(&arguments.data)?;
     match Job::resume(&arguments.run_dir, &root, arguments.skip_damaged)? {
         None => {
-            eprintln!("{} is complete; nothing to do", show(&arguments.run_dir));
+            let drawn = complete(&arguments.run_dir, &root, &AtomicBool::new(false))?;
+            let done = if drawn.is_empty() { "nothing to do".to_owned() } else { format!("drew what was missing: {}", drawn.join(", ")) };
+            eprintln!("{} is complete; {done}", show(&arguments.run_dir));
             if arguments.format == Format::Json {
                 let run = RunDir::open_read_only(&arguments.run_dir)?;
                 print_result(run.path(), &run.read_summary()?)?;
