@@ -233,14 +233,14 @@ pub fn axes_of(run: &Path) -> Vec<(String, Value)> {
 
 /// Refuses to begin a sweep inside of a run, or among the trials of another sweep.
 fn check_place(path: &Path) -> Result<(), SweepError> {
-    inside::check_outside(path)?;
+    inside::check_outside(path).map_err(|error| SweepError::Request(error.to_string()))?;
     check_outside_of_trials(path)
 }
 
 /// Refuses to make a run or a sweep among the trials of a sweep, whose folders hold what its own trials make.
 ///
 /// # Errors
-/// [`StorageError::Foreign`] naming the sweep.
+/// [`SweepError::Request`] naming the place.
 pub fn check_outside_of_trials(path: &Path) -> Result<(), SweepError> {
     let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
     let real = absolute.ancestors().find_map(|folder| fs::canonicalize(folder).ok()).unwrap_or_default();
@@ -251,8 +251,8 @@ pub fn check_outside_of_trials(path: &Path) -> Result<(), SweepError> {
     if !within(&real) && !within(&absolute) {
         return Ok(());
     }
-    let reason = "it lies among the trials of a sweep, which holds its own trials only\n  hint: choose another --output-dir";
-    Err(StorageError::Foreign { path: path.to_path_buf(), reason: reason.to_owned() }.into())
+    let problem = "lies among the trials of a sweep, which holds what these make only\n  hint: choose another --output-dir";
+    Err(SweepError::Request(format!("`{}` {problem}", path.display())))
 }
 
 /// A cell of a CSV file.

@@ -29,7 +29,7 @@ const PLAIN: [&str; 4] = ["rates", "psnr", "label_information", "probes"];
 const JUDGED: [&str; 3] = ["inception_score", "fid", "reconstruction_accuracy"];
 
 pub fn evaluate(arguments: &EvaluateArgs) -> Result<u8, Failure> {
-    inside::check_outside(&arguments.output)?;
+    inside::check_outside(&arguments.output).map_err(Failure::usage)?;
     let root = data_root(&arguments.look.data)?;
     let label: Label = arguments.look.checkpoint.parse().map_err(|e: String| Failure::usage(format!("--checkpoint: {e}")))?;
     let wanted = wanted(arguments)?;

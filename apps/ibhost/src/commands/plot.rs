@@ -18,7 +18,7 @@ use crate::table;
 const PANEL: (u32, u32) = (620, 460);
 
 pub fn plot(arguments: &PlotArgs) -> Result<u8, Failure> {
-    inside::check_outside(&arguments.output)?;
+    inside::check_outside(&arguments.output).map_err(Failure::usage)?;
     let runs = Run::open_all(&arguments.runs)?;
     let (figures, columns) = match arguments.figure {
         FigureKind::Setting => (setting(&runs, arguments)?, 2),

@@ -36,6 +36,7 @@ pub fn run(arguments: &RunArgs, quiet: bool, log: &RunLog) -> Result<u8, Failure
     }
     let root = data_root(&arguments.data)?;
     let command = std::env::args().collect();
+    inside::check_outside(&arguments.output_dir).map_err(Failure::usage)?;
     check_outside_of_trials(&arguments.output_dir)?;
     let mut job = Job::create(config, &root, &arguments.output_dir, command)?;
     drive(&mut job, &root, arguments.format, quiet, log)

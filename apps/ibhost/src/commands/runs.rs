@@ -148,7 +148,7 @@ pub fn entry<'a>(value: &'a Value, path: &str) -> Option<&'a Value> {
 
 /// Writes `files` (name and text) into `folder`.
 pub fn save(folder: &Path, files: &[(&str, String)]) -> Result<(), Failure> {
-    inside::check_outside(folder)?;
+    inside::check_outside(folder).map_err(Failure::usage)?;
     std::fs::create_dir_all(folder).map_err(|e| Failure::failed(format!("cannot create `{}`: {e}", show(folder))))?;
     for (name, text) in files {
         write_atomic(&folder.join(name), text.as_bytes())?;

@@ -34,6 +34,10 @@ pub fn verify(arguments: &VerifyArgs) -> Result<u8, Failure> {
     if std::fs::symlink_metadata(run.metrics_path()).is_ok() {
         note(MetricsLog::read(&run.metrics_path()).map(|_| ()));
     }
+    // What it says is not covered, but a resume writes to it.
+    if let Err(error) = inside::check_file(&run.log_path()) {
+        note(Err(error));
+    }
     let mut damaged_checkpoint = false;
     for entry in run.checkpoints().list()? {
         let checked = run.checkpoints().load_own(&entry.path).and_then(|content| match metrics_mark(&content) {
