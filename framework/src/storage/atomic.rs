@@ -1,5 +1,4 @@
-//! The only code that changes the disk: whole files and whole folders that appear complete or not at all, and the error for everything
-//! that can go wrong on the way.
+//! The only code that changes the disk: whole files and whole folders that appear complete or not at all.
 
 use std::fs::{self, File, OpenOptions};
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -8,144 +7,16 @@ use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use thiserror::Error;
-
 use super::fault::{self, Verdict};
 use super::{inside, journal};
+
+pub use super::error::StorageError;
 
 /// Start of the name of every file and folder that is still being written.
 const TEMPORARY_PREFIX: &str = ".tmp-";
 
 /// How often a fresh name is tried before a name collision is reported.
 const NAME_ATTEMPTS: usize = 16;
-
-/// What can go wrong when a run's files are written or read.
-#[derive(Debug, Error)]
-pub enum StorageError {
-    /// The operating system refused an operation.
-    #[error("cannot {action} `{}`: {source}{}", path.display(), hint(source))]
-    Io {
-        /// What was attempted, as a verb phrase.
-        action: &'static str,
-        /// The file or folder concerned.
-        path: PathBuf,
-        /// The operating system's answer.
-        source: io::Error,
-    },
-    /// A file or folder that must be new is already there.
-    #[error("`{}` already exists and is never overwritten; choose another name or move it away", path.display())]
-    AlreadyExists {
-        /// The occupied path.
-        path: PathBuf,
-    },
-    /// Another live process writes to the run.
-    #[error(
-        "`{}` is in use by {}; wait until it ends or stop it first",
-        path.display(),
-        if *pid == 0 { "another process".to_string() } else { format!("process {pid} on {host}") }
-    )]
-    Locked {
-        /// The run folder.
-        path: PathBuf,
-        /// Process id of the holder, 0 when it has not written its id yet.
-        pid: u32,
-        /// Host name of the holder.
-        host: String,
-    },
-    /// A file is not what was once written.
-    #[error("`{}` is damaged: {reason}", path.display())]
-    Damaged {
-        /// The damaged, missing or surplus file.
-        path: PathBuf,
-        /// What was found and what was expected.
-        reason: String,
-    },
-    /// A file or folder that belongs to something else.
-    #[error("`{}` does not belong here: {reason}", path.display())]
-    Foreign {
-        /// The file or folder.
-        path: PathBuf,
-        /// Why it is not accepted.
-        reason: String,
-    },
-    /// Something in a run or sweep that is a link, a pipe or a device, and so is left alone.
-    #[error("`{}` is not opened: {reason}", path.display())]
-    NotPlain {
-        /// What lies there.
-        path: PathBuf,
-        /// What it is and what to do.
-        reason: String,
-    },
-    /// A format newer or older than this program reads.
-    #[error(
-        "`{}` has format version {found}, this build reads version {supported}; use the version of the program that wrote it",
-        path.display()
-    )]
-    Version {
-        /// The file that states the version.
-        path: PathBuf,
-        /// Version stated in the file.
-        found: u32,
-        /// Version this build reads and writes.
-        supported: u32,
-    },
-    /// Content that the file format cannot hold.
-    #[error("cannot store `{}`: {reason}", path.display())]
-    Encode {
-        /// The file to be written.
-        path: PathBuf,
-        /// What the format does not accept.
-        reason: String,
-    },
-}
-
-impl StorageError {
-    /// The file or folder the error is about.
-    pub fn path(&self) -> &Path {
-        match self {
-            Self::Io { path, .. }
-            | Self::AlreadyExists { path }
-            | Self::Locked { path, .. }
-            | Self::Damaged { path, .. }
-            | Self::Foreign { path, .. }
-            | Self::NotPlain { path, .. }
-            | Self::Version { path, .. }
-            | Self::Encode { path, .. } => path,
-        }
-    }
-
-    /// Attaches what was attempted and where to an error of the operating system.
-    pub(crate) fn io(action: &'static str, path: &Path, source: io::Error) -> Self {
-        Self::Io { action, path: path.to_path_buf(), source }
-    }
-
-    /// A damaged file with the reason.
-    pub(crate) fn damaged(path: &Path, reason: impl Into<String>) -> Self {
-        Self::Damaged { path: path.to_path_buf(), reason: reason.into() }
-    }
-
-    /// A file of something else with the reason.
-    pub(crate) fn foreign(path: &Path, reason: impl Into<String>) -> Self {
-        Self::Foreign { path: path.to_path_buf(), reason: reason.into() }
-    }
-
-    /// Content a format cannot hold, with the reason.
-    pub(crate) fn encode(path: &Path, reason: impl Into<String>) -> Self {
-        Self::Encode { path: path.to_path_buf(), reason: reason.into() }
-    }
-}
-
-/// What to do about the errors a long run meets most often.
-fn hint(source: &io::Error) -> &'static str {
-    match source.kind() {
-        ErrorKind::StorageFull => " (the disk is full: free some space or write to another disk)",
-        ErrorKind::QuotaExceeded => " (the disk quota is used up: remove files or ask for more)",
-        ErrorKind::ReadOnlyFilesystem => " (the file system is read-only: write to another folder)",
-        ErrorKind::PermissionDenied => " (permission is missing: check the owner and mode of the folder)",
-        ErrorKind::NotFound => " (check the spelling, and that the disk is still mounted)",
-        _ => "",
-    }
-}
 
 /// Every change of the disk passes here, so that a test can make the n-th one fail.
 fn perform<T>(action: &'static str, path: &Path, operation: impl FnOnce() -> io::Result<T>) -> Result<T, StorageError> {
@@ -275,8 +146,10 @@ fn occupied(error: StorageError) -> StorageError {
     }
 }
 
+/// No serial number is smaller, so that no name a person would give looks like a temporary one.
+const LEAST_SERIAL: u64 = 1 << 32;
 /// A random number of this process, so that leftovers of an earlier process with the same id are told apart.
-static FIRST_SERIAL: LazyLock<u64> = LazyLock::new(|| RandomState::new().build_hasher().finish() >> 16);
+static FIRST_SERIAL: LazyLock<u64> = LazyLock::new(|| (RandomState::new().build_hasher().finish() >> 16) | LEAST_SERIAL);
 static SERIALS_USED: AtomicU64 = AtomicU64::new(0);
 
 /// A sibling name that nothing else uses: `.tmp-<name>-<pid>-<n>`.
@@ -476,21 +349,21 @@ pub fn clean_leftovers(dir: &Path) -> Result<usize, StorageError> {
     Ok(removed)
 }
 
+/// Process and serial number in the name of something that was written under a temporary one; `None` for names this module does not give.
+fn parse_temporary(name: &str) -> Option<(u64, u64)> {
+    let mut parts = name.strip_prefix(TEMPORARY_PREFIX)?.rsplitn(3, '-');
+    let (serial, pid) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
+    (serial >= LEAST_SERIAL && parts.next().is_some_and(|name| !name.is_empty())).then_some((pid, serial))
+}
+
 /// Whether a name is that of something still being written, by a live process or a dead one.
 pub(super) fn is_temporary_name(name: &str) -> bool {
-    name.starts_with(TEMPORARY_PREFIX)
+    parse_temporary(name).is_some()
 }
 
 /// Whether a name is that of a temporary whose writer is gone.
 fn is_stale(name: &str) -> bool {
-    let Some(rest) = name.strip_prefix(TEMPORARY_PREFIX) else {
-        return false;
-    };
-    let mut parts = rest.rsplitn(3, '-').map(str::parse::<u64>);
-    let (Some(Ok(serial)), Some(Ok(pid))) = (parts.next(), parts.next()) else {
-        // Not a name this module gives.
-        return false;
-    };
+    let Some((pid, serial)) = parse_temporary(name) else { return false };
     if pid == u64::from(std::process::id()) {
         let ours = *FIRST_SERIAL..*FIRST_SERIAL + SERIALS_USED.load(Ordering::Relaxed);
         return !ours.contains(&serial);
@@ -572,17 +445,19 @@ mod tests {
     fn leftovers_of_dead_processes_go_and_those_of_this_one_stay() {
         let dir = tempfile::tempdir().unwrap();
         let live = AtomicDir::new(dir.path(), "live").unwrap();
-        fs::create_dir_all(dir.path().join(".tmp-set-4294967290-0")).unwrap();
-        fs::write(dir.path().join(".tmp-set-4294967290-0/weights.safetensors"), b"x").unwrap();
-        fs::create_dir_all(dir.path().join(".tmp-mine-4294967290-0/inner")).unwrap();
-        fs::write(dir.path().join(".tmp-summary.yml-4294967290-7"), b"x").unwrap();
+        fs::create_dir_all(dir.path().join(".tmp-set-4294967290-77777777777")).unwrap();
+        fs::write(dir.path().join(".tmp-set-4294967290-77777777777/weights.safetensors"), b"x").unwrap();
+        fs::create_dir_all(dir.path().join(".tmp-mine-4294967290-77777777777/inner")).unwrap();
+        fs::write(dir.path().join(".tmp-summary.yml-4294967290-77777777777"), b"x").unwrap();
         // The same process id as ours, but from an earlier life of that number.
         fs::write(dir.path().join(format!(".tmp-f-{}-{}", std::process::id(), u64::MAX)), b"x").unwrap();
-        fs::write(dir.path().join(".tmp-notes"), b"of a person").unwrap();
+        for notes in [".tmp-notes", ".tmp-notes-4294967290-7"] {
+            fs::write(dir.path().join(notes), b"of a person").unwrap();
+        }
         assert_eq!(clean_leftovers(dir.path()).unwrap(), 3);
-        assert_eq!(names(dir.path()).len(), 3);
+        assert_eq!(names(dir.path()).len(), 4);
         drop(live);
-        assert_eq!(names(dir.path()), [".tmp-mine-4294967290-0", ".tmp-notes"]);
+        assert_eq!(names(dir.path()), [".tmp-mine-4294967290-77777777777", ".tmp-notes", ".tmp-notes-4294967290-7"]);
         assert_eq!(clean_leftovers(&dir.path().join("absent")).unwrap(), 0);
     }
 

@@ -233,7 +233,7 @@ mod tests {
         for folder in ["analyses", "checkpoints/last-000000001"] {
             fs::create_dir_all(at(folder)).unwrap();
         }
-        let files = [("config.yml", "a: 1"), ("analyses/curves.json", "{}"), (LOG_FILE, "text"), (".tmp-x-1-2", "half")];
+        let files = [("config.yml", "a: 1"), ("analyses/curves.json", "{}"), (LOG_FILE, "text"), (".tmp-x-1-77777777777", "half")];
         for (name, text) in files.into_iter().chain([
             ("checkpoints/last-000000001/manifest.json", "m"),
             ("checkpoints/last-000000001/weights.safetensors", "covered by the manifest beside it"),

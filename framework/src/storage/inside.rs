@@ -19,7 +19,7 @@ const SWEEP_FOLDERS: [&str; 2] = ["trials", "slurm"];
 /// Deepest nesting of a file below a run or sweep: `trials/000000/<run>/tensorboard/train/<file>`, with room for an analysis's own folders.
 const LEVELS: usize = 9;
 /// What to do about something that is not opened.
-const FIX: &str = "runs and sweeps hold plain files and folders only, and nothing else in them is opened\n  \
+const FIX: &str = "only plain files and folders that lie there themselves are opened\n  \
                    hint: remove it (what a link points to stays), or put the file or folder itself in its place";
 
 /// What something is that is no plain file, with what a link points to.

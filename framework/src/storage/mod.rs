@@ -2,6 +2,7 @@
 
 pub mod atomic;
 pub mod checkpoint;
+mod error;
 pub mod fault;
 pub mod file_list;
 pub mod inside;

@@ -440,12 +440,12 @@ mod tests {
 
         // What a killed process leaves: its name in the lock file, a half-written file, and no lock.
         fs::write(path.join(LOCK_FILE), r#"{"pid":4294967290,"host":"gone","started":"x"}"#).unwrap();
-        fs::write(path.join(".tmp-summary.yml-4294967290-3"), "sta").unwrap();
-        fs::create_dir(path.join("checkpoints/.tmp-last-000000001-4294967290-4")).unwrap();
+        fs::write(path.join(".tmp-summary.yml-4294967290-77777777773"), "sta").unwrap();
+        fs::create_dir(path.join("checkpoints/.tmp-last-000000001-4294967290-77777777774")).unwrap();
         fs::remove_dir(path.join("plots")).unwrap();
         let run = RunDir::open(&path).unwrap();
         assert!(run.is_writable() && run.plots_dir().is_dir());
-        assert!(!path.join(".tmp-summary.yml-4294967290-3").exists());
+        assert!(!path.join(".tmp-summary.yml-4294967290-77777777773").exists());
         assert_eq!(fs::read_dir(run.checkpoints_dir()).unwrap().count(), 0);
         assert!(path.file_name().unwrap().to_string_lossy().ends_with(run.run_id()));
     }

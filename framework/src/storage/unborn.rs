@@ -109,7 +109,7 @@ mod tests {
         let fresh = || RunDir::create(dir.path(), "mlp-vib-digits", None).unwrap().path().to_path_buf();
         let damaged = fresh();
         fs::write(damaged.join(RUN_MARK), "{").unwrap();
-        fs::write(damaged.join(".tmp-config.yml-4294967290-3"), "obj").unwrap();
+        fs::write(damaged.join(".tmp-config.yml-4294967290-77777777773"), "obj").unwrap();
         assert!(is_unborn(&damaged).unwrap() && !is_born(&damaged));
         remove_unborn(&damaged).unwrap();
         assert!(!damaged.exists());

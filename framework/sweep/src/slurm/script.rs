@@ -50,6 +50,11 @@ impl Scripts<'_> {
             r#"
 folder=$(sed -n "$((SLURM_ARRAY_TASK_ID + 1))p" {list})
 mkdir -p "$folder" || exit 1
+# The folder of a trial holds files of its own: the shell must not write to what a link or a pipe leads to.
+for place in "$folder" "$folder/log.txt"; do
+    [ ! -h "$place" ] || {{ echo "$place is a link and is not opened" >&2; exit 1; }}
+done
+[ ! -e "$folder/log.txt" ] || [ -f "$folder/log.txt" ] || {{ echo "$folder/log.txt is no file" >&2; exit 1; }}
 child= stop= again=
 # Before the time limit: save and go back into the queue. Preempted or cancelled: save; Slurm knows which of them it is.
 trap 'again=1; stop=1; [ -z "$child" ] || kill -TERM "$child"' USR1
