@@ -142,8 +142,12 @@ pub fn open(path: &Path) -> Result<File, StorageError> {
 /// As [`open`].
 pub fn read(path: &Path) -> Result<Vec<u8>, StorageError> {
     let mut file = open(path)?;
-    let mut bytes = Vec::with_capacity(file.metadata().map_or(0, |found| usize::try_from(found.len()).unwrap_or(0)));
-    file.read_to_end(&mut bytes).map_err(|source| StorageError::io("read", path, source))?;
+    let io = |source| StorageError::io("read", path, source);
+    let mut bytes = Vec::new();
+    // A file that claims more than there is memory for is an error, as everywhere else.
+    let length = usize::try_from(file.metadata().map_err(io)?.len()).unwrap_or(usize::MAX);
+    bytes.try_reserve_exact(length).map_err(|_| io(ErrorKind::OutOfMemory.into()))?;
+    file.read_to_end(&mut bytes).map_err(io)?;
     Ok(bytes)
 }
 

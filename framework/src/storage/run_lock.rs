@@ -65,6 +65,8 @@ impl RunLock {
                 Ok(()) if inside::is_own(&file, &path) => break,
                 // A snapshot by hard links has this file too, or another process gave this run a new one.
                 Ok(()) if attempt < LOCK_ATTEMPTS => file = renewed(file, &path)?,
+                // A file system that cannot tell files apart; an empty one is nobody's document.
+                Ok(()) if file.metadata().is_ok_and(|found| found.len() == 0) => break,
                 Ok(()) => return Err(StorageError::Locked { path: run.to_path_buf(), pid: 0, host: "unknown".into() }),
                 Err(TryLockError::WouldBlock) if attempt < LOCK_ATTEMPTS && read_holder(&mut file).is_of_another_folder(run) => {
                     file = renewed(file, &path)?;
