@@ -7,7 +7,7 @@ use std::path::Path;
 
 use tensorboard_rs::masked_crc32c::masked_crc32c;
 
-use crate::storage::atomic::{self, StorageError};
+use crate::storage::{StorageError, inside};
 
 /// Bytes before and after the data of a record.
 const HEAD: usize = 12;
@@ -70,7 +70,7 @@ pub fn records(bytes: &[u8]) -> Result<Records<'_>, BadRecord> {
 /// # Errors
 /// [`StorageError::Damaged`] naming the record, or what the disk refused.
 pub fn check_events(path: &Path) -> Result<usize, StorageError> {
-    let bytes = atomic::read(path)?;
+    let bytes = inside::read(path)?;
     records(&bytes).map(|found| found.complete.len()).map_err(|bad| StorageError::damaged(path, bad.to_string()))
 }
 

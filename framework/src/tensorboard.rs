@@ -17,6 +17,7 @@ use tensorboard_proto::types::DataType;
 use tensorboard_rs::record_writer::RecordWriter;
 
 use crate::storage::atomic::{self, StorageError};
+use crate::storage::inside;
 use crate::storage::run_dir::host_name;
 
 /// First record of every event file.
@@ -138,6 +139,7 @@ impl EventWriter {
         if self.buffer.is_empty() {
             return Ok(());
         }
+        inside::separate(&mut self.file, &self.path)?;
         let result = atomic::write_all(&self.file, &self.path, &self.buffer);
         if result.is_ok() {
             self.written += self.buffer.len() as u64;

@@ -1,9 +1,9 @@
 //! Log messages: to stderr by verbosity, and everything of a run to its log.txt.
 
-use std::fs::File;
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex};
 
+use ibhost_framework::storage::LogFile;
 use tracing_subscriber::Layer;
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::MakeWriter;
@@ -18,21 +18,21 @@ pub struct RunLog(Arc<Mutex<Option<Open>>>);
 
 #[derive(Debug)]
 struct Open {
-    file: File,
+    file: LogFile,
     /// Whether somebody was told that it cannot be written.
     told: bool,
 }
 
 impl RunLog {
     /// Sends all further messages to `file` too.
-    pub fn open(&self, file: File) {
+    pub fn open(&self, file: LogFile) {
         if let Ok(mut slot) = self.0.lock() {
             *slot = Some(Open { file, told: false });
         }
     }
 
     /// Does `write` to the file if there is one. A log that cannot be written is no reason to end the work; it is said once.
-    fn with_file(&self, write: impl FnOnce(&mut File) -> io::Result<()>) {
+    fn with_file(&self, write: impl FnOnce(&mut LogFile) -> io::Result<()>) {
         let Ok(mut slot) = self.0.lock() else { return };
         let Some(open) = slot.as_mut() else { return };
         if let Err(error) = write(&mut open.file)
@@ -49,7 +49,7 @@ impl Write for RunLog {
         Ok(bytes.len())
     }
     fn flush(&mut self) -> io::Result<()> {
-        self.with_file(File::flush);
+        self.with_file(LogFile::flush);
         Ok(())
     }
 }

@@ -1,11 +1,10 @@
 //! What a person sees while a sweep runs: on a terminal a bar and a line for each running trial, one plain line a trial otherwise.
 
 use std::collections::HashMap;
-use std::fs::File;
 use std::io::{IsTerminal, Read, Seek, SeekFrom};
 use std::time::Duration;
 
-use ibhost_framework::storage::Row;
+use ibhost_framework::storage::{Row, inside};
 use ibhost_sweep::local::Watcher;
 use ibhost_sweep::{SweepFolder, TrialFolder, TrialRecord, TrialStatus};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
@@ -102,7 +101,7 @@ impl Watcher for SweepProgress<'_> {
 
 /// The latest measurement of a trial's run.
 fn latest(folder: &TrialFolder) -> Option<String> {
-    let mut file = File::open(folder.run_dir()?.join("metrics.jsonl")).ok()?;
+    let mut file = inside::open(&folder.run_dir()?.join("metrics.jsonl")).ok()?;
     let length = file.metadata().ok()?.len() as i64;
     file.seek(SeekFrom::End(-length.min(TAIL))).ok()?;
     let mut text = String::new();

@@ -24,7 +24,7 @@ pub fn with_initial_weights(model: BoxedObjective, path: &Path) -> Result<BoxedO
         let published = model.published_name(seen.path);
         let found = match (tensors.remove(seen.path), published.as_deref()) {
             (None, Some(name)) => tensors.remove(name).map(|tensor| in_our_layout(tensor, &seen.shape)),
-            (found, _) => found,
+            (found, _) => found.map(|tensor| unflattened(tensor, &seen.shape)),
         };
         match found {
             Some(tensor) => drop(values.insert(seen.path.to_owned(), tensor)),
@@ -47,6 +47,13 @@ pub fn with_initial_weights(model: BoxedObjective, path: &Path) -> Result<BoxedO
         )));
     }
     from_host(model, &values, false).map_err(|error| wrong(error.to_string()))
+}
+
+/// A tensor of ours that was stored flat, as averages were once, in the `shape` of its parameter.
+fn unflattened(tensor: HostTensor, shape: &[usize]) -> HostTensor {
+    let HostTensor { shape: stored, data } = tensor;
+    let is_flat = stored.len() == 1 && shape.iter().product::<usize>() == data.len();
+    HostTensor { shape: if is_flat { shape.to_vec() } else { stored }, data }
 }
 
 /// A tensor in the layout of the original as ours of `shape`: dense weights transposed, scalars as one number.
@@ -78,5 +85,14 @@ mod tests {
         assert_eq!(ours, HostTensor { shape: vec![3, 2], data: HostData::F32(vec![1.0, 4.0, 2.0, 5.0, 3.0, 6.0]) });
         let scalar = HostTensor { shape: vec![], data: HostData::F32(vec![7.0]) };
         assert_eq!(in_our_layout(scalar, &[1]).shape, [1]);
+    }
+
+    #[test]
+    fn flat_averages_of_earlier_versions_get_the_shape_of_their_parameter() {
+        let flat = |n: usize| HostTensor { shape: vec![n], data: HostData::F32(vec![0.5; n]) };
+        assert_eq!(unflattened(flat(6), &[3, 2]).shape, [3, 2]);
+        assert_eq!(unflattened(flat(5), &[3, 2]).shape, [5], "another model's value keeps the shape that is refused");
+        let square = HostTensor { shape: vec![2, 3], data: HostData::F32(vec![0.5; 6]) };
+        assert_eq!(unflattened(square, &[3, 2]).shape, [2, 3]);
     }
 }

@@ -54,9 +54,10 @@ impl From<Vec<String>> for Start {
     }
 }
 
-/// Whether training and the plots after it write the file `name` of a run; event files are written once and never continued.
+/// Whether training writes the file `name` of a run; event files are written once and never continued, and results are noted down when they are
+/// written.
 fn changes_while_training(name: &str) -> bool {
-    matches!(name, "metrics.jsonl" | "summary.yml") || ["checkpoints/", "plots/", "analyses/"].iter().any(|folder| name.starts_with(folder))
+    matches!(name, "metrics.jsonl" | "summary.yml") || name.starts_with("checkpoints/")
 }
 
 impl Job {

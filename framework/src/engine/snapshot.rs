@@ -65,7 +65,7 @@ pub fn save_state(
     for (slot, optimiser) in state.optimisers.iter().enumerate() {
         for (path, buffers) in &optimiser.moments {
             for (order, buffer) in std::iter::once(&buffers.first).chain(&buffers.second).enumerate() {
-                moments.insert(format!("{slot}.{}.{path}", order + 1), buffer.to_host());
+                moments.insert(format!("{slot}.{}.{path}", order + 1), in_shape_of(tensors[WEIGHTS].get(path), buffer.to_host()));
             }
         }
     }
@@ -82,12 +82,26 @@ pub fn save_best(state: &State) -> CheckpointContent {
 
 fn weights(state: &State) -> BTreeMap<String, BTreeMap<String, HostTensor>> {
     // `valid` brings pending running statistics up to date before they are read.
-    let mut tensors = BTreeMap::from([(WEIGHTS.to_owned(), parameters::to_host(&state.model.valid()))]);
+    let weights = parameters::to_host(&state.model.valid());
+    let mut tensors = BTreeMap::new();
     if let Some(average) = &state.average {
-        let buffers = average.weights.iter().map(|(path, buffer)| (path.clone(), buffer.to_host())).collect();
-        tensors.insert(AVERAGE.to_owned(), buffers);
+        // With the shapes and all names of the weights, running statistics too, so that a run can begin with this file as well.
+        let averaged = |(path, weight): (&String, &HostTensor)| {
+            let value = average.weights.get(path).map_or_else(|| weight.clone(), |buffer| in_shape_of(Some(weight), buffer.to_host()));
+            (path.clone(), value)
+        };
+        tensors.insert(AVERAGE.to_owned(), weights.iter().map(averaged).collect());
     }
+    tensors.insert(WEIGHTS.to_owned(), weights);
     tensors
+}
+
+/// The values of a flat buffer in the shape of the parameter they belong to.
+fn in_shape_of(parameter: Option<&HostTensor>, flat: HostTensor) -> HostTensor {
+    match parameter {
+        Some(parameter) if parameter.data.len() == flat.data.len() => HostTensor { shape: parameter.shape.clone(), data: flat.data },
+        _ => flat,
+    }
 }
 
 /// Length and digest of the metrics log that a `last` checkpoint belongs to; `None` for other content.
@@ -160,7 +174,9 @@ fn drop_damaged(run: &RunDir) -> Result<(), EngineError> {
         });
         match sound {
             Ok(()) => break,
-            Err(error) => damaged.push((entry, error)),
+            Err(error @ StorageError::Damaged { .. }) => damaged.push((entry, error)),
+            // A disk that cannot be read, another version's or another run's checkpoint: that is no reason to remove it.
+            Err(error) => return Err(error.into()),
         }
     }
     if !entries.is_empty() && damaged.len() == entries.len() {

@@ -1,5 +1,4 @@
-//! The only code that changes the disk: whole files and whole folders that appear complete or not at all, and the error for everything
-//! that can go wrong on the way.
+//! The only code that changes the disk: whole files and whole folders that appear complete or not at all.
 
 use std::fs::{self, File, OpenOptions};
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -8,134 +7,16 @@ use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use thiserror::Error;
-
 use super::fault::{self, Verdict};
+use super::{inside, journal};
+
+pub use super::error::StorageError;
 
 /// Start of the name of every file and folder that is still being written.
 const TEMPORARY_PREFIX: &str = ".tmp-";
 
 /// How often a fresh name is tried before a name collision is reported.
 const NAME_ATTEMPTS: usize = 16;
-
-/// What can go wrong when a run's files are written or read.
-#[derive(Debug, Error)]
-pub enum StorageError {
-    /// The operating system refused an operation.
-    #[error("cannot {action} `{}`: {source}{}", path.display(), hint(source))]
-    Io {
-        /// What was attempted, as a verb phrase.
-        action: &'static str,
-        /// The file or folder concerned.
-        path: PathBuf,
-        /// The operating system's answer.
-        source: io::Error,
-    },
-    /// A file or folder that must be new is already there.
-    #[error("`{}` already exists and is never overwritten; choose another name or move it away", path.display())]
-    AlreadyExists {
-        /// The occupied path.
-        path: PathBuf,
-    },
-    /// Another live process writes to the run.
-    #[error(
-        "`{}` is in use by {}; wait until it ends or stop it first",
-        path.display(),
-        if *pid == 0 { "another process".to_string() } else { format!("process {pid} on {host}") }
-    )]
-    Locked {
-        /// The run folder.
-        path: PathBuf,
-        /// Process id of the holder, 0 when it has not written its id yet.
-        pid: u32,
-        /// Host name of the holder.
-        host: String,
-    },
-    /// A file is not what was once written.
-    #[error("`{}` is damaged: {reason}", path.display())]
-    Damaged {
-        /// The damaged, missing or surplus file.
-        path: PathBuf,
-        /// What was found and what was expected.
-        reason: String,
-    },
-    /// A file or folder that belongs to something else.
-    #[error("`{}` does not belong here: {reason}", path.display())]
-    Foreign {
-        /// The file or folder.
-        path: PathBuf,
-        /// Why it is not accepted.
-        reason: String,
-    },
-    /// A format newer or older than this program reads.
-    #[error(
-        "`{}` has format version {found}, this build reads version {supported}; use the version of the program that wrote it",
-        path.display()
-    )]
-    Version {
-        /// The file that states the version.
-        path: PathBuf,
-        /// Version stated in the file.
-        found: u32,
-        /// Version this build reads and writes.
-        supported: u32,
-    },
-    /// Content that the file format cannot hold.
-    #[error("cannot store `{}`: {reason}", path.display())]
-    Encode {
-        /// The file to be written.
-        path: PathBuf,
-        /// What the format does not accept.
-        reason: String,
-    },
-}
-
-impl StorageError {
-    /// The file or folder the error is about.
-    pub fn path(&self) -> &Path {
-        match self {
-            Self::Io { path, .. }
-            | Self::AlreadyExists { path }
-            | Self::Locked { path, .. }
-            | Self::Damaged { path, .. }
-            | Self::Foreign { path, .. }
-            | Self::Version { path, .. }
-            | Self::Encode { path, .. } => path,
-        }
-    }
-
-    /// Attaches what was attempted and where to an error of the operating system.
-    pub(crate) fn io(action: &'static str, path: &Path, source: io::Error) -> Self {
-        Self::Io { action, path: path.to_path_buf(), source }
-    }
-
-    /// A damaged file with the reason.
-    pub(crate) fn damaged(path: &Path, reason: impl Into<String>) -> Self {
-        Self::Damaged { path: path.to_path_buf(), reason: reason.into() }
-    }
-
-    /// A file of something else with the reason.
-    pub(crate) fn foreign(path: &Path, reason: impl Into<String>) -> Self {
-        Self::Foreign { path: path.to_path_buf(), reason: reason.into() }
-    }
-
-    /// Content a format cannot hold, with the reason.
-    pub(crate) fn encode(path: &Path, reason: impl Into<String>) -> Self {
-        Self::Encode { path: path.to_path_buf(), reason: reason.into() }
-    }
-}
-
-/// What to do about the errors a long run meets most often.
-fn hint(source: &io::Error) -> &'static str {
-    match source.kind() {
-        ErrorKind::StorageFull => " (the disk is full: free some space or write to another disk)",
-        ErrorKind::QuotaExceeded => " (the disk quota is used up: remove files or ask for more)",
-        ErrorKind::ReadOnlyFilesystem => " (the file system is read-only: write to another folder)",
-        ErrorKind::PermissionDenied => " (permission is missing: check the owner and mode of the folder)",
-        ErrorKind::NotFound => " (check the spelling, and that the disk is still mounted)",
-        _ => "",
-    }
-}
 
 /// Every change of the disk passes here, so that a test can make the n-th one fail.
 fn perform<T>(action: &'static str, path: &Path, operation: impl FnOnce() -> io::Result<T>) -> Result<T, StorageError> {
@@ -147,22 +28,34 @@ fn perform<T>(action: &'static str, path: &Path, operation: impl FnOnce() -> io:
 
 /// Creates a file that must not exist yet, open for writing.
 pub(crate) fn create_file(path: &Path) -> Result<File, StorageError> {
+    inside::check_way(path)?;
     perform("create", path, || OpenOptions::new().write(true).create_new(true).open(path)).map_err(occupied)
 }
 
 /// Creates a folder that must not exist yet.
 pub(crate) fn create_folder(path: &Path) -> Result<(), StorageError> {
+    inside::check_way(path)?;
     perform("create", path, || fs::create_dir(path)).map_err(occupied)
 }
 
 /// Creates a folder and its parents where they are missing.
-pub(crate) fn create_folders(path: &Path) -> Result<(), StorageError> {
+///
+/// # Errors
+/// [`StorageError::NotPlain`] when one of them lies in a run or sweep and is a link, or what the disk refused.
+pub fn create_folders(path: &Path) -> Result<(), StorageError> {
+    inside::check_folder(path)?;
     perform("create", path, || fs::create_dir_all(path))
 }
 
 /// Opens a file for reading and writing in place, creating it when it is missing and keeping its content.
-pub(crate) fn open_in_place(path: &Path) -> Result<File, StorageError> {
-    perform("open for writing", path, || OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path))
+pub(super) fn open_in_place(path: &Path) -> Result<File, StorageError> {
+    let open = || inside::strict(OpenOptions::new().read(true).write(true).create(true).truncate(false)).open(path);
+    perform("open for writing", path, open)
+}
+
+/// Opens a file for writing at its end, creating it when it is missing.
+pub(super) fn open_append(path: &Path) -> Result<File, StorageError> {
+    perform("open for writing", path, || inside::strict(OpenOptions::new().create(true).append(true)).open(path))
 }
 
 /// Writes all of `bytes` at the file's current position.
@@ -195,21 +88,40 @@ pub(crate) fn sync_folder(path: &Path) -> Result<(), StorageError> {
 
 /// Gives a file or folder its new name in one step.
 pub(crate) fn rename(from: &Path, to: &Path) -> Result<(), StorageError> {
+    inside::check_way(to)?;
     perform("rename to", to, || fs::rename(from, to))
 }
 
 /// Removes one file.
 pub(crate) fn remove_file(path: &Path) -> Result<(), StorageError> {
+    inside::check_way(path)?;
     perform("remove", path, || fs::remove_file(path))
 }
 
-/// Removes a folder with everything in it.
-pub(crate) fn remove_folder(path: &Path) -> Result<(), StorageError> {
-    perform("remove", path, || fs::remove_dir_all(path))
+/// Removes an empty folder.
+pub(crate) fn remove_empty_folder(path: &Path) -> Result<(), StorageError> {
+    inside::check_way(path)?;
+    perform("remove", path, || fs::remove_dir(path))
 }
 
-/// Reads a whole regular file; the memory used is the file's own size.
-pub(crate) fn read(path: &Path) -> Result<Vec<u8>, StorageError> {
+/// Removes a folder of plain files that this program wrote, which `ours` tells by their names; nothing is removed when anything else lies there.
+pub(crate) fn remove_folder(path: &Path, ours: impl Fn(&str) -> bool) -> Result<(), StorageError> {
+    inside::check_folder(path)?;
+    let mut files = Vec::new();
+    for entry in fs::read_dir(path).map_err(|source| StorageError::io("list", path, source))? {
+        let entry = entry.map_err(|source| StorageError::io("list", path, source))?;
+        let kind = entry.file_type().map_err(|source| StorageError::io("inspect", &entry.path(), source))?;
+        if !kind.is_file() || !ours(&entry.file_name().to_string_lossy()) {
+            let reason = "it is not one of the files that ibhost writes there, so the folder is not removed\n  hint: move it elsewhere";
+            return Err(StorageError::foreign(&entry.path(), reason));
+        }
+        files.push(entry.path());
+    }
+    perform("remove", path, || files.iter().try_for_each(fs::remove_file).and_then(|()| fs::remove_dir(path)))
+}
+
+/// Reads a whole regular file that a person named, through links too; the memory used is the file's own size.
+pub(super) fn read(path: &Path) -> Result<Vec<u8>, StorageError> {
     let kind = fs::metadata(path).map_err(|source| StorageError::io("read", path, source))?;
     if !kind.is_file() {
         // A pipe or device would block or never end.
@@ -234,8 +146,10 @@ fn occupied(error: StorageError) -> StorageError {
     }
 }
 
+/// No serial number is smaller, so that no name a person would give looks like a temporary one.
+const LEAST_SERIAL: u64 = 1 << 32;
 /// A random number of this process, so that leftovers of an earlier process with the same id are told apart.
-static FIRST_SERIAL: LazyLock<u64> = LazyLock::new(|| RandomState::new().build_hasher().finish() >> 16);
+static FIRST_SERIAL: LazyLock<u64> = LazyLock::new(|| (RandomState::new().build_hasher().finish() >> 16) | LEAST_SERIAL);
 static SERIALS_USED: AtomicU64 = AtomicU64::new(0);
 
 /// A sibling name that nothing else uses: `.tmp-<name>-<pid>-<n>`.
@@ -256,11 +170,35 @@ fn create_temporary<T>(parent: &Path, name: &str, create: impl Fn(&Path) -> Resu
     create(&path).map(|made| (path, made))
 }
 
-/// Writes a file so that readers see the old content or all of the new, also after a loss of power.
+/// Writes a file so that readers see the old content or all of the new, also after a loss of power. A result in the
+/// folder of a run is noted down first, so that it gets listed among the run's files even if this process dies.
 ///
 /// # Errors
 /// Any refusal of the operating system; the old file is then untouched, or the new one is in place but not yet known to be durable.
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<(), StorageError> {
+    if let Some((run, name)) = inside::result_of(path) {
+        journal::note(&run, &name)?;
+    }
+    replace(path, bytes)
+}
+
+/// The same for a file that `fill` writes at the path it is given, as another program does.
+///
+/// # Errors
+/// Those of `fill`, and as [`write_atomic`].
+pub fn write_through<E: From<StorageError>>(path: &Path, fill: impl FnOnce(&Path) -> Result<(), E>) -> Result<(), E> {
+    let name = path.file_name().unwrap_or_default();
+    let temporary = temporary_path(parent_of(path), &name.to_string_lossy());
+    inside::check_way(&temporary)?;
+    let bytes = fill(&temporary).and_then(|()| inside::read(&temporary).map_err(E::from));
+    if inside::is_file(&temporary) {
+        discard(remove_file(&temporary));
+    }
+    Ok(write_atomic(path, &bytes?)?)
+}
+
+/// [`write_atomic`] for a file that is no result.
+pub(super) fn replace(path: &Path, bytes: &[u8]) -> Result<(), StorageError> {
     let Some(name) = path.file_name() else {
         return Err(StorageError::encode(path, "a file name is needed"));
     };
@@ -341,17 +279,33 @@ impl AtomicDir {
 impl Drop for AtomicDir {
     fn drop(&mut self) {
         if let Some(temporary) = self.temporary.take() {
-            discard(remove_folder(&temporary));
+            discard(remove_folder(&temporary, is_set_file));
         }
     }
 }
 
-/// Takes a folder away so that it is never seen half deleted under its own name.
+/// Whether a name is that of a file in a folder that appears as a whole, which are the checkpoints.
+fn is_set_file(name: &str) -> bool {
+    matches!(name, "manifest.json" | "state.json") || (is_plain_name(name) && name.ends_with(".safetensors"))
+}
+
+/// Takes a checkpoint's folder away so that it is never seen half deleted under its own name.
+///
+/// # Errors
+/// [`StorageError::Foreign`] naming a file that is none of a checkpoint's, and nothing is removed; or what the disk refused.
 pub(crate) fn retire_folder(path: &Path) -> Result<(), StorageError> {
+    inside::check_folder(path)?;
+    for entry in fs::read_dir(path).map_err(|source| StorageError::io("list", path, source))? {
+        let entry = entry.map_err(|source| StorageError::io("list", path, source))?;
+        if !is_set_file(&entry.file_name().to_string_lossy()) || !inside::is_file(&entry.path()) {
+            let reason = "it is no file of a checkpoint, so the checkpoint is not removed\n  hint: move it elsewhere";
+            return Err(StorageError::foreign(&entry.path(), reason));
+        }
+    }
     let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
     let grave = temporary_path(parent_of(path), &name);
     rename(path, &grave)?;
-    remove_folder(&grave)
+    remove_folder(&grave, is_set_file)
 }
 
 /// Whether a name is safe to join to a folder: no separators, no hidden files, nothing a shell or another system would trip over.
@@ -359,7 +313,8 @@ pub(crate) fn is_plain_name(name: &str) -> bool {
     !name.is_empty() && !name.starts_with('.') && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
 }
 
-/// Removes what dead processes left half written directly inside `dir` and returns how many entries went; a missing folder has none.
+/// Removes what dead processes left half written directly inside `dir` and returns how many entries went; a missing folder has none. A
+/// folder that holds anything else by now is left, and named in a warning.
 ///
 /// # Errors
 /// When the folder cannot be read or an entry cannot be removed.
@@ -376,31 +331,39 @@ pub fn clean_leftovers(dir: &Path) -> Result<usize, StorageError> {
             continue;
         }
         let kind = entry.file_type().map_err(|source| StorageError::io("inspect", &entry.path(), source))?;
-        if kind.is_dir() {
-            remove_folder(&entry.path())?;
-        } else {
+        if kind.is_file() {
             remove_file(&entry.path())?;
+        } else if kind.is_dir() {
+            match remove_folder(&entry.path(), is_set_file) {
+                Err(error @ StorageError::Foreign { .. }) => {
+                    tracing::warn!("{error}");
+                    continue;
+                }
+                result => result?,
+            }
+        } else {
+            continue;
         }
         removed += 1;
     }
     Ok(removed)
 }
 
+/// Process and serial number in the name of something that was written under a temporary one; `None` for names this module does not give.
+fn parse_temporary(name: &str) -> Option<(u64, u64)> {
+    let mut parts = name.strip_prefix(TEMPORARY_PREFIX)?.rsplitn(3, '-');
+    let (serial, pid) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
+    (serial >= LEAST_SERIAL && parts.next().is_some_and(|name| !name.is_empty())).then_some((pid, serial))
+}
+
 /// Whether a name is that of something still being written, by a live process or a dead one.
 pub(super) fn is_temporary_name(name: &str) -> bool {
-    name.starts_with(TEMPORARY_PREFIX)
+    parse_temporary(name).is_some()
 }
 
 /// Whether a name is that of a temporary whose writer is gone.
 fn is_stale(name: &str) -> bool {
-    let Some(rest) = name.strip_prefix(TEMPORARY_PREFIX) else {
-        return false;
-    };
-    let mut parts = rest.rsplitn(3, '-').map(str::parse::<u64>);
-    let (Some(Ok(serial)), Some(Ok(pid))) = (parts.next(), parts.next()) else {
-        // Not a name this module gives.
-        return false;
-    };
+    let Some((pid, serial)) = parse_temporary(name) else { return false };
     if pid == u64::from(std::process::id()) {
         let ours = *FIRST_SERIAL..*FIRST_SERIAL + SERIALS_USED.load(Ordering::Relaxed);
         return !ours.contains(&serial);
@@ -412,6 +375,9 @@ fn is_stale(name: &str) -> bool {
 mod tests {
     use super::super::fault::sweep::{self, FAILURES, Failure};
     use super::*;
+
+    /// A name that a checkpoint's file may have.
+    const FILE: &str = "weights.safetensors";
 
     fn names(dir: &Path) -> Vec<String> {
         let mut names: Vec<String> = fs::read_dir(dir).unwrap().map(|e| e.unwrap().file_name().to_string_lossy().into_owned()).collect();
@@ -454,33 +420,44 @@ mod tests {
     fn a_folder_appears_complete_or_not_at_all() {
         let dir = tempfile::tempdir().unwrap();
         let mut folder = AtomicDir::new(dir.path(), "set").unwrap();
-        folder.file("a", b"1").unwrap();
-        assert!(matches!(folder.file("a", b"2"), Err(StorageError::AlreadyExists { .. })));
+        folder.file(FILE, b"1").unwrap();
+        assert!(matches!(folder.file(FILE, b"2"), Err(StorageError::AlreadyExists { .. })));
         assert!(matches!(folder.file("../a", b"2"), Err(StorageError::Encode { .. })));
         assert!(!dir.path().join("set").exists());
         let path = folder.commit("set").unwrap();
-        assert_eq!(fs::read(path.join("a")).unwrap(), b"1");
+        assert_eq!(fs::read(path.join(FILE)).unwrap(), b"1");
 
         let mut second = AtomicDir::new(dir.path(), "set").unwrap();
-        second.file("a", b"3").unwrap();
+        second.file(FILE, b"3").unwrap();
         assert!(matches!(second.commit("set"), Err(StorageError::AlreadyExists { .. })));
         assert_eq!(names(dir.path()), ["set"]);
-        assert_eq!(fs::read(path.join("a")).unwrap(), b"1");
+        assert_eq!(fs::read(path.join(FILE)).unwrap(), b"1");
+        fs::write(path.join("notes.txt"), b"of a person").unwrap();
+        let error = retire_folder(&path).unwrap_err().to_string();
+        assert!(error.contains("set/notes.txt") && error.contains("move it elsewhere"), "{error}");
+        assert_eq!(names(&path), ["notes.txt", FILE]);
+        fs::remove_file(path.join("notes.txt")).unwrap();
+        retire_folder(&path).unwrap();
+        assert!(names(dir.path()).is_empty());
     }
 
     #[test]
     fn leftovers_of_dead_processes_go_and_those_of_this_one_stay() {
         let dir = tempfile::tempdir().unwrap();
         let live = AtomicDir::new(dir.path(), "live").unwrap();
-        fs::create_dir_all(dir.path().join(".tmp-set-4294967290-0/inner")).unwrap();
-        fs::write(dir.path().join(".tmp-summary.yml-4294967290-7"), b"x").unwrap();
+        fs::create_dir_all(dir.path().join(".tmp-set-4294967290-77777777777")).unwrap();
+        fs::write(dir.path().join(".tmp-set-4294967290-77777777777/weights.safetensors"), b"x").unwrap();
+        fs::create_dir_all(dir.path().join(".tmp-mine-4294967290-77777777777/inner")).unwrap();
+        fs::write(dir.path().join(".tmp-summary.yml-4294967290-77777777777"), b"x").unwrap();
         // The same process id as ours, but from an earlier life of that number.
         fs::write(dir.path().join(format!(".tmp-f-{}-{}", std::process::id(), u64::MAX)), b"x").unwrap();
-        fs::write(dir.path().join(".tmp-notes"), b"of a person").unwrap();
+        for notes in [".tmp-notes", ".tmp-notes-4294967290-7"] {
+            fs::write(dir.path().join(notes), b"of a person").unwrap();
+        }
         assert_eq!(clean_leftovers(dir.path()).unwrap(), 3);
-        assert_eq!(names(dir.path()).len(), 2);
+        assert_eq!(names(dir.path()).len(), 4);
         drop(live);
-        assert_eq!(names(dir.path()), [".tmp-notes"]);
+        assert_eq!(names(dir.path()), [".tmp-mine-4294967290-77777777777", ".tmp-notes", ".tmp-notes-4294967290-7"]);
         assert_eq!(clean_leftovers(&dir.path().join("absent")).unwrap(), 0);
     }
 

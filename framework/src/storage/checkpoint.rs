@@ -10,6 +10,7 @@ use std::str::FromStr;
 use serde_json::Value;
 
 use super::atomic::{self, AtomicDir, StorageError};
+use super::inside;
 use super::manifest::{MANIFEST_FILE, Manifest, verify};
 use super::run_dir::RunDir;
 use super::tensors;
@@ -122,8 +123,15 @@ impl CheckpointStore {
             .filter(|entry| entry.label == label && (entry.step, entry.revision) != (step, revision))
             .partition(|entry| (entry.step, entry.revision) < (step, revision));
         let surplus = older.len().saturating_sub(keep.max(1) - 1);
-        for entry in abandoned.iter().chain(&older[..surplus]) {
+        for entry in &abandoned {
             atomic::retire_folder(&entry.path)?;
+        }
+        for entry in &older[..surplus] {
+            match atomic::retire_folder(&entry.path) {
+                // Somebody's own file lies in it; an older checkpoint harms nobody.
+                Err(error @ StorageError::Foreign { .. }) => tracing::warn!("{error}"),
+                result => result?,
+            }
         }
         Ok(saved)
     }
@@ -173,6 +181,7 @@ impl CheckpointStore {
     /// # Errors
     /// When the folder cannot be read.
     pub fn list(&self) -> Result<Vec<CheckpointEntry>, StorageError> {
+        inside::check_folder(&self.folder)?;
         let entries = match fs::read_dir(&self.folder) {
             Ok(entries) => entries,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
@@ -182,6 +191,7 @@ impl CheckpointStore {
         for entry in entries {
             let entry = entry.map_err(|source| StorageError::io("list", &self.folder, source))?;
             if let Some((label, step, revision)) = parse_folder_name(&entry.file_name().to_string_lossy()) {
+                inside::check_folder(&entry.path())?;
                 found.push(CheckpointEntry { label, step, revision, path: entry.path() });
             }
         }
@@ -210,7 +220,7 @@ impl CheckpointStore {
     /// Removes one checkpoint.
     ///
     /// # Errors
-    /// What the disk refused.
+    /// [`StorageError::Foreign`] when somebody else's file lies in its folder, or what the disk refused; it then stays.
     pub fn remove(&self, entry: &CheckpointEntry) -> Result<(), StorageError> {
         atomic::retire_folder(&entry.path)
     }

@@ -1,11 +1,12 @@
 //! `manifest.json` of a run: every file that holds a setting or a result, with size and hash, so that damage anywhere in a run is found.
 //!
 //! The list is *open* while a process may be writing: then it promises only what it names (files that no longer change) and tolerates
-//! files it does not name, because a process can die between writing a file and listing it. It is *closed* when the work has ended: then
-//! it names every file, and a missing, changed or surplus one is an error. Checkpoints come and go; each is covered by its own manifest,
-//! and a closed list holds the hash of that manifest.
+//! files it does not name, because a process can die between writing a file and listing it. It is *closed* when the work has ended, or by
+//! the next command that holds the run's lock: then it names every file that this program wrote, and a missing, changed or surplus one is
+//! an error. What this program wrote is told by its name, or was noted down before it was written; nothing else is ever taken into the
+//! list. Checkpoints come and go; each is covered by its own manifest, and a closed list holds the hash of that manifest.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;
@@ -14,14 +15,23 @@ use serde::{Deserialize, Serialize};
 
 use super::atomic::{self, StorageError};
 use super::checkpoint::parse_folder_name;
+use super::inside::{self, RUN_MARK};
+use super::journal::{self, JOURNAL_FILE};
 use super::manifest::{FileHash, MANIFEST_FILE, read_sealed, seal};
-use super::run_dir::LOG_FILE;
+use super::run_dir::{CONFIG_FILE, LOG_FILE, METRICS_FILE, SUMMARY_FILE};
 use super::run_lock::LOCK_FILE;
 
 const FORMAT: &str = "ibhost-run-manifest";
 const VERSION: u32 = 1;
 /// Folder of the checkpoints, relative to the run.
-const CHECKPOINTS: &str = "checkpoints/";
+pub(super) const CHECKPOINTS: &str = "checkpoints/";
+/// Folders of the event files, and how their names begin.
+const EVENT_FOLDERS: [&str; 3] = ["train", "test", "test_average"];
+const EVENTS: &str = "events.out.tfevents.";
+/// Files directly in a run's folder that every run writes itself; everything else but checkpoints and event files is a result.
+pub(super) const OWN: [&str; 8] = [RUN_MARK, CONFIG_FILE, SUMMARY_FILE, METRICS_FILE, MANIFEST_FILE, LOCK_FILE, LOG_FILE, JOURNAL_FILE];
+/// Files that a list does not cover: itself, the lock, messages for people, and the names of results until they are listed.
+const NOT_COVERED: [&str; 4] = [MANIFEST_FILE, LOCK_FILE, LOG_FILE, JOURNAL_FILE];
 /// Folders below a run deeper than this are none of ours.
 const MAX_DEPTH: usize = 4;
 
@@ -53,7 +63,7 @@ impl FileList {
     /// Missing, damaged, of another run or another version; always naming the list.
     pub fn read(run: &Path, run_id: &str) -> Result<Self, StorageError> {
         let path = run.join(MANIFEST_FILE);
-        if !path.is_file() {
+        if !inside::check_file(&path)? {
             return Err(StorageError::damaged(&path, "it is missing, so nobody knows which files belong to the run"));
         }
         let list: Self =
@@ -75,17 +85,19 @@ impl FileList {
         atomic::write_atomic(&path, &text)
     }
 
-    /// Opens the list: drops what `changes` accepts, adds every other file that is there and not listed yet, and keeps what it says of the
-    /// rest, so that damage of a file that was listed before is still found afterwards.
+    /// Opens the list: drops what `changes` accepts, adds every other file of this program that is there and not listed yet, and keeps what
+    /// it says of the rest, so that damage of a file that was listed before is still found afterwards.
     pub(super) fn reopen(&mut self, run: &Path, changes: impl Fn(&str) -> bool) -> Result<(), StorageError> {
         self.open = true;
         self.files.retain(|name, _| !changes(name));
-        self.add(run, |name| !changes(name))
+        self.add(run, |name| !changes(name) && is_known(name))
     }
 
-    /// Closes the list: adds every file that is there and not listed yet.
+    /// Closes the list: adds every file of this program that is there and not listed yet, and reads results again that were written since.
     pub(super) fn close(&mut self, run: &Path) -> Result<(), StorageError> {
-        self.add(run, |_| true)?;
+        let noted = journal::names(run)?;
+        self.files.retain(|name, _| !noted.contains(name));
+        self.add(run, |name| is_known(name) || noted.contains(name))?;
         self.open = false;
         Ok(())
     }
@@ -93,13 +105,26 @@ impl FileList {
     /// Adds the regular files that `wanted` accepts and that are not listed yet; links are none of ours and stay out.
     fn add(&mut self, run: &Path, wanted: impl Fn(&str) -> bool) -> Result<(), StorageError> {
         for name in present(run)? {
-            let regular = || fs::symlink_metadata(run.join(&name)).is_ok_and(|kind| kind.is_file());
-            if wanted(&name) && !self.files.contains_key(&name) && regular() {
+            if wanted(&name) && !self.files.contains_key(&name) && inside::is_file(&run.join(&name)) {
                 let hash = hash_of(run, &name)?;
                 self.files.insert(name, hash);
             }
         }
         Ok(())
+    }
+
+    /// The files of `run` whose content an open list says nothing about, in order of names: results that are being written or were when a
+    /// process died, and what somebody else put there. Settings, checkpoints and event files are covered in other ways too and are left out.
+    ///
+    /// # Errors
+    /// When a folder cannot be read.
+    pub fn uncovered(&self, run: &Path) -> Result<Vec<String>, StorageError> {
+        if !self.open {
+            return Ok(Vec::new());
+        }
+        let noted = journal::names(run)?;
+        let unlisted = |name: &String| !self.files.contains_key(name) || noted.contains(name);
+        Ok(present(run)?.into_iter().filter(|name| unlisted(name) && !is_known(name)).collect())
     }
 
     /// Compares the files of `run` with the list; every problem found, in order of names. Checkpoints are compared by their manifest only.
@@ -108,7 +133,8 @@ impl FileList {
     /// When a folder cannot be read.
     pub fn check(&self, run: &Path) -> Result<Vec<StorageError>, StorageError> {
         let mut problems = Vec::new();
-        for (name, expected) in &self.files {
+        let noted = if self.open { journal::names(run)? } else { BTreeSet::new() };
+        for (name, expected) in self.files.iter().filter(|(name, _)| !noted.contains(*name)) {
             let path = run.join(name);
             match fs::symlink_metadata(&path) {
                 Ok(kind) if !kind.is_file() => problems.push(StorageError::damaged(&path, "a regular file is expected")),
@@ -127,7 +153,8 @@ impl FileList {
         }
         if !self.open {
             let surplus = present(run)?.into_iter().filter(|name| !self.files.contains_key(name));
-            let reason = "the run's manifest does not list it; move it elsewhere";
+            let reason =
+                "the run's manifest does not list it\n  hint: move it elsewhere; a result is listed once `ibhost analyze` writes it again";
             problems.extend(surplus.map(|name| StorageError::foreign(&run.join(name), reason)));
         }
         Ok(problems)
@@ -143,11 +170,24 @@ impl FileList {
 }
 
 fn hash_of(run: &Path, name: &str) -> Result<FileHash, StorageError> {
-    Ok(FileHash::of(&atomic::read(&run.join(name))?))
+    Ok(FileHash::of(&inside::read(&run.join(name))?))
 }
 
-/// Names of all files a list covers, sorted: everything but the list itself, the lock, the messages for people, what is being written,
-/// and the files inside of checkpoints other than their manifests.
+/// Whether a run always writes the file `name` itself, under no other name than this.
+fn is_known(name: &str) -> bool {
+    let event = |(folder, file): (&str, &str)| EVENT_FOLDERS.contains(&folder) && file.starts_with(EVENTS);
+    OWN.contains(&name)
+        || (name.starts_with(CHECKPOINTS) && is_checkpoint_manifest(name))
+        || name.strip_prefix("tensorboard/").and_then(|name| name.split_once('/')).is_some_and(event)
+}
+
+fn is_checkpoint_manifest(name: &str) -> bool {
+    let folder = name.strip_prefix(CHECKPOINTS).and_then(|name| name.strip_suffix(MANIFEST_FILE)).and_then(|name| name.strip_suffix('/'));
+    folder.is_some_and(|folder| parse_folder_name(folder).is_some())
+}
+
+/// Names of all files a list covers, sorted: everything but [`NOT_COVERED`], what is being written, and the files inside of checkpoints other
+/// than their manifests.
 fn present(run: &Path) -> Result<Vec<String>, StorageError> {
     let mut names = Vec::new();
     let mut open = vec![(String::new(), 0)];
@@ -162,7 +202,7 @@ fn present(run: &Path) -> Result<Vec<String>, StorageError> {
         for entry in entries {
             let entry = entry.map_err(|source| StorageError::io("list", &path, source))?;
             let plain = entry.file_name().to_string_lossy().into_owned();
-            if atomic::is_temporary_name(&plain) || (depth == 0 && [MANIFEST_FILE, LOCK_FILE, LOG_FILE].contains(&plain.as_str())) {
+            if atomic::is_temporary_name(&plain) || (depth == 0 && NOT_COVERED.contains(&plain.as_str())) {
                 continue;
             }
             let kind = entry.file_type().map_err(|source| StorageError::io("inspect", &entry.path(), source))?;
@@ -170,7 +210,7 @@ fn present(run: &Path) -> Result<Vec<String>, StorageError> {
             if !kind.is_dir() {
                 names.push(name);
             } else if folder == CHECKPOINTS && parse_folder_name(&plain).is_some() {
-                if entry.path().join(MANIFEST_FILE).is_file() {
+                if inside::is_file(&entry.path().join(MANIFEST_FILE)) {
                     names.push(format!("{name}/{MANIFEST_FILE}"));
                 }
             } else if depth < MAX_DEPTH {
@@ -193,16 +233,18 @@ mod tests {
         for folder in ["analyses", "checkpoints/last-000000001"] {
             fs::create_dir_all(at(folder)).unwrap();
         }
-        let files = [("config.yml", "a: 1"), ("analyses/curves.json", "{}"), (LOG_FILE, "text"), (".tmp-x-1-2", "half")];
+        let files = [("config.yml", "a: 1"), ("analyses/curves.json", "{}"), (LOG_FILE, "text"), (".tmp-x-1-77777777777", "half")];
         for (name, text) in files.into_iter().chain([
             ("checkpoints/last-000000001/manifest.json", "m"),
             ("checkpoints/last-000000001/weights.safetensors", "covered by the manifest beside it"),
         ]) {
             fs::write(at(name), text).unwrap();
         }
+        journal::note(dir.path(), "analyses/curves.json").unwrap();
         let mut list = FileList::new("run-a");
         list.close(dir.path()).unwrap();
         list.write(dir.path()).unwrap();
+        journal::clear(dir.path()).unwrap();
         (dir, list)
     }
 
@@ -246,17 +288,62 @@ mod tests {
     #[test]
     fn an_open_list_keeps_what_it_knew_and_tolerates_what_is_new() {
         let (dir, mut list) = run();
-        fs::write(dir.path().join("config.yml"), "a: 2").unwrap();
-        list.reopen(dir.path(), |name| name.starts_with("analyses/")).unwrap();
+        let at = |name: &str| dir.path().join(name);
+        fs::write(at("config.yml"), "a: 2").unwrap();
+        list.reopen(dir.path(), |name| name == "metrics.jsonl").unwrap();
         list.write(dir.path()).unwrap();
-        fs::write(dir.path().join("analyses/curves.json"), "{\"a\": 1}").unwrap();
-        fs::write(dir.path().join("analyses/second.json"), "{}").unwrap();
+        for (name, text) in [("analyses/curves.json", "{\"a\": 1}"), ("analyses/second.json", "{}")] {
+            journal::note(dir.path(), name).unwrap();
+            fs::write(at(name), text).unwrap();
+        }
         let found = problems(dir.path());
         assert!(found.len() == 1 && found[0].contains("config.yml"), "what was damaged before stays damaged: {found:?}");
+        fs::write(at("analyses/stray.json"), "{}").unwrap();
+        assert_eq!(list.uncovered(dir.path()).unwrap(), ["analyses/curves.json", "analyses/second.json", "analyses/stray.json"]);
         list.close(dir.path()).unwrap();
         list.write(dir.path()).unwrap();
-        assert_eq!(problems(dir.path()).len(), 1);
         assert_eq!(list.files.len(), 4);
+        assert!(list.uncovered(dir.path()).unwrap().is_empty());
+        let found = problems(dir.path());
+        assert!(found.len() == 2 && found[1].contains("stray.json` does not belong here"), "what nobody noted is not taken in: {found:?}");
+    }
+
+    #[test]
+    fn only_what_a_run_writes_under_its_own_names_is_known_without_a_note() {
+        for name in [
+            "config.yml",
+            ".run.json",
+            "metrics.jsonl",
+            "tensorboard/test_average/events.out.tfevents.1.host.2.0",
+            "checkpoints/best-000000012-r2/manifest.json",
+        ] {
+            assert!(is_known(name), "{name}");
+        }
+        for name in [
+            ".ibhost-index.sqlite",
+            "notes.txt",
+            "plots/config.yml",
+            "tensorboard/notes.txt",
+            "tensorboard/mine/events.out.tfevents.1",
+            "checkpoints/manifest.json",
+            "checkpoints/mine/manifest.json",
+            "checkpoints/last-000000001/notes.txt",
+        ] {
+            assert!(!is_known(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_result_that_changed_is_found_although_another_one_is_written() {
+        let (dir, mut list) = run();
+        fs::write(dir.path().join("analyses/curves.json"), "[]").unwrap();
+        list.reopen(dir.path(), |_| false).unwrap();
+        journal::note(dir.path(), "analyses/second.json").unwrap();
+        fs::write(dir.path().join("analyses/second.json"), "{}").unwrap();
+        list.close(dir.path()).unwrap();
+        list.write(dir.path()).unwrap();
+        let found = problems(dir.path());
+        assert!(found.len() == 1 && found[0].contains("curves.json"), "{found:?}");
     }
 
     #[test]

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::atomic::{self, StorageError};
+use super::inside;
 
 /// Name of the manifest inside a checkpoint folder.
 pub const MANIFEST_FILE: &str = "manifest.json";
@@ -87,7 +88,8 @@ impl Manifest {
     pub fn read(dir: &Path) -> Result<Self, StorageError> {
         let path = dir.join(MANIFEST_FILE);
         let damaged = |reason: String| StorageError::damaged(&path, reason);
-        if !path.is_file() {
+        inside::check_folder(dir)?;
+        if !inside::check_file(&path)? {
             return Err(damaged("it is missing, so the folder is not a complete checkpoint".into()));
         }
         let value = read_sealed(&path, FORMAT, VERSION)?;
@@ -114,7 +116,7 @@ impl Manifest {
         if on_disk.len() != expected.bytes {
             return Err(StorageError::damaged(&path, format!("it has {} bytes, {} were written", on_disk.len(), expected.bytes)));
         }
-        let content = atomic::read(&path)?;
+        let content = inside::read(&path)?;
         let found = FileHash::of(&content);
         if found == *expected {
             return Ok(content);
@@ -171,7 +173,7 @@ pub(super) fn seal(mut value: Value) -> Result<Vec<u8>, serde_json::Error> {
 /// Reads what [`seal`] wrote and checks hash, format and version, but not what it means.
 pub(super) fn read_sealed(path: &Path, format: &str, version: u32) -> Result<Value, StorageError> {
     let damaged = |reason: String| StorageError::damaged(path, reason);
-    let bytes = atomic::read(path)?;
+    let bytes = inside::read(path)?;
     let mut value: Value = serde_json::from_slice(&bytes).map_err(|e| damaged(format!("not valid JSON: {e}")))?;
     let Some(stated) = value.get("self_hash").and_then(Value::as_str).map(str::to_owned) else {
         return Err(damaged("it has no hash of itself".into()));

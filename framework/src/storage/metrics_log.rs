@@ -1,12 +1,13 @@
 //! `metrics.jsonl`: one line per measurement, appended while the run goes on and cut back to the checkpoint when it resumes.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{ErrorKind, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::atomic::{self, StorageError};
+use super::inside;
 use super::summary::Metrics;
 
 /// What a row was measured on.
@@ -66,15 +67,8 @@ impl MetricsLog {
             atomic::sync_folder(atomic::parent_of(path))?;
             return Ok(Self { path: path.to_path_buf(), file, position: 0, hasher: blake3::Hasher::new() });
         };
-        let hasher = match OpenOptions::new().read(true).open(path) {
-            Ok(file) => hash_prefix(&file, path, keep)?,
-            Err(error) if error.kind() == ErrorKind::NotFound && keep == 0 => blake3::Hasher::new(),
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                return Err(StorageError::damaged(path, format!("it is missing, the checkpoint expects {keep} bytes of it")));
-            }
-            Err(error) => return Err(StorageError::io("read", path, error)),
-        };
-        let mut file = atomic::open_in_place(path)?;
+        let hasher = hash_beginning(path, keep)?;
+        let mut file = inside::open_in_place(path)?;
         atomic::set_length(&file, path, keep)?;
         file.seek(SeekFrom::End(0)).map_err(|source| StorageError::io("seek in", path, source))?;
         Ok(Self { path: path.to_path_buf(), file, position: keep, hasher })
@@ -87,6 +81,7 @@ impl MetricsLog {
     pub fn append(&mut self, row: &Row) -> Result<(), StorageError> {
         let mut line = serde_json::to_vec(row).map_err(|e| StorageError::encode(&self.path, e.to_string()))?;
         line.push(b'\n');
+        inside::separate(&mut self.file, &self.path)?;
         if let Err(error) = atomic::write_all(&self.file, &self.path, &line) {
             let cut = atomic::set_length(&self.file, &self.path, self.position);
             let back = self.file.seek(SeekFrom::Start(self.position));
@@ -125,14 +120,7 @@ impl MetricsLog {
     /// # Errors
     /// [`StorageError::Damaged`] when the log is shorter or says something else there.
     pub fn check(path: &Path, bytes: u64, digest: &str) -> Result<(), StorageError> {
-        let hasher = match File::open(path) {
-            Ok(file) => hash_prefix(&file, path, bytes)?,
-            Err(error) if error.kind() == ErrorKind::NotFound && bytes == 0 => blake3::Hasher::new(),
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                return Err(StorageError::damaged(path, format!("it is missing, the checkpoint expects {bytes} bytes of it")));
-            }
-            Err(error) => return Err(StorageError::io("read", path, error)),
-        };
+        let hasher = hash_beginning(path, bytes)?;
         if hasher.finalize().to_hex().as_str() == digest {
             return Ok(());
         }
@@ -144,7 +132,7 @@ impl MetricsLog {
     /// # Errors
     /// Names the first line before the last that is not a row.
     pub fn read(path: &Path) -> Result<Vec<Row>, StorageError> {
-        let bytes = atomic::read(path)?;
+        let bytes = inside::read(path)?;
         let mut rows = Vec::new();
         for (index, line) in bytes.split_inclusive(|b| *b == b'\n').enumerate() {
             match serde_json::from_slice(line) {
@@ -154,6 +142,18 @@ impl MetricsLog {
             }
         }
         Ok(rows)
+    }
+}
+
+/// Hash of the first `keep` bytes of the log at `path`, which may be missing when that is none.
+fn hash_beginning(path: &Path, keep: u64) -> Result<blake3::Hasher, StorageError> {
+    match inside::open(path) {
+        Ok(file) => hash_prefix(&file, path, keep),
+        Err(StorageError::Io { source, .. }) if source.kind() == ErrorKind::NotFound && keep == 0 => Ok(blake3::Hasher::new()),
+        Err(StorageError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => {
+            Err(StorageError::damaged(path, format!("it is missing, the checkpoint expects {keep} bytes of it")))
+        }
+        Err(error) => Err(error),
     }
 }
 

@@ -10,23 +10,24 @@ use serde::{Deserialize, Serialize};
 use super::atomic::{self, StorageError};
 use super::checkpoint::CheckpointStore;
 use super::file_list::FileList;
+use super::inside::{self, RUN_MARK as IDENTITY_FILE};
 use super::manifest::MANIFEST_FILE;
 use super::run_lock::{self, RunLock};
 use super::summary::{RunStatus, Summary};
+use super::{journal, unborn};
 
 pub use super::run_lock::LockHolder;
 pub(crate) use super::run_lock::host_name;
 pub use super::yaml::{YamlError, line_of, read_yaml, yaml_from_str};
 
-/// What marks a folder as a run.
-const IDENTITY_FILE: &str = ".run.json";
 const IDENTITY_FORMAT: &str = "ibhost-run";
 const IDENTITY_VERSION: u32 = 1;
-const CONFIG_FILE: &str = "config.yml";
-const SUMMARY_FILE: &str = "summary.yml";
+pub(super) const CONFIG_FILE: &str = "config.yml";
+pub(super) const SUMMARY_FILE: &str = "summary.yml";
+pub(super) const METRICS_FILE: &str = "metrics.jsonl";
 /// Messages for people; no setting or result, so no manifest covers it.
 pub(super) const LOG_FILE: &str = "log.txt";
-const FOLDERS: [&str; 4] = ["tensorboard", "checkpoints", "plots", "analyses"];
+pub(super) const FOLDERS: [&str; 4] = ["tensorboard", "checkpoints", "plots", "analyses"];
 
 /// Start of the last line of a sealed file.
 const SEAL: &str = "# blake3 of the lines above: ";
@@ -58,8 +59,10 @@ impl RunDir {
     /// Characters of `stem` and `name` other than letters, digits, `.`, `_` and `-` become `-`.
     ///
     /// # Errors
-    /// What the disk refused; nothing is left behind then.
+    /// What the disk refused; nothing is left behind then. [`StorageError::Foreign`] when `output_dir` lies in the folder of another run.
     pub fn create(output_dir: &Path, stem: &str, name: Option<&str>) -> Result<Self, StorageError> {
+        inside::check_outside(output_dir)?;
+        check_new_name(output_dir)?;
         atomic::create_folders(output_dir)?;
         let stem = folder_stem(stem, name);
         for _ in 0..NAME_ATTEMPTS {
@@ -78,7 +81,7 @@ impl RunDir {
     /// Fills a fresh run folder, or removes it again when that fails.
     fn furnish_or_remove(path: &Path, run_id: String) -> Result<Self, StorageError> {
         Self::furnish(path, run_id).inspect_err(|_| {
-            if let Err(error) = atomic::remove_folder(path) {
+            if let Err(error) = unborn::remove_fresh(path) {
                 tracing::warn!("an unfinished run folder stays behind: {error}");
             }
         })
@@ -123,16 +126,19 @@ impl RunDir {
     pub fn open_read_only(path: &Path) -> Result<Self, StorageError> {
         let file = path.join(IDENTITY_FILE);
         fs::metadata(path).map_err(|source| StorageError::io("open the run", path, source))?;
-        if !file.is_file() {
+        if !inside::check_file(&file)? {
             return Err(StorageError::foreign(path, format!("it is not the folder of a run (it has no `{IDENTITY_FILE}`)")));
         }
         let identity: Identity =
-            serde_json::from_slice(&atomic::read(&file)?).map_err(|e| StorageError::damaged(&file, format!("not valid: {e}")))?;
+            serde_json::from_slice(&inside::read(&file)?).map_err(|e| StorageError::damaged(&file, format!("not valid: {e}")))?;
         if identity.format != IDENTITY_FORMAT {
             return Err(StorageError::foreign(&file, format!("its `format` is not `{IDENTITY_FORMAT}`")));
         }
         if identity.version != IDENTITY_VERSION {
             return Err(StorageError::Version { path: file, found: identity.version, supported: IDENTITY_VERSION });
+        }
+        for folder in FOLDERS {
+            inside::check_folder(&path.join(folder))?;
         }
         Ok(Self { path: path.to_path_buf(), run_id: identity.run_id, lock: None })
     }
@@ -140,13 +146,13 @@ impl RunDir {
     /// Removes a run that nothing was computed in yet.
     ///
     /// # Errors
-    /// What the disk refused.
+    /// [`StorageError::Foreign`] when somebody else put something into it, or what the disk refused.
     pub fn abandon(self) -> Result<(), StorageError> {
-        atomic::remove_folder(&self.path)
+        unborn::remove_fresh(&self.path)
     }
 
-    /// Says that files whose path in the run `changes` accepts are about to be written, and every other one is not. Returns whether that
-    /// was being said already, as in a run that was killed. A run whose list is gone gets a new one, which stays open.
+    /// Says that files whose path in the run `changes` accepts, and results, are about to be written, and every other one is not. Returns
+    /// whether that was being said already, as in a run that was killed. A run whose list is gone gets a new one.
     ///
     /// # Errors
     /// When the list of files is damaged or the disk refuses.
@@ -161,14 +167,16 @@ impl RunDir {
         Ok(was_open)
     }
 
-    /// Says that the files of the run are now complete: from here on `ibhost verify` reports any that changes, appears or is missing.
+    /// Says that the files of the run are now complete: from here on `ibhost verify` reports any that changes, appears or is missing. Listed
+    /// is what this program wrote; what anybody else put there is not, and is reported from now on.
     ///
     /// # Errors
     /// When the list of files is damaged or the disk refuses.
     pub fn close_files(&self) -> Result<(), StorageError> {
         let mut list = FileList::read(&self.path, &self.run_id)?;
         list.close(&self.path)?;
-        list.write(&self.path)
+        list.write(&self.path)?;
+        journal::clear(&self.path)
     }
 
     /// The list of the run's files.
@@ -264,7 +272,7 @@ impl RunDir {
 
     /// `metrics.jsonl`: every measurement.
     pub fn metrics_path(&self) -> PathBuf {
-        self.path.join("metrics.jsonl")
+        self.path.join(METRICS_FILE)
     }
 
     /// `log.txt`: messages for people.
@@ -291,6 +299,15 @@ impl RunDir {
     pub fn analyses_dir(&self) -> PathBuf {
         self.path.join("analyses")
     }
+}
+
+/// Refuses to make a folder whose name would break lines of logs and scripts or steer a terminal; one that is there already is used.
+fn check_new_name(folder: &Path) -> Result<(), StorageError> {
+    if !folder.to_string_lossy().chars().any(char::is_control) || folder.exists() {
+        return Ok(());
+    }
+    let shown = folder.to_string_lossy().escape_debug().to_string();
+    Err(StorageError::encode(Path::new(&shown), "no folder is made whose name has control characters, such as a line break"))
 }
 
 /// The local time with its offset from UTC, to the second.
@@ -339,7 +356,7 @@ fn write_sealed<T: Serialize>(path: &Path, value: &T) -> Result<(), StorageError
 
 /// Reads what [`write_sealed`] wrote.
 fn read_sealed<T: DeserializeOwned>(path: &Path) -> Result<T, StorageError> {
-    let text = read_text(path)?;
+    let text = inside::read_text(path)?;
     let body = text.rfind(SEAL).map(|start| text.split_at(start));
     let sound = body.filter(|(body, seal)| **seal == format!("{SEAL}{}\n", blake3::hash(body.as_bytes()).to_hex()));
     let Some((body, _)) = sound else {
@@ -398,12 +415,12 @@ mod tests {
 
         // What a killed process leaves: its name in the lock file, a half-written file, and no lock.
         fs::write(path.join(LOCK_FILE), r#"{"pid":4294967290,"host":"gone","started":"x"}"#).unwrap();
-        fs::write(path.join(".tmp-summary.yml-4294967290-3"), "sta").unwrap();
-        fs::create_dir(path.join("checkpoints/.tmp-last-000000001-4294967290-4")).unwrap();
+        fs::write(path.join(".tmp-summary.yml-4294967290-77777777773"), "sta").unwrap();
+        fs::create_dir(path.join("checkpoints/.tmp-last-000000001-4294967290-77777777774")).unwrap();
         fs::remove_dir(path.join("plots")).unwrap();
         let run = RunDir::open(&path).unwrap();
         assert!(run.is_writable() && run.plots_dir().is_dir());
-        assert!(!path.join(".tmp-summary.yml-4294967290-3").exists());
+        assert!(!path.join(".tmp-summary.yml-4294967290-77777777773").exists());
         assert_eq!(fs::read_dir(run.checkpoints_dir()).unwrap().count(), 0);
         assert!(path.file_name().unwrap().to_string_lossy().ends_with(run.run_id()));
     }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use ibhost_framework::component::text_of;
 use ibhost_framework::identity::{DataIdentity, Program};
 use ibhost_framework::storage::run_dir::local_time;
-use ibhost_framework::storage::{StorageError, write_atomic};
+use ibhost_framework::storage::{StorageError, create_folders, inside, write_atomic};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -65,9 +65,10 @@ impl SweepFolder {
     /// [`SweepError::Exists`] and [`SweepError::Changed`], a trial that cannot be resolved, what the disk refused.
     pub fn begin(path: &Path, plan: Plan, resume: bool, program: &Program) -> Result<Self, SweepError> {
         let trials = plan.check_trials()?;
+        check_place(path)?;
         let file = path.join(SWEEP_FILE);
-        if !file.exists() {
-            fs::create_dir_all(path.join("trials")).map_err(|e| SweepError::system(format!("create `{}`", path.display()), e))?;
+        if !inside::check_file(&file)? {
+            create_folders(&path.join("trials"))?;
             let definition = plan.definition.clone();
             let (version, executable) = (program.version(), program.executable.clone());
             let stored =
@@ -120,7 +121,7 @@ impl SweepFolder {
     /// As [`Self::open`].
     pub fn definition(path: &Path) -> Result<Definition, SweepError> {
         let file = path.join(SWEEP_FILE);
-        if !file.is_file() {
+        if !inside::check_file(&file)? {
             let problem = format!("`{}` is not the folder of a sweep (it has no `{SWEEP_FILE}`)", path.display());
             return Err(SweepError::Request(format!("{problem}\n  hint: name a sweep file, or a folder such as runs/sweeps/<name>")));
         }
@@ -174,11 +175,10 @@ impl SweepFolder {
     /// A file that cannot be read.
     pub fn data_of(&self, dataset: &str) -> Result<Option<DataIdentity>, SweepError> {
         let path = self.data_path(dataset);
-        let bytes = match fs::read(&path) {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(SweepError::system(format!("read `{}`", path.display()), error)),
-        };
+        if !inside::check_file(&path)? {
+            return Ok(None);
+        }
+        let bytes = inside::read(&path)?;
         let found: Found = serde_json::from_slice(&bytes)
             .map_err(|e| SweepError::Storage(StorageError::Damaged { path, reason: format!("not valid: {e}") }))?;
         Ok(Some(found.data))
@@ -190,11 +190,11 @@ impl SweepFolder {
     /// What the disk refused.
     pub fn keep_data(&self, dataset: &str, data: &DataIdentity) -> Result<(), SweepError> {
         let path = self.data_path(dataset);
-        if path.exists() {
+        if inside::check_file(&path)? {
             return Ok(());
         }
         let folder = self.path.join("data");
-        fs::create_dir_all(&folder).map_err(|e| SweepError::system(format!("create `{}`", folder.display()), e))?;
+        create_folders(&folder)?;
         let found = Found { dataset: dataset.to_owned(), data: data.clone() };
         let bytes = serde_json::to_vec_pretty(&found).map_err(|e| encode(&path, &e))?;
         Ok(write_atomic(&path, &bytes)?)
@@ -288,6 +288,30 @@ pub fn axes_of(run: &Path) -> Vec<(String, Value)> {
     })
 }
 
+/// Refuses to begin a sweep inside of a run, or among the trials of another sweep.
+fn check_place(path: &Path) -> Result<(), SweepError> {
+    inside::check_outside(path).map_err(|error| SweepError::Request(error.to_string()))?;
+    check_outside_of_trials(path)
+}
+
+/// Refuses to make a run or a sweep among the trials of a sweep, whose folders hold what its own trials make.
+///
+/// # Errors
+/// [`SweepError::Request`] naming the place.
+pub fn check_outside_of_trials(path: &Path) -> Result<(), SweepError> {
+    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
+    let real = absolute.ancestors().find_map(|folder| fs::canonicalize(folder).ok()).unwrap_or_default();
+    // What does not exist yet counts by its own name, everything else by where links lead.
+    let is_sweep = |file: &Path| inside::read_text(file).is_ok_and(|text| text.contains(&format!("\"{FORMAT}\"")));
+    let of_trials = |folder: &&Path| folder.ends_with("trials") && is_sweep(&folder.with_file_name(SWEEP_FILE));
+    let within = |path: &Path| path.ancestors().any(|folder| of_trials(&folder));
+    if !within(&real) && !within(&absolute) {
+        return Ok(());
+    }
+    let problem = "lies among the trials of a sweep, which holds what these make only\n  hint: choose another --output-dir";
+    Err(SweepError::Request(format!("`{}` {problem}", path.display())))
+}
+
 /// A cell of a CSV file.
 fn quote(cell: &str) -> String {
     if cell.contains([',', '"', '\n', '\r']) { format!("\"{}\"", cell.replace('"', "\"\"")) } else { cell.to_owned() }
@@ -299,7 +323,7 @@ pub fn counts(states: &[TrialState]) -> [(TrialStatus, usize); 5] {
 }
 
 fn read(file: &Path) -> Result<Stored, SweepError> {
-    let bytes = fs::read(file).map_err(|e| SweepError::system(format!("read `{}`", file.display()), e))?;
+    let bytes = inside::read(file)?;
     let damaged = |reason: String| SweepError::Storage(StorageError::Damaged { path: file.to_path_buf(), reason });
     let stored: Stored = serde_json::from_slice(&bytes).map_err(|e| damaged(format!("not valid: {e}")))?;
     if stored.format != FORMAT {
@@ -328,6 +352,25 @@ mod tests {
     #[test]
     fn cells_with_separators_are_quoted() {
         assert_eq!(["plain", "a,b", "say \"x\"\n"].map(quote), ["plain", "\"a,b\"", "\"say \"\"x\"\"\n\""]);
+    }
+
+    #[test]
+    fn nothing_else_begins_among_the_trials_of_a_sweep() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir_all(folder.path().join("trials/000000")).unwrap();
+        let places = ["trials", "trials/000000", "trials/000000/sweeps/other"];
+        let refusal = |inner: &str| check_outside_of_trials(&folder.path().join(inner));
+        // A file of settings may be called like that, beside a folder of that name.
+        fs::write(folder.path().join(SWEEP_FILE), "{\"axes\": {}}").unwrap();
+        assert!(places.iter().all(|place| refusal(place).is_ok()));
+        fs::write(folder.path().join(SWEEP_FILE), format!("{{\"format\":\"{FORMAT}\"}}")).unwrap();
+        for place in places {
+            let error = refusal(place).unwrap_err().to_string();
+            assert!(error.contains("among the trials of a sweep") && error.contains("--output-dir"), "{error}");
+        }
+        for beside in ["", "sweeps/other", "other/trials"] {
+            refusal(beside).unwrap();
+        }
     }
 
     #[test]

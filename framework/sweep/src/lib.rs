@@ -9,6 +9,7 @@ pub mod local;
 pub mod plan;
 mod pool;
 pub mod process;
+mod remains;
 pub mod slurm;
 pub mod state;
 pub mod store;

@@ -2,11 +2,12 @@
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
-use std::fs::OpenOptions;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
+
+use ibhost_framework::storage::{StorageError, inside};
 
 use crate::error::SweepError;
 use crate::folder::SweepFolder;
@@ -57,7 +58,8 @@ struct Running {
 /// Runs the trials called `numbers`. `stop` counts requests to stop: at the first, trials save and end; at the second, they are killed.
 ///
 /// # Errors
-/// When no child can be started or the disk refuses; children that run are stopped in order first.
+/// When no child can be started or the disk refuses; children that run are stopped in order first. Once all others have ended, when the folder
+/// of a trial is a link or holds one in place of a file of its own.
 pub fn launch(
     sweep: &SweepFolder,
     numbers: &[usize],
@@ -67,7 +69,7 @@ pub fn launch(
 ) -> Result<(), SweepError> {
     let mut queue: VecDeque<usize> = numbers.iter().copied().collect();
     let mut pool: Pool<Running> = Pool::default();
-    let (mut failed, mut trouble, mut reported) = (false, None, Instant::now());
+    let (mut failed, mut trouble, mut refused, mut reported) = (false, None, None, Instant::now());
     loop {
         for (trial, status) in pool.ended().map_err(|error| SweepError::system("wait for a trial", error))? {
             match conclude(&trial, status, launch.done) {
@@ -99,6 +101,11 @@ pub fn launch(
                     let before = before.map_or(0, |record| record.attempt);
                     pool.push(Running { number, folder, begun: Instant::now(), before }, child);
                 }
+                // That trial is not touched, and the others have nothing to do with it.
+                Err(error @ SweepError::Storage(StorageError::NotPlain { .. })) => {
+                    tracing::warn!("trial {number} is not started: {error}");
+                    refused = refused.or(Some(error));
+                }
                 Err(error) => {
                     trouble = Some(error);
                     break;
@@ -106,7 +113,7 @@ pub fn launch(
             }
         }
         if pool.running().len() == 0 && (queue.is_empty() || pool.is_stopped()) {
-            return trouble.map_or(Ok(()), Err);
+            return trouble.or(refused).map_or(Ok(()), Err);
         }
         if reported.elapsed() >= REPORT {
             watcher.tick(&pool.running().map(|trial| (trial.number, trial.folder.clone())).collect::<Vec<_>>());
@@ -120,7 +127,7 @@ fn start(folder: &TrialFolder, launch: &Launch) -> Result<Child, SweepError> {
     folder.create()?;
     let path = folder.log_path();
     let cannot = |source| SweepError::system(format!("write `{}`", path.display()), source);
-    let log = OpenOptions::new().create(true).append(true).open(&path).map_err(cannot)?;
+    let log = inside::open_append(&path)?;
     let errors = log.try_clone().map_err(cannot)?;
     let cannot = |source| SweepError::system("start a trial".to_owned(), source);
     let mut command = match &launch.program {

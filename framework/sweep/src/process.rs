@@ -1,9 +1,11 @@
 //! What runs in processes of their own ask of the operating system: a limit on its memory, a signal when its parent dies, locks that end with their holder.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, TryLockError};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+use ibhost_framework::storage::inside;
 
 use crate::error::SweepError;
 
@@ -139,10 +141,12 @@ impl FolderLock {
     pub fn acquire(folder: &Path) -> Result<Self, SweepError> {
         let path = lock_path(folder);
         let failed = |source| SweepError::system(format!("lock `{}`", path.display()), source);
-        let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(failed)?;
+        let mut file = inside::open_shared(&path)?;
         for attempt in 1.. {
             match file.try_lock() {
-                Ok(()) => break,
+                Ok(()) if attempt >= ATTEMPTS || inside::is_own(&file, &path) => break,
+                // A snapshot by hard links has this file too: the sweep gets one of its own.
+                Ok(()) => file = inside::open_in_place(&path)?,
                 Err(TryLockError::WouldBlock) if attempt < ATTEMPTS => std::thread::sleep(PAUSE),
                 Err(TryLockError::WouldBlock) => {
                     let mut holder = String::new();
@@ -166,7 +170,7 @@ impl FolderLock {
 
     /// Whether a live process holds the lock of `folder`.
     pub fn is_held(folder: &Path) -> bool {
-        let Ok(file) = File::open(lock_path(folder)) else { return false };
+        let Ok(file) = inside::open(&lock_path(folder)) else { return false };
         matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock))
     }
 }

@@ -7,7 +7,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use ibhost_framework::storage::run_dir::local_time;
-use ibhost_framework::storage::{RunDir, RunStatus, write_atomic};
+use ibhost_framework::storage::{RunDir, RunStatus, StorageError, create_folders, inside, write_atomic};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -123,7 +123,7 @@ impl TrialFolder {
     /// # Errors
     /// What the disk refused.
     pub fn create(&self) -> Result<(), SweepError> {
-        fs::create_dir_all(&self.path).map_err(|e| SweepError::system(format!("create `{}`", self.path.display()), e))
+        Ok(create_folders(&self.path)?)
     }
 
     /// Takes the trial's lock.
@@ -142,12 +142,11 @@ impl TrialFolder {
     /// The latest attempt; `None` before the first and when the file is damaged, so that the trial is tried again.
     pub fn record(&self) -> Option<TrialRecord> {
         let path = self.path.join(STATE_FILE);
-        let bytes = match fs::read(&path) {
+        let bytes = match inside::read(&path) {
             Ok(bytes) => bytes,
+            Err(StorageError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => return None,
             Err(error) => {
-                if error.kind() != ErrorKind::NotFound {
-                    tracing::warn!("`{}` cannot be read: {error}", path.display());
-                }
+                tracing::warn!("{error}");
                 return None;
             }
         };
@@ -187,9 +186,8 @@ impl TrialFolder {
 
     /// Folder of the trial's run: the newest there is.
     pub fn run_dir(&self) -> Option<PathBuf> {
-        let entries = fs::read_dir(&self.path).ok()?;
-        let runs = entries.flatten().map(|entry| entry.path()).filter(|path| path.is_dir() && RunDir::open_read_only(path).is_ok());
-        runs.max()
+        let entries = fs::read_dir(&self.path).ok()?.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+        entries.map(|entry| entry.path()).filter(|path| RunDir::open_read_only(path).is_ok()).max()
     }
 
     /// Whether the trial's run is complete.
@@ -226,7 +224,7 @@ impl TrialFolder {
 
     /// The last line of the log that tells of an error, else its last line.
     pub fn last_words(&self) -> Option<String> {
-        let bytes = fs::read(self.log_path()).ok()?;
+        let bytes = inside::read(&self.log_path()).ok()?;
         let text = String::from_utf8_lossy(&bytes[bytes.len().saturating_sub(8192)..]).into_owned();
         let error = text.lines().rev().find(|line| line.starts_with("error: ") || line.contains("panicked"));
         error.or_else(|| text.lines().rev().find(|line| !line.trim().is_empty())).map(|line| line.trim().to_owned())

@@ -1,10 +1,9 @@
 //! Results on disk: whole files below the run directory, written atomically, folders made on the way.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use ibhost_framework::analysis::AnalysisError;
-use ibhost_framework::storage::{StorageError, write_atomic};
+use ibhost_framework::storage::{create_folders, write_atomic};
 
 use crate::plot::PlotError;
 
@@ -15,7 +14,7 @@ use crate::plot::PlotError;
 pub fn write(run_dir: &Path, relative: &str, bytes: &[u8]) -> Result<PathBuf, AnalysisError> {
     let path = run_dir.join(relative);
     if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder).map_err(|source| StorageError::Io { action: "create", path: folder.to_path_buf(), source })?;
+        create_folders(folder)?;
     }
     write_atomic(&path, bytes)?;
     Ok(path)
@@ -38,7 +37,7 @@ mod tests {
     fn folders_are_made_and_failures_name_the_file() {
         let run = tempfile::tempdir().unwrap();
         let path = write(run.path(), "plots/a.txt", b"x").unwrap();
-        assert_eq!(fs::read(&path).unwrap(), b"x");
+        assert_eq!(std::fs::read(&path).unwrap(), b"x");
         let error = picture(run.path(), "plots/b.png", Err(PlotError("no room".to_owned()))).unwrap_err().to_string();
         assert!(error.contains("b.png") && error.contains("no room"), "{error}");
         assert!(write(run.path(), "plots/a.txt/inside", b"x").is_err());

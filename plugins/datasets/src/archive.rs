@@ -5,6 +5,7 @@ use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
 use flate2::read::GzDecoder;
+use ibhost_framework::storage::{StorageError, inside};
 
 use crate::download::{Broken, Cause};
 use crate::verify::md5_hex;
@@ -57,7 +58,8 @@ pub(crate) fn extract(archive: impl Read, wanted: &mut Vec<Wanted>) -> Result<()
 
 fn write_member(source: &mut impl Read, item: &Wanted) -> Result<(), Broken> {
     let part = part_of(&item.target);
-    let mut file = File::options().read(true).write(true).create(true).truncate(true).open(&part).map_err(Broken::Disk)?;
+    let mut file = open_part(&part).map_err(Broken::Disk)?;
+    file.set_len(0).map_err(Broken::Disk)?;
     let written = copy_and_check(source, &mut file, item);
     drop(file);
     match written {
@@ -102,6 +104,14 @@ pub(crate) fn check(file: &mut File, md5: Option<&str>) -> Result<(), Broken> {
     Err(Cause::Checksum { expected: expected.to_owned(), found }.into())
 }
 
+/// Opens the file that is written until it is complete: a plain file, whatever lies there under its name is not reached through it.
+pub(crate) fn open_part(part: &Path) -> std::io::Result<File> {
+    inside::open_in_place(part).map_err(|error| match error {
+        StorageError::Io { source, .. } => source,
+        other => std::io::Error::other(other.to_string()),
+    })
+}
+
 /// Where a file is written until it is complete.
 pub(crate) fn part_of(target: &Path) -> PathBuf {
     let mut name = target.as_os_str().to_owned();
@@ -109,8 +119,14 @@ pub(crate) fn part_of(target: &Path) -> PathBuf {
     PathBuf::from(name)
 }
 
-/// Gives the complete, synced `part` its name and makes the name durable.
+/// Gives the complete, synced `part` its name and makes the name durable. A file that was there and is not the published one may be somebody's
+/// own, so it is kept under another name.
 pub(crate) fn publish(part: &Path, target: &Path) -> std::io::Result<()> {
+    if inside::is_file(target) {
+        let old = free_name(target);
+        fs::rename(target, &old)?;
+        tracing::warn!("`{}` was not what is published and is kept as `{}`", target.display(), old.display());
+    }
     fs::rename(part, target)?;
     // Elsewhere folders cannot be opened as files and a rename is durable by itself.
     #[cfg(unix)]
@@ -118,6 +134,17 @@ pub(crate) fn publish(part: &Path, target: &Path) -> std::io::Result<()> {
         File::open(folder)?.sync_all()?;
     }
     Ok(())
+}
+
+/// `<target>.old`, or the first of `.old-2`, `.old-3` ... that nothing has yet.
+fn free_name(target: &Path) -> PathBuf {
+    let named = |end: &str| {
+        let mut name = target.as_os_str().to_owned();
+        name.push(end);
+        PathBuf::from(name)
+    };
+    let numbered = (2..).map(|number| named(&format!(".old-{number}")));
+    std::iter::once(named(".old")).chain(numbered).find(|path| fs::symlink_metadata(path).is_err()).unwrap_or_else(|| named(".old"))
 }
 
 #[cfg(test)]
@@ -186,6 +213,27 @@ mod tests {
         assert!(matches!(try_one("l", None, None), Cause::Archive(text) if text.contains("not a regular file")));
         assert!(matches!(try_one("z", None, None), Cause::Archive(text) if text.contains("no member `z`")));
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_link_in_place_of_a_part_is_refused_and_a_file_of_somebody_is_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        fs::write(at("document"), "text").unwrap();
+        std::os::unix::fs::symlink(at("document"), at("data.bin.part")).unwrap();
+        let error = open_part(&at("data.bin.part")).unwrap_err().to_string();
+        assert!(error.contains("a link to") && error.contains("hint: remove it"), "{error}");
+        assert_eq!(fs::read_to_string(at("document")).unwrap(), "text");
+        for (content, old) in [("mine", "data.bin.old"), ("first", "data.bin.old-2")] {
+            fs::write(at("data.bin"), content).unwrap();
+            fs::write(at("part"), "first").unwrap();
+            publish(&at("part"), &at("data.bin")).unwrap();
+            assert_eq!(
+                (fs::read_to_string(at("data.bin")).unwrap(), fs::read_to_string(at(old)).unwrap()),
+                ("first".into(), content.into())
+            );
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use ibhost_framework::dataset::DataFile;
 
-use crate::archive::{Wanted, check, extract, part_of, publish};
+use crate::archive::{Wanted, check, extract, open_part, part_of, publish};
 pub use crate::download::Cause;
 use crate::download::{Broken, Transfer, agent};
 use crate::verify::{Verdict, git_blob, verify};
@@ -285,7 +285,7 @@ fn check_blob(part: &mut File, blob: Option<&str>) -> Result<(), Broken> {
 /// Opens the partial file and keeps other processes from it until it is closed.
 fn lock(path: &Path) -> Result<File, FetchError> {
     let io = |source| FetchError::Io { action: "open", path: path.to_owned(), source };
-    let file = File::options().read(true).write(true).create(true).truncate(false).open(path).map_err(io)?;
+    let file = open_part(path).map_err(io)?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(FetchError::Busy { path: path.to_owned() }),

@@ -13,7 +13,7 @@ use ibhost_framework::engine::{Orders, Session, State, StepState, restore_weight
 use ibhost_framework::noise::{Draws, Noise};
 use ibhost_framework::objective::BoxedObjective;
 use ibhost_framework::run::RunConfig;
-use ibhost_framework::storage::{CheckpointEntry, Label, RunDir};
+use ibhost_framework::storage::{CheckpointEntry, Label, RunDir, write_through};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -116,7 +116,8 @@ impl AnalysisConfig for MimProgress {
         }
         if self.mp4 {
             let path = context.run_dir.join(name("mp4"));
-            mp4(Path::new(FFMPEG), &context.run_dir.join(FRAMES), frames.len(), &path).map_err(|e| cannot("mp4", e))?;
+            let frames_folder = context.run_dir.join(FRAMES);
+            write_through(&path, |film| mp4(Path::new(FFMPEG), &frames_folder, frames.len(), film).map_err(|e| cannot("mp4", e)))?;
             files.insert(0, path);
         }
         let count = frames.len();

@@ -101,7 +101,7 @@ pub struct RunArgs {
 pub struct ResumeArgs {
     /// Folder of the run
     pub run_dir: PathBuf,
-    /// Remove checkpoints that are damaged and continue from the newest sound one
+    /// Remove checkpoints that are damaged and continue from the newest sound one; what holds files of others, or was written by another run or version, stays
     #[arg(long)]
     pub skip_damaged: bool,
     /// `json` ends stdout with one line {"run_dir": ..., "final": ...}

@@ -75,13 +75,12 @@ pub fn recorded<T>(run: &Path, work: impl FnOnce() -> Result<T, Failure>) -> Res
     }
 }
 
-/// Runs `work` while the run's list of files says that plots and analyses may change.
+/// Runs `work` while the run's list of files says that results may change, and closes the list, also one that a process left open which was
+/// killed.
 pub fn while_results_change<T>(run: &RunDir, work: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
-    let was_open = run.open_files(|name| name.starts_with("analyses/") || name.starts_with("plots/"))?;
+    run.open_files(|_| false)?;
     let result = work();
-    if !was_open {
-        run.close_files()?;
-    }
+    run.close_files()?;
     result
 }
 

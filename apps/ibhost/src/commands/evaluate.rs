@@ -11,7 +11,7 @@ use ibhost_framework::analysis::AnalysisConfig;
 use ibhost_framework::component::{Component, resolve};
 use ibhost_framework::dataset::DataRoot;
 use ibhost_framework::registry::Kind;
-use ibhost_framework::storage::{Label, RunDir, write_atomic};
+use ibhost_framework::storage::{Label, RunDir, inside, write_atomic};
 use rayon::prelude::*;
 use serde_json::{Map, Value, json};
 
@@ -30,6 +30,7 @@ const PLAIN: [&str; 4] = ["rates", "psnr", "label_information", "probes"];
 const JUDGED: [&str; 3] = ["inception_score", "fid", "reconstruction_accuracy"];
 
 pub fn evaluate(arguments: &EvaluateArgs) -> Result<u8, Failure> {
+    inside::check_outside(&arguments.output).map_err(Failure::usage)?;
     let root = data_root(&arguments.look.data)?;
     let label: Label = arguments.look.checkpoint.parse().map_err(|e: String| Failure::usage(format!("--checkpoint: {e}")))?;
     let wanted = wanted(arguments)?;

@@ -5,7 +5,7 @@ use std::path::Path;
 use ibhost_analyses::axis_figure::{Measured, against_axis, read_measured};
 use ibhost_analyses::batch_figures::{Robustness, RunRows, against_setting, latent_plane, mean_curves, robustness};
 use ibhost_analyses::plot::{Figure, panels_png};
-use ibhost_framework::storage::write_atomic;
+use ibhost_framework::storage::{inside, write_atomic};
 use serde_json::Value;
 
 use super::runs::Run;
@@ -18,6 +18,7 @@ use crate::table;
 const PANEL: (u32, u32) = (620, 460);
 
 pub fn plot(arguments: &PlotArgs) -> Result<u8, Failure> {
+    inside::check_outside(&arguments.output).map_err(Failure::usage)?;
     let runs = Run::open_all(&arguments.runs)?;
     let (figures, columns) = match arguments.figure {
         FigureKind::Setting => (setting(&runs, arguments)?, 2),
@@ -153,7 +154,7 @@ fn latent_grid(runs: &[Run], arguments: &PlotArgs) -> Result<(Vec<Figure>, usize
                 continue;
             };
             let path = run.path.join("plots").join(file);
-            if !path.is_file() {
+            if !inside::check_file(&path)? {
                 return Err(run.lacks(&path, analysis, "is missing"));
             }
             let mut title = format!("{row}, {column}");

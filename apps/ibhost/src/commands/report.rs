@@ -4,7 +4,7 @@ use std::path::Path;
 
 use ibhost_framework::plain::plain;
 use ibhost_framework::storage::run_dir::read_yaml;
-use ibhost_framework::storage::write_atomic;
+use ibhost_framework::storage::{inside, write_atomic};
 use ibhost_sweep::SweepFolder;
 use serde_json::{Map, Value};
 
@@ -32,6 +32,7 @@ pub fn report_command(arguments: &ReportArgs) -> Result<u8, Failure> {
         template.title = Some(title.clone());
     }
     let output = &arguments.output;
+    inside::check_outside(output).map_err(Failure::usage)?;
     let folder = output.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let stem = output.file_stem().map_or_else(|| "report".to_owned(), |stem| stem.to_string_lossy().into_owned());
     let finished = report(&template, &trials, folder, &stem)?;

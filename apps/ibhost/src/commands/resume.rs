@@ -4,7 +4,7 @@ use ibhost_framework::engine::Job;
 use ibhost_framework::storage::RunDir;
 
 use super::check_run_folder;
-use super::run::{StopOnSignal, drive, print_result};
+use super::run::{StopOnSignal, complete, drive, print_result};
 use crate::cli::{Format, ResumeArgs};
 use crate::exit::Failure;
 use crate::logging::RunLog;
@@ -18,7 +18,9 @@ pub fn resume(arguments: &ResumeArgs, quiet: bool, log: &RunLog) -> Result<u8, F
     let stop = StopOnSignal::listen();
     match Job::resume(&arguments.run_dir, &root, arguments.skip_damaged, &program::this())? {
         None => {
-            say!("{} is complete; nothing to do", show(&arguments.run_dir));
+            let drawn = complete(&arguments.run_dir, &root, stop.flag())?;
+            let done = if drawn.is_empty() { "nothing to do".to_owned() } else { format!("drew what was missing: {}", drawn.join(", ")) };
+            say!("{} is complete; {done}", show(&arguments.run_dir));
             if arguments.format == Format::Json {
                 let run = RunDir::open_read_only(&arguments.run_dir)?;
                 print_result(run.path(), &run.read_summary()?)?;

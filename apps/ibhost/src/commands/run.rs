@@ -1,6 +1,5 @@
 //! `ibhost run`: settings from preset, file and flags, then training, analyses that come for free, and the result.
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -11,7 +10,8 @@ use ibhost_framework::objective::Quantity;
 use ibhost_framework::preset;
 use ibhost_framework::run::{ConfigError, RunConfig, Settings};
 use ibhost_framework::storage::run_dir::{line_of, read_yaml, yaml_from_str};
-use ibhost_framework::storage::{Label, RunDir, Summary};
+use ibhost_framework::storage::{FileList, Label, LogFile, RunDir, StorageError, Summary, inside};
+use ibhost_sweep::folder::check_outside_of_trials;
 use ibhost_sweep::plan::shell_line;
 use ibhost_sweep::values::scalar;
 use serde_json::{Map, Value, json};
@@ -39,6 +39,8 @@ pub fn run(arguments: &RunArgs, quiet: bool, log: &RunLog) -> Result<u8, Failure
         return table::print_json(&value).map(|()| 0);
     }
     let root = data_root(&arguments.data)?;
+    inside::check_outside(&arguments.output_dir).map_err(Failure::usage)?;
+    check_outside_of_trials(&arguments.output_dir)?;
     // A request that comes while data are read is obeyed after the first step, so that a run there is can be continued.
     let stop = StopOnSignal::listen();
     let start = Start { command: command_line(), program: program::this(), data: None };
@@ -137,7 +139,7 @@ pub fn drive(job: &mut Job, root: &DataRoot, format: Format, quiet: bool, log: &
 
 /// The same until `stop` is set by whatever the caller listens to.
 pub fn drive_until(job: &mut Job, root: &DataRoot, format: Format, quiet: bool, log: &RunLog, stop: &AtomicBool) -> Result<u8, Failure> {
-    log.open(log_file(job)?);
+    log.open(LogFile::open(&job.run.log_path())?);
     let mut progress = Progress::new(job.session.total_steps(), job.steps_done(), quiet);
     let (outcome, summary) = conduct(job, root, &mut progress, stop)?;
     report(job.run.path(), &job.session.quantities, &summary, format)?;
@@ -149,12 +151,6 @@ pub fn drive_until(job: &mut Job, root: &DataRoot, format: Format, quiet: bool, 
         return Ok(INTERRUPTED);
     }
     Ok(0)
-}
-
-/// The log of `job`, for appending.
-fn log_file(job: &Job) -> Result<File, Failure> {
-    let file = std::fs::OpenOptions::new().create(true).append(true).open(job.run.log_path());
-    file.map_err(|e| Failure::failed(format!("cannot write `{}`: {e}", show(&job.run.log_path()))))
 }
 
 /// Trains `job` to its end and runs the plots that cost nothing; a panic is recorded in the run before it goes on.
@@ -175,10 +171,8 @@ fn conduct(job: &mut Job, root: &DataRoot, progress: &mut Progress, stop: &Atomi
         }
     };
     if outcome != Outcome::Interrupted {
-        let drawn = analyze::while_results_change(&job.run, || {
-            finish(job, root, stop);
-            Ok(())
-        });
+        let plots = plots_of(&job.session.config);
+        let drawn = analyze::while_results_change(&job.run, || Ok(draw(&job.run, root, &plots, stop)));
         if let Err(failure) = drawn {
             tracing::warn!("the plots are not listed among the run's files: {}", failure.reason());
         }
@@ -218,6 +212,11 @@ impl StopOnSignal {
             stop_flag("finishing the step and saving", move || known.get().map_or("nothing was computed".to_owned(), |run| lost(run)));
         Self { flag, run }
     }
+
+    /// Set once a signal came.
+    pub fn flag(&self) -> &AtomicBool {
+        &self.flag
+    }
 }
 
 /// What the run in `path` loses when its process ends now.
@@ -232,21 +231,57 @@ fn lost(path: &Path) -> String {
     }
 }
 
-/// Curves of every run, and the latent plane when the code has two dimensions. Weights and summary are already safe, so a plot that
-/// fails costs a warning, nothing more.
-fn finish(job: &Job, root: &DataRoot, stop: &AtomicBool) {
-    let mut wanted = vec!["curves"];
-    if job.session.config.encoder.get("z").and_then(Value::as_u64) == Some(2) {
-        wanted.push("latent_plot");
-    }
-    for name in wanted {
+/// The plots that every run of `config` gets: its curves, and the latent plane when the code has two dimensions.
+fn plots_of(config: &RunConfig) -> Vec<&'static str> {
+    let plane = config.encoder.get("z").and_then(Value::as_u64) == Some(2);
+    if plane { vec!["curves", "latent_plot"] } else { vec!["curves"] }
+}
+
+/// Draws `plots` and returns those that were drawn. Weights and summary are already safe, so a plot that fails costs a warning, nothing more.
+fn draw(run: &RunDir, root: &DataRoot, plots: &[&'static str], stop: &AtomicBool) -> Vec<&'static str> {
+    let mut drawn = Vec::new();
+    for name in plots {
         if stop.load(Ordering::Relaxed) {
-            return;
+            break;
         }
-        if let Err(failure) = analyze::one(job.run.path(), root, name, Label::Last, false, None) {
-            tracing::warn!("plot `{name}` was not drawn: {}", failure.reason());
+        match analyze::one(run.path(), root, name, Label::Last, false, None) {
+            Ok(_) => drawn.push(*name),
+            Err(failure) => tracing::warn!("plot `{name}` was not drawn: {}", failure.reason()),
         }
     }
+    drawn
+}
+
+/// Makes good what the end of the completed run in `path` lacks because its process was killed there: draws the plots that are missing, and
+/// closes the list of the run's files. Returns what was drawn; a run that lacks nothing is not touched, nor one that another process works on.
+pub fn complete(path: &Path, root: &DataRoot, stop: &AtomicBool) -> Result<Vec<&'static str>, Failure> {
+    let run = match RunDir::open(path) {
+        Err(StorageError::Locked { .. }) => return Ok(Vec::new()),
+        opened => opened?,
+    };
+    let list = match run.files() {
+        Ok(list) => list,
+        // The run itself is complete; `ibhost verify` says the same of its list.
+        Err(error) => {
+            tracing::warn!("{error}");
+            return Ok(Vec::new());
+        }
+    };
+    let mut missing = plots_of(&RunConfig::from_json(run.read_config()?)?);
+    missing.retain(|name| !is_drawn(&run, &list, name));
+    if missing.is_empty() && !list.open {
+        return Ok(missing);
+    }
+    analyze::while_results_change(&run, || Ok(draw(&run, root, &missing, stop)))
+}
+
+/// Whether the plot `name` of `run` was drawn to its end, which its document tells, and none of the listed plots is gone.
+fn is_drawn(run: &RunDir, list: &FileList, name: &str) -> bool {
+    let ends = |rest: &str| !rest.starts_with(|c: char| c.is_alphanumeric() || c == '_') && rest.ends_with(".json");
+    let is_document = |file: &str| file.strip_prefix("analyses/").and_then(|file| file.strip_prefix(name)).is_some_and(ends);
+    let is_there = |file: &String| inside::is_file(&run.path().join(file));
+    list.files.keys().any(|file| is_document(file) && is_there(file))
+        && list.files.keys().filter(|file| file.starts_with("plots/")).all(is_there)
 }
 
 /// The one line that `--format json` ends stdout with.

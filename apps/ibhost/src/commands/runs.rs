@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use ibhost_analyses::batch_table::last_epochs_mean;
 use ibhost_framework::component::text_of;
 use ibhost_framework::run::RunConfig;
-use ibhost_framework::storage::{MetricsLog, MetricsSplit, Row, RunDir, write_atomic};
+use ibhost_framework::storage::{MetricsLog, MetricsSplit, Row, RunDir, inside, write_atomic};
 use ibhost_sweep::folder::axes_of;
 use serde_json::Value;
 
@@ -46,7 +46,8 @@ impl Run {
     /// What `analyses/<analysis>.json` holds, and its path.
     pub fn analysis(&self, analysis: &str) -> Result<(PathBuf, Value), Failure> {
         let path = self.path.join("analyses").join(analysis).with_extension("json");
-        let text = std::fs::read_to_string(&path).map_err(|e| self.lacks(&path, analysis, &format!("cannot be read: {e}")))?;
+        inside::check_file(&path)?;
+        let text = inside::read_text(&path).map_err(|e| self.lacks(&path, analysis, &format!("cannot be read: {e}")))?;
         let document = serde_json::from_str(&text).map_err(|e| self.lacks(&path, analysis, &format!("is not valid JSON: {e}")))?;
         Ok((path, document))
     }
@@ -147,6 +148,7 @@ pub fn entry<'a>(value: &'a Value, path: &str) -> Option<&'a Value> {
 
 /// Writes `files` (name and text) into `folder`.
 pub fn save(folder: &Path, files: &[(&str, String)]) -> Result<(), Failure> {
+    inside::check_outside(folder).map_err(Failure::usage)?;
     std::fs::create_dir_all(folder).map_err(|e| Failure::failed(format!("cannot create `{}`: {e}", show(folder))))?;
     for (name, text) in files {
         write_atomic(&folder.join(name), text.as_bytes())?;

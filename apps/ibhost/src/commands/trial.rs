@@ -1,7 +1,6 @@
 //! `ibhost trial`: one trial of a sweep in a process of its own. It begins, or goes on from the last checkpoint, then runs the analyses,
 //! and says in its state how it ended.
 
-use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
 use std::sync::Arc;
@@ -10,11 +9,12 @@ use std::time::Instant;
 
 use ibhost_framework::dataset::DataRoot;
 use ibhost_framework::engine::{Job, Start};
+use ibhost_framework::run::RunConfig;
 use ibhost_framework::storage::{Label, RunDir};
 use ibhost_sweep::{SweepFolder, TrialFolder, TrialStatus, plan, process, values};
 
 use super::analyze;
-use super::run::drive_until;
+use super::run::{complete, drive_until};
 use crate::cli::{Format, TrialArgs};
 use crate::exit::{Failure, INTERRUPTED};
 use crate::logging::RunLog;
@@ -98,10 +98,9 @@ fn work(
     let plan = &sweep.plan;
     let trial = plan.trial(number).ok_or_else(|| Failure::usage(format!("there is no trial {number}")))?;
     say!("trial {}", trial.title());
-    remove_stillborn(folder)?;
-    let job = match folder.run_dir() {
+    let config = plan.resolve(trial)?;
+    let job = match folder.settle()? {
         None => {
-            let config = plan.resolve(trial)?;
             let command = [vec!["ibhost".to_owned()], plan::command(&config)].concat();
             let dataset = config.dataset.to_string();
             let start = Start { command, program: program::this(), data: sweep.data_of(&dataset)? };
@@ -110,7 +109,14 @@ fn work(
             Some(job)
         }
         // Whatever sound checkpoint is taken, the end is the same.
-        Some(path) => Job::resume(&path, root, true, &program::this())?,
+        Some(path) => {
+            check_own(&path, &config)?;
+            let job = Job::resume(&path, root, true, &program::this())?;
+            if job.is_none() {
+                complete(&path, root, stop)?;
+            }
+            job
+        }
     };
     if let Some(mut job) = job {
         let code = drive_until(&mut job, root, Format::Table, quiet, log, stop)?;
@@ -130,21 +136,22 @@ fn work(
     Ok(0)
 }
 
-/// Removes what earlier attempts left that died before they computed anything: nothing of it could be continued.
-fn remove_stillborn(folder: &TrialFolder) -> Result<(), Failure> {
-    let cannot = |path: &Path, e: std::io::Error| Failure::failed(format!("cannot clean up `{}`: {e}", show(path)));
-    for entry in fs::read_dir(folder.path()).map_err(|e| cannot(folder.path(), e))? {
-        let path = entry.map_err(|e| cannot(folder.path(), e))?.path();
-        if !path.is_dir() {
-            continue;
-        }
-        let born = RunDir::open_read_only(&path)
-            .is_ok_and(|run| run.summary_path().exists() || run.checkpoints().list().is_ok_and(|list| !list.is_empty()));
-        if !born {
-            fs::remove_dir_all(&path).map_err(|e| cannot(&path, e))?;
-        }
+/// Refuses a run in the trial's folder that is not this trial's, as when folders were moved.
+fn check_own(path: &Path, planned: &RunConfig) -> Result<(), Failure> {
+    let run = RunDir::open_read_only(path)?;
+    // Settings that cannot be read are named when the run is continued.
+    let Ok(config) = run.read_config().map_err(Failure::failed).and_then(|config| Ok(RunConfig::from_json(config)?)) else { return Ok(()) };
+    let [planned, found] = [planned, &config].map(|config| serde_json::to_value(config).unwrap_or_default());
+    let differs = |(key, value): &(&String, &serde_json::Value)| !value.is_null() && found.get(key.as_str()) != Some(value);
+    match planned.as_object().and_then(|planned| planned.iter().find(differs)) {
+        None => Ok(()),
+        Some((key, value)) => Err(Failure::failed(format!(
+            "the run `{}` is not this trial's: its `{key}` is {}, the trial's is {value}\n  \
+             hint: move it to the trial it belongs to, or elsewhere, and this trial begins anew",
+            show(path),
+            found.get(key).unwrap_or_default(),
+        ))),
     }
-    Ok(())
 }
 
 /// A flag that a signal sets. Launchers may send several for one request, so that further ones change nothing; only SIGKILL is faster.

@@ -9,10 +9,9 @@ mod value;
 use std::path::Path;
 
 use ibhost_analyses::plot::Figure;
-use ibhost_framework::storage::RunStatus;
+use ibhost_framework::storage::{RunStatus, inside};
 
 use crate::exit::Failure;
-use crate::paths::show;
 use page::{Content, Picture};
 pub use page::{Page, Part, render};
 pub use template::Template;
@@ -97,7 +96,7 @@ fn pictures(section: &Section, template: &PicturesTemplate, trials: &[(usize, &T
             if (template.one_each && seen.contains(&label)) || !path.is_file() {
                 continue;
             }
-            let bytes = std::fs::read(&path).map_err(|e| Failure::failed(format!("cannot read `{}`: {e}", show(&path))))?;
+            let bytes = inside::read(&path)?;
             let name = Path::new(file).file_stem().map_or_else(|| file.clone(), |stem| stem.to_string_lossy().into_owned());
             let caption = if template.files.len() > 1 { format!("{label}: {name}") } else { label.clone() };
             seen.push(label);

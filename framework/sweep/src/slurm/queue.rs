@@ -5,6 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use ibhost_framework::storage::inside;
+
 use crate::error::SweepError;
 use crate::folder::SweepFolder;
 use crate::state::{TrialState, TrialStatus};
@@ -58,7 +60,7 @@ pub(super) fn scripts_folder(sweep: &SweepFolder) -> PathBuf {
 
 /// The trials that the tasks of the array with this script run, in order.
 fn trials_of(script: &Path) -> Vec<usize> {
-    let text = fs::read_to_string(script.with_extension("txt")).unwrap_or_default();
+    let text = inside::read_text(&script.with_extension("txt")).unwrap_or_default();
     text.lines().filter_map(|line| Path::new(line).file_name()?.to_str()?.parse().ok()).collect()
 }
 
@@ -107,7 +109,7 @@ impl Queue {
             for file in fs::read_dir(submission.path()).into_iter().flatten().flatten() {
                 let path = file.path();
                 if path.extension().is_some_and(|extension| extension == "job")
-                    && let Ok(job) = fs::read_to_string(&path)
+                    && let Ok(job) = inside::read_text(&path)
                 {
                     scripts.insert(job.trim().to_owned(), path.with_extension("sh"));
                 }

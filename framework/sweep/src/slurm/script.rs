@@ -59,6 +59,11 @@ trap 'ibhost_stop=1; [ -z "$ibhost_child" ] || kill -TERM "$ibhost_child" || :' 
             r#"
 folder=$(sed -n "$((SLURM_ARRAY_TASK_ID + 1))p" {list})
 mkdir -p "$folder" || exit 1
+# The folder of a trial holds files of its own: the shell must not write to what a link or a pipe leads to.
+for place in "$folder" "$folder/log.txt"; do
+    [ ! -h "$place" ] || {{ echo "$place is a link and is not opened" >&2; exit 1; }}
+done
+[ ! -e "$folder/log.txt" ] || [ -f "$folder/log.txt" ] || {{ echo "$folder/log.txt is no file" >&2; exit 1; }}
 code=130
 if [ -z "$ibhost_stop" ]; then
     {program} --threads "${{SLURM_CPUS_PER_TASK:-1}}" trial "$folder" {after} >>"$folder/log.txt" 2>&1 &

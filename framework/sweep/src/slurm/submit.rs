@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use ibhost_framework::storage::write_atomic;
+use ibhost_framework::storage::{create_folders, write_atomic};
 
 use super::Options;
 use super::queue::{Queue, job_name, scripts_folder, slurm};
@@ -114,7 +114,7 @@ fn parse_max_array_size(text: &str) -> Option<usize> {
 
 /// The next free folder `000`, `001` ... in `folder`.
 fn new_folder(folder: &Path) -> Result<PathBuf, SweepError> {
-    fs::create_dir_all(folder).map_err(|e| SweepError::system(format!("create `{}`", folder.display()), e))?;
+    create_folders(folder)?;
     for number in 0..u32::MAX {
         let path = folder.join(format!("{number:03}"));
         match fs::create_dir(&path) {
