@@ -366,10 +366,6 @@ fn read_sealed<T: DeserializeOwned>(path: &Path) -> Result<T, StorageError> {
     yaml_from_str(body).map_err(|reason| StorageError::damaged(path, reason))
 }
 
-fn read_text(path: &Path) -> Result<String, StorageError> {
-    String::from_utf8(atomic::read(path)?).map_err(|e| StorageError::damaged(path, format!("not valid UTF-8: {e}")))
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::fault::sweep::{self, FAILURES, Failure};
