@@ -10,6 +10,7 @@ mod progress;
 mod report;
 mod sweep_progress;
 mod table;
+mod text;
 
 use std::process::ExitCode;
 
@@ -41,7 +42,7 @@ pub fn main() -> ExitCode {
             eprintln!(
                 "error: this is a bug in ibhost: {}\n  hint: a run's summary.yml and log.txt say the same, and what it saved before is sound \
                  (`ibhost verify`); report these lines with the command line",
-                panics::last().unwrap_or_else(|| "it panicked without a message".to_owned())
+                text::visible(&panics::last().unwrap_or_else(|| "it panicked without a message".to_owned()))
             );
             ExitCode::from(exit::BUG)
         }

@@ -13,12 +13,12 @@ use serde_json::Value;
 
 use crate::definition::Definition;
 use crate::error::SweepError;
-use crate::plan::{Plan, Trial, labels};
+use crate::plan::{Plan, Trial, labels as labels_of};
 use crate::process::FolderLock;
 use crate::state::{TrialFolder, TrialState, TrialStatus};
 use crate::store::record::RunRecord;
 
-const SWEEP_FILE: &str = "sweep.json";
+pub(crate) const SWEEP_FILE: &str = "sweep.json";
 const FORMAT: &str = "ibhost-sweep";
 const VERSION: u32 = 1;
 
@@ -146,14 +146,15 @@ impl SweepFolder {
     pub fn state(&self, trial: &Trial) -> TrialState {
         let folder = self.trial(trial.number);
         let (status, reason, record) = folder.status();
+        let run_dir = record.is_some().then(|| folder.run_dir()).flatten();
         TrialState {
             trial: trial.number,
             axes: trial.labels.iter().cloned().collect(),
             status,
-            reason,
+            reason: reason.or_else(|| if run_dir.is_none() { folder.broken_run() } else { None }),
             attempts: record.as_ref().map_or(0, |record| record.attempt),
             seconds: record.as_ref().map_or(0.0, |record| record.seconds),
-            run_dir: record.is_some().then(|| folder.run_dir()).flatten(),
+            run_dir,
             log: folder.log_path(),
             job: record.and_then(|record| record.job),
         }
@@ -223,7 +224,13 @@ pub fn membership(run: &Path) -> Option<(PathBuf, usize)> {
 /// Value of each axis for the run in `run`; of an axis with labels, the label. Nothing for a run that belongs to no sweep.
 pub fn axes_of(run: &Path) -> Vec<(String, Value)> {
     let Some((sweep, number)) = membership(run) else { return Vec::new() };
-    let labels = SweepFolder::definition(&sweep).and_then(|definition| labels(&definition, number));
+    axes_in(run, &SweepFolder::definition(&sweep).map_err(|error| error.to_string()), number)
+}
+
+/// As [`axes_of`], for a run that is the trial `number` of a sweep that is known.
+pub(crate) fn axes_in(run: &Path, definition: &Result<Definition, String>, number: usize) -> Vec<(String, Value)> {
+    let labels = definition.as_ref().map_err(Clone::clone);
+    let labels = labels.and_then(|definition| labels_of(definition, number).map_err(|error| error.to_string()));
     labels.unwrap_or_else(|error| {
         tracing::warn!("`{}` is shown without the axes of its sweep: {error}", run.display());
         Vec::new()

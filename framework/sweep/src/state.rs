@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use crate::error::SweepError;
 use crate::process::{FolderLock, host_name};
+use crate::store::record::find_all;
 
 const STATE_FILE: &str = "state.json";
 /// Longest reason that is kept, in characters.
@@ -190,6 +191,13 @@ impl TrialFolder {
         let entries = fs::read_dir(&self.path).ok()?;
         let runs = entries.flatten().map(|entry| entry.path()).filter(|path| path.is_dir() && RunDir::open_read_only(path).is_ok());
         runs.max()
+    }
+
+    /// What is wrong with the trial's run, when it has a folder for one that cannot be opened.
+    pub fn broken_run(&self) -> Option<String> {
+        let (path, broken) = find_all(&self.path).ok()?.into_iter().next_back()?;
+        let error = || RunDir::open_read_only(&path).err().map(|error| error.to_string());
+        Some(format!("its run `{}` cannot be read: {}", path.display(), broken.or_else(error)?))
     }
 
     /// How far the trial got.
