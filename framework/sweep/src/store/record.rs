@@ -321,7 +321,9 @@ pub(crate) mod tests {
         assert_eq!(find_runs(folder.path()).unwrap(), expected);
         assert!(find_runs(&folder.path().join("absent")).is_err());
         let half = RunDir::create(folder.path(), "half", None).unwrap();
-        let record = RunRecord::read(half.path());
+        assert_eq!(RunRecord::read(half.path()).status_word(), "running", "its process is alive");
+        let half = half.path().to_path_buf();
+        let record = RunRecord::read(&half);
         assert_eq!((record.status_word(), record.reason.as_deref()), ("interrupted", Some("ended before its first step")));
     }
 }
