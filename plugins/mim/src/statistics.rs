@@ -160,7 +160,7 @@ impl PerSample {
 
 /// Every statistic of the published evaluation, from sampled codes of the whole test split.
 ///
-/// Writes `analyses/results.csv`, and once more under the original's name `analyses/<data set>/<code>/<model>/results.<seed>.csv`, with one `key,value` row a statistic: divergences between q(z|x) and p(z), cross entropies of the
+/// Writes `analyses/results.csv` (`results-best.csv` of the best checkpoint), and once more under the original's name `analyses/<data set>/<code>/<model>/results.<seed>.csv`, with one `key,value` row a statistic: divergences between q(z|x) and p(z), cross entropies of the
 /// joints, KSG mutual information of input and code (k = 5, at most 10,000 pairs; it grows with their number where the code is nearly
 /// deterministic; its bias on as many Gaussian pairs of that information stands beside it), reconstruction error, epoch and loss of the checkpoint, and the accuracy of 1, 3, 5 and 10 nearest neighbours from
 /// training codes to test codes.
