@@ -4,6 +4,7 @@ pub mod analysis;
 pub mod build;
 pub mod categorical;
 pub mod component;
+pub mod csv_text;
 pub mod dataset;
 pub mod decoder;
 pub mod density;

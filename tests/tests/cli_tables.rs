@@ -34,8 +34,8 @@ fn a_batch_table_holds_mean_and_deviation_of_the_runs() {
     let json = &ended.stdout[ended.stdout.find('[').unwrap()..];
     let table: Value = serde_json::from_str(json).unwrap();
     let (mean, half) = (f64::midpoint(rates[0], rates[1]), (rates[0] - rates[1]) / 2.0);
-    assert_eq!(table[0]["1"], format!("{mean:.4}±{:.4}", (2.0 * half * half).sqrt()));
-    assert_eq!(table[0]["3"], format!("{:.4}±0.0000", rates[2]));
+    assert_eq!(table[0]["1"], format!("{mean:.4}±{:.4} (n=2)", (2.0 * half * half).sqrt()));
+    assert_eq!(table[0]["3"], format!("{:.4}±0.0000 (n=1)", rates[2]));
     let csv = fs::read_to_string(folder.path().join("tables/table.csv")).unwrap();
     assert!(csv.starts_with("strategy \\ objective.m,1,3\noneshot,"), "{csv}");
     assert!(fs::read_to_string(folder.path().join("tables/table.tex")).unwrap().contains("\\toprule"));

@@ -40,6 +40,11 @@ impl Failure {
         Self { message: bounded(&format!("error: {message}")), code: USAGE }
     }
 
+    /// With the exit code of another failure.
+    pub fn with_code(message: impl fmt::Display, code: u8) -> Self {
+        Self { message: bounded(&format!("error: {message}")), code }
+    }
+
     /// Exit code.
     pub fn code(&self) -> u8 {
         self.code

@@ -3,14 +3,17 @@
 mod cli;
 mod commands;
 mod exit;
+mod kept;
 mod logging;
 mod panics;
 mod paths;
 mod progress;
 mod report;
+mod results;
 mod sweep_progress;
 mod table;
 mod text;
+mod together;
 
 use std::process::ExitCode;
 

@@ -1,6 +1,9 @@
 //! Analysis `inception_score`: how sure and how diverse a classifier finds generated inputs.
 
-use ibhost_framework::analysis::{AnalysisConfig, AnalysisContext, AnalysisError, AnalysisReport};
+use std::path::Path;
+
+use ibhost_framework::analysis::{AnalysisConfig, AnalysisContext, AnalysisError, AnalysisReport, Sources};
+use ibhost_framework::dataset::DataRoot;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -95,6 +98,10 @@ impl AnalysisConfig for InceptionScore {
         let header = ["inception score", "deviation over splits", "diversity", "sharpness"].map(str::to_owned).to_vec();
         let cells = [score.mean, score.deviation, score.diversity, score.sharpness].map(|v| format!("{v:.4}")).to_vec();
         Ok(AnalysisReport { result, table: vec![header, cells], files: Vec::new() })
+    }
+
+    fn sources(&self, run_dir: &Path, _root: &DataRoot) -> Result<Option<Sources>, AnalysisError> {
+        ReferenceClassifier::sources(NAME, &self.classifier, run_dir).map(Some)
     }
 }
 

@@ -1,7 +1,9 @@
 //! Analysis `reconstruction_accuracy`: what a classifier still recognises in reconstructions.
 
-use ibhost_framework::analysis::{AnalysisConfig, AnalysisContext, AnalysisError, AnalysisReport};
-use ibhost_framework::dataset::Split;
+use std::path::Path;
+
+use ibhost_framework::analysis::{AnalysisConfig, AnalysisContext, AnalysisError, AnalysisReport, Sources};
+use ibhost_framework::dataset::{DataRoot, Split};
 use ibhost_framework::noise::{Draws, Noise};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -67,6 +69,10 @@ impl AnalysisConfig for ReconstructionAccuracy {
         let header = ["accuracy on reconstructions", "entropy / nats", "accuracy on samples", "samples"].map(str::to_owned).to_vec();
         let cells = vec![format!("{accuracy:.4}"), format!("{entropy:.4}"), format!("{ceiling:.4}"), indices.len().to_string()];
         Ok(AnalysisReport { result, table: vec![header, cells], files: Vec::new() })
+    }
+
+    fn sources(&self, run_dir: &Path, _root: &DataRoot) -> Result<Option<Sources>, AnalysisError> {
+        ReferenceClassifier::sources(NAME, &self.classifier, run_dir).map(Some)
     }
 }
 

@@ -4,7 +4,8 @@ use std::cmp::Ordering;
 use std::collections::{HashMap, HashSet};
 use std::fmt::Write as _;
 
-use ibhost_analyses::tables::{csv_cell, mean_and_std};
+use ibhost_analyses::tables::mean_and_std;
+use ibhost_framework::csv_text::csv_text;
 
 use super::template::{Quantity, Section, TableTemplate};
 use super::value::Trial;
@@ -174,10 +175,7 @@ impl ReportTable {
             };
             settings.iter().cloned().chain(cells.iter().flat_map(parts)).collect::<Vec<String>>()
         });
-        std::iter::once(header.collect())
-            .chain(body)
-            .map(|row: Vec<String>| row.iter().map(|cell| csv_cell(cell)).collect::<Vec<_>>().join(",") + "\n")
-            .collect()
+        csv_text(std::iter::once(header.collect::<Vec<String>>()).chain(body))
     }
 
     /// A LaTeX `tabular` (package booktabs).

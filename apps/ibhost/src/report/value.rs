@@ -8,7 +8,7 @@ use ibhost_sweep::store::find_runs;
 use serde_json::Value;
 
 use super::template::{Published, Section, is_value};
-use crate::commands::runs::{Run, entry};
+use crate::commands::runs::Run;
 use crate::exit::Failure;
 use crate::paths::show;
 
@@ -65,9 +65,7 @@ impl Trial {
             "best" => return self.summary.best.as_ref().map(|best| best.value),
             _ => {}
         }
-        let (analysis, path) = of.split_once('.')?;
-        let (_, document) = self.run.analysis(analysis).ok()?;
-        entry(&document["result"], path)?.as_f64()
+        self.run.number(of).ok().map(|(value, _)| value)
     }
 
     /// Labels of several settings: `m=12, beta=0.01`.

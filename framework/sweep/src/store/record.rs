@@ -322,8 +322,9 @@ pub(crate) mod tests {
         assert!(find_runs(&folder.path().join("absent")).is_err());
         let half = RunDir::create(folder.path(), "half", None).unwrap();
         assert_eq!(RunRecord::read(half.path()).status_word(), "running", "its process is alive");
-        let half = half.path().to_path_buf();
-        let record = RunRecord::read(&half);
+        let path = half.path().to_path_buf();
+        drop(half);
+        let record = RunRecord::read(&path);
         assert_eq!((record.status_word(), record.reason.as_deref()), ("interrupted", Some("ended before its first step")));
     }
 }
