@@ -12,7 +12,7 @@ use crate::paths::show;
 use crate::results::Document;
 
 /// Settings that change no result, or that repeated runs differ in on purpose: the seed.
-const FREE: [&str; 6] = ["seed", "name", "device", "checkpoint_every", "checkpoints_kept", "evaluation_batch"];
+pub const FREE: [&str; 6] = ["seed", "name", "device", "checkpoint_every", "checkpoints_kept", "evaluation_batch"];
 /// Most lines of a list in a message.
 const SHOWN: usize = 12;
 

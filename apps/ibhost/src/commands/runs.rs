@@ -213,7 +213,7 @@ pub fn split_of(word: &str) -> Option<MetricsSplit> {
 
 /// Every way to read `<analysis>.<path>`: parameters may hold dots, as `salt_pepper/p:[0.1].settings.0.accuracy` does. The longest analysis
 /// comes first.
-fn readings(name: &str) -> Vec<(&str, &str)> {
+pub fn readings(name: &str) -> Vec<(&str, &str)> {
     let cuts = name.match_indices('.').map(|(at, _)| (&name[..at], &name[at + 1..])).filter(|(_, path)| !path.is_empty());
     match name.find('/') {
         Some(slash) if !name[..slash].contains('.') => {

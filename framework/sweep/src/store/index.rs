@@ -375,7 +375,8 @@ mod tests {
             record.settings.insert("objective.beta".to_owned(), f64::from(n).into());
             record.settings.insert("seed".to_owned(), n.into());
             record.metrics = (0..25).map(|metric| (format!("test.metric-{metric}"), 1.0 / f64::from(n + metric + 1))).collect();
-            record.command = ["ibhost", "run", "--objective", "vib", "--epochs", "200", "--seed", &n.to_string()].map(str::to_owned).to_vec();
+            record.command =
+                ["ibhost", "run", "--objective", "vib", "--epochs", "200", "--seed", &n.to_string()].map(str::to_owned).to_vec();
             let (row, details) = Row::of(&record, &mut index.words);
             let path = PathBuf::from(format!("mlp-vib-binary_digits--2026-12-01T10-41-29-{n:08x}"));
             index.runs.push(Known { path, row, details: packed(&details), stamp: Some(Stamp::default()), kept: false });
