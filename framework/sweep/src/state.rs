@@ -254,6 +254,22 @@ mod tests {
     }
 
     #[test]
+    fn a_run_that_cannot_be_read_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let trial = TrialFolder::new(folder.path().join("trials/000003"));
+        assert_eq!(trial.broken_run(), None);
+        trial.create().unwrap();
+        assert_eq!(trial.broken_run(), None);
+        let run = RunDir::create(trial.path(), "mlp-vib-digits", None).unwrap().path().to_path_buf();
+        assert_eq!(trial.broken_run(), None);
+        fs::write(run.join(".run.json"), "{\"format\": ").unwrap();
+        let reason = trial.broken_run().unwrap();
+        assert!(reason.contains("cannot be read") && reason.contains(".run.json"), "{reason}");
+        fs::remove_file(run.join(".run.json")).unwrap();
+        assert!(trial.broken_run().unwrap().contains("can be removed"));
+    }
+
+    #[test]
     fn last_words_prefer_the_error() {
         let folder = tempfile::tempdir().unwrap();
         let trial = TrialFolder::new(folder.path().to_path_buf());

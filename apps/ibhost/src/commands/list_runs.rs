@@ -9,7 +9,6 @@ use serde_json::{Value, json};
 
 use crate::cli::{Format, RunsArgs};
 use crate::exit::Failure;
-use crate::paths::show;
 use crate::table;
 
 pub fn list_runs(arguments: &RunsArgs) -> Result<u8, Failure> {
@@ -77,5 +76,5 @@ fn cell(value: &Value) -> String {
 
 /// A run's folder as JSON tables name it.
 pub fn shown(path: Option<&Path>) -> Value {
-    path.map_or(Value::Null, |path| json!(show(path)))
+    path.map_or(Value::Null, |path| json!(path.display().to_string()))
 }

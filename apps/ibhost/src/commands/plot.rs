@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::runs::{Run, read_results_from, split_of};
 use crate::cli::{FigureKind, PlotArgs};
 use crate::exit::Failure;
-use crate::paths::show;
+use crate::paths::{outside_of_runs, show};
 use crate::results::Document;
 use crate::table;
 use crate::together::{LeftOut, check_same_analysis, check_same_settings, grouped, open_runs};
@@ -20,6 +20,7 @@ use crate::together::{LeftOut, check_same_analysis, check_same_settings, grouped
 const PANEL: (u32, u32) = (620, 460);
 
 pub fn plot(arguments: &PlotArgs) -> Result<u8, Failure> {
+    outside_of_runs(&arguments.output)?;
     let (mut runs, mut left_out) = match &arguments.runs[..] {
         [] => (Vec::new(), LeftOut::default()),
         paths => open_runs(paths, arguments.unfinished)?,

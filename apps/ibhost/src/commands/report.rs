@@ -80,19 +80,17 @@ fn open_all(paths: &[PathBuf]) -> Result<(Vec<Trial>, Vec<(PathBuf, String)>), F
             None => trials.push(trial),
         }
     }
+    if let Some((path, reason)) = left_out.first().filter(|_| trials.is_empty()) {
+        let more = if left_out.len() > 1 { format!("\n  and {} more", left_out.len() - 1) } else { String::new() };
+        return Err(Failure::failed(format!("no run can be shown: `{}`: {reason}{more}", show(path))));
+    }
     for (path, reason) in &left_out {
         tracing::warn!("`{}` is left out: {reason}", show(path));
     }
     for trial in trials.iter().filter(|trial| trial.status != RunStatus::Completed) {
         tracing::warn!("{} is {} and in no number of the report", show(&trial.run.path), status_word(trial.status));
     }
-    match left_out.first() {
-        Some((path, reason)) if trials.is_empty() => {
-            let more = if left_out.len() > 1 { format!("\n  and {} more", left_out.len() - 1) } else { String::new() };
-            Err(Failure::failed(format!("no run can be shown: `{}`: {reason}{more}", show(path))))
-        }
-        _ => Ok((trials, left_out)),
-    }
+    Ok((trials, left_out))
 }
 
 /// The template that comes with the sweep in `path`; none when that is no sweep or has none.

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::check_run_folder;
 use crate::exit::Failure;
-use crate::paths::show;
+use crate::paths::{outside_of_runs, show};
 use crate::results::{Document, Found, Selector, documents, select};
 use crate::table;
 
@@ -240,6 +240,7 @@ pub fn entry<'a>(value: &'a Value, path: &str) -> Option<&'a Value> {
 
 /// Writes `files` (name and text) into `folder`.
 pub fn save(folder: &Path, files: &[(&str, String)]) -> Result<(), Failure> {
+    outside_of_runs(folder)?;
     std::fs::create_dir_all(folder).map_err(|e| Failure::failed(format!("cannot create `{}`: {e}", show(folder))))?;
     for (name, text) in files {
         write_atomic(&folder.join(name), text.as_bytes())?;

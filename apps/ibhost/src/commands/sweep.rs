@@ -46,7 +46,7 @@ pub fn sweep(arguments: &SweepArgs, threads: Option<usize>, quiet: bool) -> Resu
     }
     let memory =
         arguments.memory.as_deref().map(values::bytes).transpose().map_err(|problem| Failure::usage(format!("--memory: {problem}")))?;
-    let mut after = vec!["--data-dir".to_owned(), show(&absolute(&data_root(&arguments.run.data)?.0))];
+    let mut after = vec!["--data-dir".to_owned(), absolute(&data_root(&arguments.run.data)?.0).display().to_string()];
     if let Some(bytes) = memory {
         after.extend(["--memory".to_owned(), bytes.to_string()]);
     }

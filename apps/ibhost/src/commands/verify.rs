@@ -11,6 +11,7 @@ use crate::cli::VerifyArgs;
 use crate::exit::{FAILED, Failure};
 use crate::paths::show;
 use crate::table;
+use crate::text::visible;
 
 pub fn verify(arguments: &VerifyArgs) -> Result<u8, Failure> {
     check_run_folder(&arguments.run_dir)?;
@@ -53,6 +54,7 @@ pub fn verify(arguments: &VerifyArgs) -> Result<u8, Failure> {
         Err(error) => note(Err(error)),
     }
     for problem in &problems {
+        let problem = visible(&problem.to_string()).into_owned();
         eprintln!("damaged: {problem}");
     }
     if problems.is_empty() {
