@@ -248,6 +248,7 @@ fn kept_evaluations_are_those_that_would_come_out_the_same() {
     evaluate(&[text(&named)], &["--seed", "9"]).expect(0);
     assert_eq!(documents(&named, "psnr"), ["psnr-seed9.json", "psnr.json"]);
     for key in ["data", "program", "weights"] {
+        evaluate(&[text(&named)], &[]).expect(0);
         let path = named.join("analyses").join(psnr);
         let mut document = json(&path);
         document[key] = "other".into();

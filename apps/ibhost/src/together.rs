@@ -127,7 +127,6 @@ pub fn open_runs(paths: &[PathBuf], unfinished: bool) -> Result<(Vec<Run>, LeftO
         let opened = Run::open(&path).and_then(|run| Ok((run.status()?, run)));
         let Some((status, run)) = left_out.take(&path, opened) else { continue };
         if status != RunStatus::Completed && !unfinished {
-            tracing::warn!("{} is {} and left out", show(&path), status_word(status));
             left_out.unfinished.push((path, status_word(status)));
         } else if let Some(other) = runs.iter().find(|other| other.id == run.id) {
             tracing::warn!("{} is a copy of {} and left out: it is no run of its own", show(&path), show(&other.path));
@@ -135,7 +134,13 @@ pub fn open_runs(paths: &[PathBuf], unfinished: bool) -> Result<(Vec<Run>, LeftO
             runs.push(run);
         }
     }
-    if runs.is_empty() { Err(left_out.nothing_left()) } else { Ok((runs, left_out)) }
+    if runs.is_empty() {
+        return Err(left_out.nothing_left());
+    }
+    for (path, word) in &left_out.unfinished {
+        tracing::warn!("{} is {word} and left out", show(path));
+    }
+    Ok((runs, left_out))
 }
 
 /// Refuses a mean over `runs` that differ in more than the seed and the settings `over`. `what` names the mean.
