@@ -271,6 +271,7 @@ fn kept_evaluations_are_those_that_would_come_out_the_same() {
     let ended = judged("judge").expect(1);
     assert!(ended.stderr.contains("means 2 runs") && ids.iter().all(|id| ended.stderr.contains(id.as_str())), "{ended:#?}");
     judged(&ids[1]).expect(0);
+    judged(text(&second_judge)).expect(0);
     assert_eq!(documents(&named, "reconstruction_accuracy").len(), 2);
     fs::remove_dir_all(&first_judge).unwrap();
     judged("judge").expect(0);

@@ -58,13 +58,13 @@ impl LeftOut {
             return Failure::usage(format!("none of the runs is completed: {}\n  hint: {hint}", self.unfinished_words()));
         }
         let (name, first) = self.failures.remove(0);
-        if self.failures.is_empty() {
-            return first;
-        }
-        let more =
-            format!("\n  and the same or another reason for {} more, the first of which is {}", self.failures.len(), self.failures[0].0);
         let reason = if first.reason().contains(&name) { first.reason().to_owned() } else { format!("{name}: {}", first.reason()) };
-        Failure::with_code(format!("{reason}{more}"), first.code())
+        let more = match self.failures.first() {
+            Some((next, _)) => format!("\n  and {} more for this or another reason, the first of which is {next}", self.failures.len()),
+            None => String::new(),
+        };
+        let unfinished = if self.unfinished.is_empty() { String::new() } else { format!("\n  besides, {}", self.unfinished_words()) };
+        Failure::with_code(format!("{reason}{more}{unfinished}"), first.code())
     }
 
     /// The end of a command that showed the others: 0, or a failure that lists what was left out.
