@@ -248,6 +248,7 @@ fn kept_evaluations_are_those_that_would_come_out_the_same() {
     evaluate(&[text(&named)], &["--seed", "9"]).expect(0);
     assert_eq!(documents(&named, "psnr"), ["psnr-seed9.json", "psnr.json"]);
     for key in ["data", "program", "weights"] {
+        evaluate(&[text(&named)], &[]).expect(0);
         let path = named.join("analyses").join(psnr);
         let mut document = json(&path);
         document[key] = "other".into();
@@ -270,6 +271,7 @@ fn kept_evaluations_are_those_that_would_come_out_the_same() {
     let ended = judged("judge").expect(1);
     assert!(ended.stderr.contains("means 2 runs") && ids.iter().all(|id| ended.stderr.contains(id.as_str())), "{ended:#?}");
     judged(&ids[1]).expect(0);
+    judged(text(&second_judge)).expect(0);
     assert_eq!(documents(&named, "reconstruction_accuracy").len(), 2);
     fs::remove_dir_all(&first_judge).unwrap();
     judged("judge").expect(0);

@@ -96,7 +96,7 @@ fn results_are_drawn_against_an_axis_beside_those_of_others() {
     host.run(&["plot", "--figure", "axis", "--x", "M", "--values", "published.csv", "--metrics", "test.loss"]).expect(0);
     plot(&["--metrics", "test.nothing"]).refused(2, &["test.nothing"]);
     plot(&["--metrics", "loss"]).refused(2, &["`loss`", "test.loss"]);
-    plot(&["--metrics", "salt_pepper.nothing"]).refused(2, &["salt_pepper.json", "`nothing`"]);
+    plot(&["--metrics", "salt_pepper.nothing"]).refused(2, &["analyses/salt_pepper-", "`nothing`"]);
     plot(&["--metrics", "nll.nll"]).refused(2, &["nll.json", "ibhost analyze"]);
     plot(&["--metrics", "test.loss", "--reference", "broken.csv"]).refused(2, &["broken.csv", "line 2", "`one`"]);
     plot(&["--metrics", "test.loss", "--reference", "absent.csv"]).refused(2, &["absent.csv"]);

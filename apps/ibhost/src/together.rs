@@ -58,13 +58,13 @@ impl LeftOut {
             return Failure::usage(format!("none of the runs is completed: {}\n  hint: {hint}", self.unfinished_words()));
         }
         let (name, first) = self.failures.remove(0);
-        if self.failures.is_empty() {
-            return first;
-        }
-        let more =
-            format!("\n  and the same or another reason for {} more, the first of which is {}", self.failures.len(), self.failures[0].0);
         let reason = if first.reason().contains(&name) { first.reason().to_owned() } else { format!("{name}: {}", first.reason()) };
-        Failure::with_code(format!("{reason}{more}"), first.code())
+        let more = match self.failures.first() {
+            Some((next, _)) => format!("\n  and {} more for this or another reason, the first of which is {next}", self.failures.len()),
+            None => String::new(),
+        };
+        let unfinished = if self.unfinished.is_empty() { String::new() } else { format!("\n  besides, {}", self.unfinished_words()) };
+        Failure::with_code(format!("{reason}{more}{unfinished}"), first.code())
     }
 
     /// The end of a command that showed the others: 0, or a failure that lists what was left out.
@@ -127,7 +127,6 @@ pub fn open_runs(paths: &[PathBuf], unfinished: bool) -> Result<(Vec<Run>, LeftO
         let opened = Run::open(&path).and_then(|run| Ok((run.status()?, run)));
         let Some((status, run)) = left_out.take(&path, opened) else { continue };
         if status != RunStatus::Completed && !unfinished {
-            tracing::warn!("{} is {} and left out", show(&path), status_word(status));
             left_out.unfinished.push((path, status_word(status)));
         } else if let Some(other) = runs.iter().find(|other| other.id == run.id) {
             tracing::warn!("{} is a copy of {} and left out: it is no run of its own", show(&path), show(&other.path));
@@ -135,7 +134,13 @@ pub fn open_runs(paths: &[PathBuf], unfinished: bool) -> Result<(Vec<Run>, LeftO
             runs.push(run);
         }
     }
-    if runs.is_empty() { Err(left_out.nothing_left()) } else { Ok((runs, left_out)) }
+    if runs.is_empty() {
+        return Err(left_out.nothing_left());
+    }
+    for (path, word) in &left_out.unfinished {
+        tracing::warn!("{} is {word} and left out", show(path));
+    }
+    Ok((runs, left_out))
 }
 
 /// Refuses a mean over `runs` that differ in more than the seed and the settings `over`. `what` names the mean.

@@ -45,7 +45,10 @@ pub fn read_measured(text: &str, reference: bool) -> Result<Vec<Measured>, Strin
     let spread_at = header.iter().position(|cell| cell == SPREAD);
     let row = |record: Result<csv::StringRecord, csv::Error>| {
         let record = record.map_err(|error| error.to_string())?;
-        let number = record.position().map_or(0, csv::Position::line);
+        // The position of a record is that of the empty lines before it.
+        let start = record.position().map_or(0, csv::Position::byte) as usize;
+        let skipped = text.get(start..).map_or(0, |rest| rest.len() - rest.trim_start_matches(['\r', '\n']).len());
+        let number = 1 + text.bytes().take(start + skipped).filter(|byte| *byte == b'\n').count();
         if record.len() != header.len() {
             return Err(format!("line {number}: {} cells under a header of {}", record.len(), header.len()));
         }
@@ -61,7 +64,8 @@ pub fn read_measured(text: &str, reference: bool) -> Result<Vec<Measured>, Strin
         let (line, metric) = (cell(line_at).to_owned(), cell(metric_at).to_owned());
         Ok(Measured { line, x: numeric(x_at)?, metric, value: numeric(value_at)?, spread, reference })
     };
-    reader.records().map(row).collect()
+    let is_blank = |record: &Result<csv::StringRecord, csv::Error>| record.as_ref().is_ok_and(|r| r.iter().all(str::is_empty));
+    reader.records().filter(|record| !is_blank(record)).map(row).collect()
 }
 
 /// Values whose mean and sample standard deviation are those of `measured`: the value itself, or two about a mean with an error bar.

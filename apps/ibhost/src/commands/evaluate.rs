@@ -18,6 +18,7 @@ use rayon::prelude::*;
 use serde_json::{Map, Value, json};
 
 use super::analyze::{Elsewhere, check_fit, one_into, recorded};
+use super::check_run_folder;
 use super::runs::{Run, save};
 use crate::cli::{EvaluateArgs, Format};
 use crate::exit::Failure;
@@ -103,6 +104,7 @@ fn wanted(arguments: &EvaluateArgs) -> Result<Vec<Component>, Failure> {
     };
     let mut texts: Vec<String> = PLAIN.map(str::to_owned).to_vec();
     if let Some(classifier) = &arguments.classifier {
+        let classifier = named(classifier)?;
         texts.extend(JUDGED.map(|name| format!("{name}/classifier:{classifier}")));
     }
     let mut components = texts.iter().map(|text| resolved(text)).collect::<Result<Vec<_>, _>>()?;
@@ -115,6 +117,15 @@ fn wanted(arguments: &EvaluateArgs) -> Result<Vec<Component>, Failure> {
     }
     components.retain(|component| !arguments.skip.contains(&component.name));
     Ok(components)
+}
+
+/// A classifier's run as a parameter of an analysis names it: the id of the one in a folder, where a path is given.
+fn named(classifier: &str) -> Result<String, Failure> {
+    if !classifier.contains(std::path::MAIN_SEPARATOR) {
+        return Ok(classifier.to_owned());
+    }
+    check_run_folder(Path::new(classifier))?;
+    Ok(RunDir::open_read_only(Path::new(classifier))?.run_id().to_owned())
 }
 
 /// Weights of the rates of the lower levels and of the top level.
