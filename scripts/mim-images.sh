@@ -15,7 +15,7 @@ runs=()
 for model in ${MODELS:-convhvae-2level convhvae-2level-smim}; do
     parent="$output/$model-${IMAGES:-5000}-${EPOCHS:-12}-${COMPONENTS:-100}"
     mkdir -p "$parent"
-    if ! compgen -G "$parent/*/analyses/tsne-embedding.png" >/dev/null; then
+    if ! compgen -G "$parent/*/analyses/tsne-embedding*.png" >/dev/null; then
         # shellcheck disable=SC2086 # no threads, no words
         run=$("$ibhost" run $threads --preset "$model" --data-dir "$data" --output-dir "$parent" --format json \
             --set "dataset.first=$((${IMAGES:-5000} + ${HOLDOUT:-1000}))" --set "dataset.holdout=${HOLDOUT:-1000}" --set "objective.components=${COMPONENTS:-100}" \

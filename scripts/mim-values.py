@@ -6,7 +6,7 @@
 For every family of curves whose sweep lies in SWEEPS (default runs/sweeps): docs/values/mim-FAMILY.csv (line, x, seed, metric, value), the figure
 docs/images/mim-FAMILY.png with the published values dashed, and what is between the marks of the family in docs/mim.md: the table, mean ± standard
 deviation over the seeds with the published mean and deviation in brackets, and the figure. Reads trials.csv (`ibhost sweep SWEEPS/NAME --collect` writes
-it for a sweep that is not over) and each completed trial's analyses/results.csv.
+it for a sweep that is not over) and each completed trial's analyses/results-best.csv, or results.csv as earlier versions called it.
 """
 import collections
 import csv
@@ -38,7 +38,9 @@ def rows_of(sweep: pathlib.Path, axis: str, models: list[str]) -> list[Row]:
     found = []
     for trial in read(sweep / "trials.csv"):
         if trial["status"] == "completed" and trial["model"] in models:
-            with open(sweep / trial["run_dir"] / "analyses" / "results.csv", encoding="utf-8", newline="") as file:
+            analyses = sweep / trial["run_dir"] / "analyses"
+            results = next(path for name in ("results-best.csv", "results.csv") if (path := analyses / name).exists())
+            with open(results, encoding="utf-8", newline="") as file:
                 measured = {row[0]: float(row[1]) for row in csv.reader(file) if len(row) == 2}
             found += [(trial["model"], float(trial[axis]), int(trial["seed"]), metric, measured[metric]) for metric in METRICS]
     return sorted(found)

@@ -95,7 +95,8 @@ def measured(ibhost, folder, data):
     (run,) = (folder / "runs").iterdir()
     analyses = ["--analysis", f"rates/points:{IMAGES}", "--analysis", f"psnr/points:{IMAGES}", "--data-dir", data]
     subprocess.run([ibhost, "analyze", run, *analyses], check=True, stdout=subprocess.DEVNULL)
-    result = lambda name: json.loads((run / "analyses" / f"{name}.json").read_text())["result"]
+    # With a number of points that is not the default, the names of the files end in a hash.
+    result = lambda name: json.loads(next((run / "analyses").glob(f"{name}-*.json")).read_text())["result"]
     return result("rates")["levels"][1]["rate"], result("psnr")["psnr"]
 
 

@@ -1,6 +1,7 @@
 //! Analyses: evaluations that run on any finished run whose model offers what they need.
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
 
@@ -20,23 +21,59 @@ pub struct AnalysisContext<'a> {
     pub root: &'a DataRoot,
     /// Device the model lives on.
     pub device: &'a Device,
-    /// Directory of the run; results go below its `analyses/`.
+    /// Directory of the run, to read from; results go where `output` says.
     pub run_dir: &'a Path,
+    /// Where files are written, and what their names end in.
+    pub output: &'a Output,
     /// Label of the run for titles, e.g. `vdb-oneshot`.
     pub label: &'a str,
     /// Seed of every draw of the analysis.
     pub seed: u64,
 }
 
+/// Where an analysis writes, and what sets its files apart from those under other settings.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Output {
+    /// Files go below `analyses/`, `plots/` and `tensorboard/` of this folder: the run's own, or one elsewhere.
+    pub folder: PathBuf,
+    /// Stands before the ending of every file's name; empty under default settings.
+    pub suffix: String,
+}
+
+impl Output {
+    /// The run's own folder and default settings.
+    pub fn of_run(run_dir: &Path) -> Self {
+        Self { folder: run_dir.to_path_buf(), suffix: String::new() }
+    }
+
+    /// Where the file `relative` goes: `plots/curves.png` with the suffix `-best` is `plots/curves-best.png` below the folder.
+    pub fn path(&self, relative: &str) -> PathBuf {
+        self.folder.join(with_suffix(relative, &self.suffix))
+    }
+}
+
+/// `relative` with `suffix` before the ending of the file's name, or at its end when it has none.
+pub fn with_suffix(relative: &str, suffix: &str) -> String {
+    let name = relative.rfind('/').map_or(0, |slash| slash + 1);
+    match relative[name..].rfind('.') {
+        Some(dot) if dot > 0 => format!("{}{suffix}{}", &relative[..name + dot], &relative[name + dot..]),
+        _ => format!("{relative}{suffix}"),
+    }
+}
+
+/// What a result depends on besides the model, its data and the seed: a word for each thing to an identity that changes when it does, e.g.
+/// `judge` to the id and the weights of a classifier's run.
+pub type Sources = BTreeMap<String, String>;
+
 /// What an analysis found.
 #[derive(Clone, Debug, Default)]
 pub struct AnalysisReport {
-    /// The result as written to `analyses/<name>.json`.
+    /// The result as written to `analyses/<name>.json`, or to `<name>-<settings>.json` where settings differ from the defaults.
     pub result: serde_json::Value,
     /// Table to show: header and rows.
     pub table: Vec<Vec<String>>,
-    /// Files written below the run directory.
-    pub files: Vec<std::path::PathBuf>,
+    /// Files written.
+    pub files: Vec<PathBuf>,
 }
 
 /// Why an analysis could not be done.
@@ -94,4 +131,26 @@ pub trait AnalysisConfig: Configured + Send + Sync {
     /// # Errors
     /// [`AnalysisError`] naming what is missing.
     fn run(&self, context: &AnalysisContext<'_>) -> Result<AnalysisReport, AnalysisError>;
+
+    /// What the result depends on besides the run in `run_dir` and its data. `None` when that cannot be told without making it, for example
+    /// because other data are read: then a result on disk is never taken for one that would be made now.
+    ///
+    /// # Errors
+    /// [`AnalysisError`] naming what is missing.
+    fn sources(&self, run_dir: &Path, root: &DataRoot) -> Result<Option<Sources>, AnalysisError> {
+        let _ = (run_dir, root);
+        Ok(Some(Sources::new()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_are_told_apart_before_their_ending() {
+        let names = ["plots/a.b/curves.png", "analyses/results.1.csv", "plots/.x", "plain"].map(|name| with_suffix(name, "-best"));
+        assert_eq!(names, ["plots/a.b/curves-best.png", "analyses/results.1-best.csv", "plots/.x-best", "plain-best"]);
+        assert_eq!(with_suffix("plots/curves.png", ""), "plots/curves.png");
+    }
 }

@@ -5,6 +5,7 @@ pub mod build;
 pub mod capability;
 pub mod categorical;
 pub mod component;
+pub mod csv_text;
 pub mod dataset;
 pub mod decoder;
 pub mod density;

@@ -34,8 +34,8 @@ fn a_batch_table_holds_mean_and_deviation_of_the_runs() {
     let json = &ended.stdout[ended.stdout.find('[').unwrap()..];
     let table: Value = serde_json::from_str(json).unwrap();
     let (mean, half) = (f64::midpoint(rates[0], rates[1]), (rates[0] - rates[1]) / 2.0);
-    assert_eq!(table[0]["1"], format!("{mean:.4}±{:.4}", (2.0 * half * half).sqrt()));
-    assert_eq!(table[0]["3"], format!("{:.4}±0.0000", rates[2]));
+    assert_eq!(table[0]["1"], format!("{mean:.4}±{:.4} (n=2)", (2.0 * half * half).sqrt()));
+    assert_eq!(table[0]["3"], format!("{:.4}±0.0000 (n=1)", rates[2]));
     let csv = fs::read_to_string(folder.path().join("tables/table.csv")).unwrap();
     assert!(csv.starts_with("strategy \\ objective.m,1,3\noneshot,"), "{csv}");
     assert!(fs::read_to_string(folder.path().join("tables/table.tex")).unwrap().contains("\\toprule"));
@@ -96,7 +96,7 @@ fn results_are_drawn_against_an_axis_beside_those_of_others() {
     host.run(&["plot", "--figure", "axis", "--x", "M", "--values", "published.csv", "--metrics", "test.loss"]).expect(0);
     plot(&["--metrics", "test.nothing"]).refused(2, &["test.nothing"]);
     plot(&["--metrics", "loss"]).refused(2, &["`loss`", "test.loss"]);
-    plot(&["--metrics", "salt_pepper.nothing"]).refused(2, &["salt_pepper.json", "`nothing`"]);
+    plot(&["--metrics", "salt_pepper.nothing"]).refused(2, &["analyses/salt_pepper-", "`nothing`"]);
     plot(&["--metrics", "nll.nll"]).refused(2, &["nll.json", "ibhost analyze"]);
     plot(&["--metrics", "test.loss", "--reference", "broken.csv"]).refused(2, &["broken.csv", "line 2", "`one`"]);
     plot(&["--metrics", "test.loss", "--reference", "absent.csv"]).refused(2, &["absent.csv"]);

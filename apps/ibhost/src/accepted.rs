@@ -11,6 +11,7 @@ use ibhost_sweep::slurm::{Commands, Options};
 use crate::exit::Failure;
 use crate::messages::say;
 use crate::paths::show;
+use crate::text::one_line;
 
 /// Lets the launch go on when `options`, as they stand in a file, bring no commands, or commands that this user accepted before, accepts
 /// by a flag, or accepts now.
@@ -22,7 +23,7 @@ pub fn check(options: &Options, by_flag: bool) -> Result<(), Failure> {
         return Ok(());
     }
     say!("the sweep's file brings commands that would run on the cluster in your name:");
-    commands.text.lines().for_each(|line| say!("  {}", visible(line)));
+    commands.text.lines().for_each(|line| say!("  {}", one_line(line)));
     if !by_flag && !agrees() {
         let hint = "read them; `--accept-setup` runs them, now and whenever they come again";
         return Err(Failure::usage(format!("these commands were not accepted, so nothing is submitted\n  hint: {hint}")));
@@ -54,21 +55,4 @@ fn agrees() -> bool {
     say!("run them? Type yes or no:");
     let mut answer = String::new();
     stdin().read_line(&mut answer).is_ok() && matches!(answer.trim(), "y" | "yes")
-}
-
-/// `line` with everything as an escape that would move the cursor or hide itself.
-fn visible(line: &str) -> String {
-    let shown = |c: char| if matches!(c, '"' | '\'' | '\\') { c.to_string() } else { c.escape_debug().to_string() };
-    line.chars().map(shown).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn nothing_of_a_command_is_hidden() {
-        assert_eq!(visible("echo \"a\" 'b' \\c é"), "echo \"a\" 'b' \\c é");
-        assert_eq!(visible("true\u{1b}[2K\u{202e}\u{200b}\r"), "true\\u{1b}[2K\\u{202e}\\u{200b}\\r");
-    }
 }

@@ -8,6 +8,8 @@ use ibhost_framework::run::ConfigError;
 use ibhost_sweep::SweepError;
 use miette::{GraphicalReportHandler, GraphicalTheme, LabeledSpan, MietteDiagnostic, NamedSource, Report};
 
+use crate::text::{one_line, visible};
+
 /// The command was understood, but what it asked for failed.
 pub const FAILED: u8 = 1;
 /// The command line, configuration, data folder or device is not usable.
@@ -38,6 +40,11 @@ impl Failure {
         Self { message: bounded(&format!("error: {message}")), code: USAGE }
     }
 
+    /// With the exit code of another failure.
+    pub fn with_code(message: impl fmt::Display, code: u8) -> Self {
+        Self { message: bounded(&format!("error: {message}")), code }
+    }
+
     /// Exit code.
     pub fn code(&self) -> u8 {
         self.code
@@ -50,12 +57,16 @@ impl Failure {
 
     /// A mistake in a component string, with the place marked. `origin` names the flag or key it stood in.
     pub fn component(origin: &str, error: &ComponentError) -> Self {
-        let label = LabeledSpan::new_with_span(Some("here".to_owned()), error.span.clone());
-        let mut diagnostic = MietteDiagnostic::new(error.message.clone()).with_label(label);
+        let text = error.text.as_str();
+        let place = |end: usize| one_line(text.get(..end).unwrap_or(text)).len();
+        let span = place(error.span.start)..place(error.span.end);
+        let label = LabeledSpan::new_with_span(Some("here".to_owned()), span);
+        let mut diagnostic = MietteDiagnostic::new(visible(&error.message)).with_label(label);
         if let Some(help) = &error.help {
-            diagnostic = diagnostic.with_help(help.clone());
+            diagnostic = diagnostic.with_help(visible(help));
         }
-        let report = Report::new(diagnostic).with_source_code(NamedSource::new(origin, error.text.clone()));
+        let source = NamedSource::new(one_line(origin), one_line(text).into_owned());
+        let report = Report::new(diagnostic).with_source_code(source);
         let mut message = String::new();
         let theme = if std::io::IsTerminal::is_terminal(&std::io::stderr()) && std::env::var_os("NO_COLOR").is_none() {
             GraphicalTheme::unicode()
@@ -64,13 +75,13 @@ impl Failure {
         };
         let rendered = GraphicalReportHandler::new_themed(theme).with_width(120).render_report(&mut message, report.as_ref());
         if rendered.is_err() {
-            message = error.to_string();
+            message = visible(&error.to_string()).into_owned();
         }
         Self { message: format!("error: {}", message.trim_start_matches([' ', '×', 'x', '\n']).trim_end()), code: USAGE }
     }
 }
 
-/// `text` with the middle of overlong lines left out.
+/// `text` with the middle of overlong lines left out, and with what would steer a terminal shown as escapes.
 fn bounded(text: &str) -> String {
     let shorten = |line: &str| {
         let count = line.chars().count();
@@ -81,7 +92,7 @@ fn bounded(text: &str) -> String {
         let tail: String = line.chars().skip(count - LINE / 4).collect();
         format!("{head} ... {tail}")
     };
-    text.lines().map(shorten).collect::<Vec<_>>().join("\n")
+    visible(text).lines().map(shorten).collect::<Vec<_>>().join("\n")
 }
 
 impl fmt::Display for Failure {
@@ -151,5 +162,17 @@ mod tests {
         assert!(text.starts_with("error: `éé") && text.ends_with("é` is no device\n  hint: write é"), "{}", text.len());
         assert!(text.chars().count() < LINE + 40);
         assert_eq!(Failure::failed("short").to_string(), "error: short");
+    }
+
+    #[test]
+    fn what_steers_a_terminal_is_shown_and_the_mark_stays_below_its_word() {
+        assert_eq!(Failure::failed("a\u{1b}]0;x\u{7}\n  hint: b").to_string(), "error: a\\u001b]0;x\\u0007\n  hint: b");
+        let error = ComponentError::new("m\u{1b}[2J/zz:2", 6..8, "unknown key `zz\u{1b}`", Some("try\u{1b} `z`".into()));
+        let text = Failure::component("key\u{1b}", &error).to_string();
+        assert!(!text.contains('\u{1b}') && text.contains("m\\u001b[2J/zz:2") && text.contains("try\\u001b"), "{text}");
+        let lines: Vec<&str> = text.lines().collect();
+        let line = lines.iter().position(|line| line.contains("/zz:2")).unwrap();
+        let column = |text: &str, mark: &str| text.chars().count() - text[text.find(mark).unwrap()..].chars().count();
+        assert_eq!(column(lines[line], "zz:2"), column(lines[line + 1], "^"), "{text}");
     }
 }

@@ -7,6 +7,7 @@ mod accepted;
 mod cli;
 mod commands;
 mod exit;
+mod kept;
 mod logging;
 mod messages;
 mod panics;
@@ -14,9 +15,12 @@ mod paths;
 mod program;
 mod progress;
 mod report;
+mod results;
 mod signals;
 mod sweep_progress;
 mod table;
+mod text;
+mod together;
 
 use std::process::ExitCode;
 
@@ -60,7 +64,7 @@ pub fn main() -> ExitCode {
             say!(
                 "error: this is a bug in ibhost: {}\n  hint: a run's summary.yml and log.txt say the same, and what it saved before is sound \
                  (`ibhost verify`); report these lines with the command line",
-                panics::last().unwrap_or_else(|| "it panicked without a message".to_owned())
+                text::visible(&panics::last().unwrap_or_else(|| "it panicked without a message".to_owned()))
             );
             ExitCode::from(exit::BUG)
         }

@@ -5,12 +5,14 @@ use std::sync::{Arc, Mutex};
 
 use ibhost_framework::storage::LogFile;
 use tracing_subscriber::Layer;
+use tracing_subscriber::field::MakeExt;
 use tracing_subscriber::filter::LevelFilter;
-use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::fmt::{FormatFields, MakeWriter, format};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::messages::{Courtesy, say};
+use crate::text::visible;
 
 /// A log file that is named only once the run's folder exists; what comes before is not kept.
 #[derive(Clone, Debug, Default)]
@@ -77,10 +79,20 @@ pub fn start(verbose: u8, quiet: bool) -> RunLog {
         .with_ansi(colour)
         .without_time()
         .with_target(false)
+        .fmt_fields(seen())
         .with_filter(level);
     let file = tracing_subscriber::fmt::layer().with_writer(log.clone()).log_internal_errors(false).with_ansi(false);
     let file = file.with_filter(LevelFilter::INFO);
     // A host may have set up logging of its own; that one then stays.
     let _ = tracing_subscriber::registry().with(terminal).with(file).try_init();
     log
+}
+
+/// Fields of messages for a terminal: names and texts in them may come from somebody else.
+fn seen() -> impl for<'writer> FormatFields<'writer> {
+    format::debug_fn(|writer, field, value| {
+        let name = if field.name() == "message" { String::new() } else { format!("{}=", field.name()) };
+        write!(writer, "{}", visible(&format!("{name}{value:?}")))
+    })
+    .delimited(" ")
 }

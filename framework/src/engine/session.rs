@@ -13,7 +13,7 @@ use crate::dataset::{Batch, DataInfo, DataRoot, Dataset, DatasetConfig, Samples,
 use crate::decoder::DecoderConfig;
 use crate::device;
 use crate::encoder::EncoderConfig;
-use crate::identity::{DataIdentity, Identity, Machine, Program};
+use crate::identity::{DataIdentity, Identity, Program};
 use crate::module::Erased;
 use crate::noise::Noise;
 use crate::objective::{BoxedObjective, Direction, Objective, ObjectiveConfig, Parts, Quantity};
@@ -195,14 +195,7 @@ impl Session {
 
     /// Identity of the run in this process, which is `program`.
     pub fn identity(&self, program: &Program) -> Identity {
-        let config = &self.config;
-        let components =
-            [&config.objective, &config.encoder, &config.decoder, &config.dataset, &config.strategy, &config.optimiser, &config.schedule];
-        Identity {
-            data: self.loaded.clone(),
-            program: program.clone().with_components(components),
-            machine: Machine::this(&config.training.device),
-        }
+        Identity::new(self.loaded.clone(), program, &self.config)
     }
 
     /// The training samples at `indices` on the training device, augmented where the data set asks for it with noise that `purpose` keeps

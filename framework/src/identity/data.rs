@@ -20,6 +20,9 @@ pub struct DataIdentity {
     pub train: SplitIdentity,
     /// The test split.
     pub test: SplitIdentity,
+    /// The published test split, where a part of the training split is held out as the test split instead.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub official_test: Option<SplitIdentity>,
 }
 
 /// One split.
@@ -34,12 +37,14 @@ pub struct SplitIdentity {
 impl DataIdentity {
     /// The identity of `data`.
     pub fn of(data: &dyn Dataset) -> Self {
-        Self { train: SplitIdentity::of(data.split(Split::Train)), test: SplitIdentity::of(data.split(Split::Test)) }
+        let [train, test] = [Split::Train, Split::Test].map(|split| SplitIdentity::of(data.split(split)));
+        Self { train, test, official_test: data.official_test().map(SplitIdentity::of) }
     }
 
     /// One word for all splits, for keys and file names.
     pub fn key(&self) -> String {
-        short(&blake3::hash(format!("{} {}", self.train.hash, self.test.hash).as_bytes()))
+        let hashes: Vec<&str> = [&self.train, &self.test].into_iter().chain(&self.official_test).map(|split| split.hash.as_str()).collect();
+        short(&blake3::hash(hashes.join(" ").as_bytes()))
     }
 
     /// Refuses data that are not the same as `before`, which `dataset` names in canonical form.

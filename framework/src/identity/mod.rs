@@ -9,6 +9,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::run::RunConfig;
+
 pub use data::{DataIdentity, SplitIdentity};
 pub use machine::Machine;
 pub use program::{Program, prepare};
@@ -72,16 +74,30 @@ pub struct OtherData {
 
 impl fmt::Display for OtherData {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let splits: Vec<String> = [("training", &self.before.train, &self.now.train), ("test", &self.before.test, &self.now.test)]
-            .into_iter()
-            .filter(|(_, before, now)| before != now)
-            .map(|(name, before, now)| format!("the {name} split was {before} and is {now}"))
-            .collect();
+        let (before, now) = (&self.before, &self.now);
+        let mut splits = Vec::new();
+        for (name, before, now) in [
+            ("training", Some(&before.train), Some(&now.train)),
+            ("test", Some(&before.test), Some(&now.test)),
+            ("published test", before.official_test.as_ref(), now.official_test.as_ref()),
+        ] {
+            let words = |split: Option<&SplitIdentity>| split.map_or_else(|| "not there".to_owned(), ToString::to_string);
+            if before != now {
+                splits.push(format!("the {name} split was {} and is {}", words(before), words(now)));
+            }
+        }
         write!(f, "the data of `{}` are not those of the run: {}", self.dataset, splits.join(", "))
     }
 }
 
 impl Identity {
+    /// The identity of a run of `config` on `data` in this process, which is `program`.
+    pub fn new(data: DataIdentity, program: &Program, config: &RunConfig) -> Self {
+        let components =
+            [&config.objective, &config.encoder, &config.decoder, &config.dataset, &config.strategy, &config.optimiser, &config.schedule];
+        Self { data, program: program.clone().with_components(components), machine: Machine::this(&config.training.device) }
+    }
+
     /// What differs from `before` and may change results, in words; nothing when a result can be expected to be the same. The data are not looked
     /// at: other data are refused ([`DataIdentity::expect`]), not warned of.
     pub fn changes_since(&self, before: &Self) -> Vec<String> {
@@ -106,7 +122,7 @@ pub(crate) mod tests {
             crates: [("ibhost-vib".to_owned(), "0.1.0".to_owned())].into(),
         };
         let machine = Machine { host: "tower".into(), instructions: "avx2".into(), threads: 2, device: "flex".into() };
-        Identity { data: DataIdentity { train: split(300, "ab"), test: split(120, "cd") }, program, machine }
+        Identity { data: DataIdentity { train: split(300, "ab"), test: split(120, "cd"), official_test: None }, program, machine }
     }
 
     #[test]

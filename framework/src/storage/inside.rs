@@ -270,7 +270,7 @@ fn enclosing_run(path: &Path) -> Option<PathBuf> {
 pub fn check_outside(path: &Path) -> Result<(), StorageError> {
     enclosing_run(path).map_or(Ok(()), |run| {
         let reason =
-            format!("`{}` is the folder of a run and holds its own files only\n  hint: choose a place outside of it", run.display());
+            format!("it lies in the run `{}`, which holds its own files only\n  hint: choose a place outside of runs", run.display());
         Err(StorageError::foreign(path, reason))
     })
 }

@@ -122,8 +122,8 @@ impl Definition {
             return Err(SweepError::definition("axes", problem));
         }
         for (place, request) in self.analyses.iter().enumerate() {
-            if self.analyses[..place].iter().any(|earlier| earlier.name() == request.name()) {
-                let problem = format!("`{}` is asked for twice, and both would write the same file", request.name());
+            if self.analyses[..place].contains(request) {
+                let problem = format!("`{}` is asked for twice", request.analysis);
                 return Err(SweepError::definition(format!("analyses, item {}", place + 1), problem));
             }
         }
@@ -209,7 +209,7 @@ mod tests {
             ("name", json!(""), "has no name"),
             ("name", json!("../up"), "name of a folder"),
             ("axes", json!({}), "--sweep seed=0..9"),
-            ("analyses", json!(["ksg", "ksg/points:10"]), "item 2: `ksg` is asked for twice"),
+            ("analyses", json!(["ksg", "ksg/points:10", "ksg"]), "item 3: `ksg` is asked for twice"),
             ("slurm", json!({"throttle": 0}), "throttle"),
         ] {
             let mut changed = good.clone();

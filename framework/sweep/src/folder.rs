@@ -1,11 +1,11 @@
 //! The folder of a sweep, `<output-dir>/sweeps/<name>/`: `sweep.json` with its definition, `trials/` with a folder for each trial.
 
 use std::collections::{HashMap, HashSet};
-use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use ibhost_framework::component::text_of;
+use ibhost_framework::csv_text::csv_text;
 use ibhost_framework::identity::{DataIdentity, Program};
 use ibhost_framework::storage::run_dir::local_time;
 use ibhost_framework::storage::{StorageError, create_folders, inside, write_atomic};
@@ -14,12 +14,12 @@ use serde_json::Value;
 
 use crate::definition::Definition;
 use crate::error::SweepError;
-use crate::plan::{Plan, Trial, labels};
+use crate::plan::{Plan, Trial, labels as labels_of};
 use crate::process::FolderLock;
 use crate::state::{TrialFolder, TrialState, TrialStatus};
 use crate::store::record::RunRecord;
 
-const SWEEP_FILE: &str = "sweep.json";
+pub(crate) const SWEEP_FILE: &str = "sweep.json";
 const FORMAT: &str = "ibhost-sweep";
 const VERSION: u32 = 1;
 
@@ -204,14 +204,15 @@ impl SweepFolder {
     pub fn state(&self, trial: &Trial) -> TrialState {
         let folder = self.trial(trial.number);
         let (status, reason, record) = folder.status();
+        let run_dir = record.is_some().then(|| folder.run_dir()).flatten();
         TrialState {
             trial: trial.number,
             axes: trial.labels.iter().cloned().collect(),
             status,
-            reason,
+            reason: reason.or_else(|| if run_dir.is_none() { folder.broken_run() } else { None }),
             attempts: record.as_ref().map_or(0, |record| record.attempt),
             seconds: record.as_ref().map_or(0.0, |record| record.seconds),
-            run_dir: record.is_some().then(|| folder.run_dir()).flatten(),
+            run_dir,
             log: folder.log_path(),
             job: record.and_then(|record| record.job),
         }
@@ -246,25 +247,25 @@ impl SweepFolder {
         let fixed = ["trial", "status", "attempts", "seconds"];
         let header =
             fixed.into_iter().chain(self.plan.axes.iter().map(String::as_str)).chain(names.iter().copied()).chain(["run_dir", "reason"]);
-        let mut text = header.map(quote).collect::<Vec<_>>().join(",") + "\n";
+        let mut rows: Vec<Vec<String>> = vec![header.map(str::to_owned).collect()];
         for (state, measured) in states.iter().zip(&metrics) {
-            let _ = write!(text, "{},{},{},{:.3}", state.trial, state.status.as_str(), state.attempts, state.seconds);
-            for axis in &self.plan.axes {
-                text += &format!(",{}", quote(&state.axes.get(axis).map(text_of).unwrap_or_default()));
-            }
-            for name in &names {
-                let value = measured.iter().find(|(known, _)| known == name);
-                text += &value.map_or_else(|| ",".to_owned(), |(_, value)| format!(",{value}"));
-            }
+            let mut row = vec![
+                state.trial.to_string(),
+                state.status.as_str().to_owned(),
+                state.attempts.to_string(),
+                format!("{:.3}", state.seconds),
+            ];
+            row.extend(self.plan.axes.iter().map(|axis| state.axes.get(axis).map(text_of).unwrap_or_default()));
+            let value =
+                |name: &&str| measured.iter().find(|(known, _)| known == name).map(|(_, value)| value.to_string()).unwrap_or_default();
+            row.extend(names.iter().map(value));
             let run = state.run_dir.as_ref().map(|path| path.strip_prefix(&self.path).unwrap_or(path).display().to_string());
-            text += &format!(
-                ",{},{}\n",
-                quote(&run.unwrap_or_default()),
-                quote(state.reason.as_deref().and_then(|reason| reason.lines().next()).unwrap_or_default())
-            );
+            row.push(run.unwrap_or_default());
+            row.push(state.reason.as_deref().and_then(|reason| reason.lines().next()).unwrap_or_default().to_owned());
+            rows.push(row);
         }
         let path = self.path.join("trials.csv");
-        write_atomic(&path, text.as_bytes())?;
+        write_atomic(&path, csv_text(&rows).as_bytes())?;
         Ok(path)
     }
 }
@@ -281,7 +282,13 @@ pub fn membership(run: &Path) -> Option<(PathBuf, usize)> {
 /// Value of each axis for the run in `run`; of an axis with labels, the label. Nothing for a run that belongs to no sweep.
 pub fn axes_of(run: &Path) -> Vec<(String, Value)> {
     let Some((sweep, number)) = membership(run) else { return Vec::new() };
-    let labels = SweepFolder::definition(&sweep).and_then(|definition| labels(&definition, number));
+    axes_in(run, &SweepFolder::definition(&sweep).map_err(|error| error.to_string()), number)
+}
+
+/// As [`axes_of`], for a run that is the trial `number` of a sweep that is known.
+pub(crate) fn axes_in(run: &Path, definition: &Result<Definition, String>, number: usize) -> Vec<(String, Value)> {
+    let labels = definition.as_ref().map_err(Clone::clone);
+    let labels = labels.and_then(|definition| labels_of(definition, number).map_err(|error| error.to_string()));
     labels.unwrap_or_else(|error| {
         tracing::warn!("`{}` is shown without the axes of its sweep: {error}", run.display());
         Vec::new()
@@ -310,11 +317,6 @@ pub fn check_outside_of_trials(path: &Path) -> Result<(), SweepError> {
     }
     let problem = "lies among the trials of a sweep, which holds what these make only\n  hint: choose another --output-dir";
     Err(SweepError::Request(format!("`{}` {problem}", path.display())))
-}
-
-/// A cell of a CSV file.
-fn quote(cell: &str) -> String {
-    if cell.contains([',', '"', '\n', '\r']) { format!("\"{}\"", cell.replace('"', "\"\"")) } else { cell.to_owned() }
 }
 
 /// How many trials are in each state, in the order of [`TrialStatus::ALL`].
@@ -348,11 +350,6 @@ fn encode(file: &Path, error: &serde_json::Error) -> SweepError {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn cells_with_separators_are_quoted() {
-        assert_eq!(["plain", "a,b", "say \"x\"\n"].map(quote), ["plain", "\"a,b\"", "\"say \"\"x\"\"\n\""]);
-    }
 
     #[test]
     fn nothing_else_begins_among_the_trials_of_a_sweep() {

@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use crate::error::SweepError;
 use crate::process::{FolderLock, host_name};
+use crate::store::record::find_all;
 
 const STATE_FILE: &str = "state.json";
 /// Longest reason that is kept, in characters.
@@ -204,6 +205,13 @@ impl TrialFolder {
         }
     }
 
+    /// What is wrong with the trial's run, when it has a folder for one that cannot be opened.
+    pub fn broken_run(&self) -> Option<String> {
+        let (path, broken) = find_all(&self.path).ok()?.into_iter().next_back()?;
+        let error = || RunDir::open_read_only(&path).err().map(|error| error.to_string());
+        Some(format!("its run `{}` cannot be read: {}", path.display(), broken.or_else(error)?))
+    }
+
     /// How far the trial got.
     pub fn status(&self) -> (TrialStatus, Option<String>, Option<TrialRecord>) {
         // The lock is looked at first: a process that ends in between has written its last word by then.
@@ -255,6 +263,22 @@ mod tests {
         assert_eq!((status, reason.unwrap().len(), kept.unwrap().job.unwrap()), (TrialStatus::Failed, REASON, "12_3".to_owned()));
         fs::write(trial.path().join(STATE_FILE), b"{\"status\": \"comp").unwrap();
         assert_eq!(trial.status().0, TrialStatus::Pending, "a damaged state is tried again");
+    }
+
+    #[test]
+    fn a_run_that_cannot_be_read_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let trial = TrialFolder::new(folder.path().join("trials/000003"));
+        assert_eq!(trial.broken_run(), None);
+        trial.create().unwrap();
+        assert_eq!(trial.broken_run(), None);
+        let run = RunDir::create(trial.path(), "mlp-vib-digits", None).unwrap().path().to_path_buf();
+        assert_eq!(trial.broken_run(), None);
+        fs::write(run.join(".run.json"), "{\"format\": ").unwrap();
+        let reason = trial.broken_run().unwrap();
+        assert!(reason.contains("cannot be read") && reason.contains(".run.json"), "{reason}");
+        fs::remove_file(run.join(".run.json")).unwrap();
+        assert!(trial.broken_run().unwrap().contains("can be removed"));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::f64::consts::FRAC_1_SQRT_2;
 
 use crate::batch_figures::colours;
-use crate::plot::means::{Series, means_against};
+use crate::plot::means::{Series, counted, means_against};
 use crate::plot::{Figure, Stroke};
 
 /// One value of one run, or of a publication.
@@ -29,36 +29,43 @@ const COLUMNS: [&str; 4] = ["line", "x", "metric", "value"];
 const SPREAD: &str = "spread";
 
 /// Reads comma-separated values with a header that names the columns `line`, `x`, `metric`, `value` and perhaps `spread`; other columns
-/// are passed over. Cells hold no commas.
+/// are passed over.
 ///
 /// # Errors
 /// A sentence naming the line and what is wrong with it.
 pub fn read_measured(text: &str, reference: bool) -> Result<Vec<Measured>, String> {
-    let mut lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
-    let header: Vec<&str> = lines.next().map(|(_, line)| line.split(',').map(str::trim).collect()).unwrap_or_default();
+    let mut reader = csv::ReaderBuilder::new().flexible(true).trim(csv::Trim::All).from_reader(text.as_bytes());
+    let header = reader.headers().map_err(|error| error.to_string())?.clone();
     let column = |name: &str| {
-        let found = header.iter().position(|cell| *cell == name);
+        let found = header.iter().position(|cell| cell == name);
         found.ok_or_else(|| format!("line 1: there is no column `{name}`; the header has to name {}", COLUMNS.join(", ")))
     };
     let [line_at, x_at, metric_at, value_at] = COLUMNS.map(column);
     let (line_at, x_at, metric_at, value_at) = (line_at?, x_at?, metric_at?, value_at?);
-    let spread_at = header.iter().position(|cell| *cell == SPREAD);
-    let row = |(number, text): (usize, &str)| {
-        let cells: Vec<&str> = text.split(',').map(str::trim).collect();
-        if cells.len() != header.len() {
-            return Err(format!("line {}: {} cells under a header of {}", number + 1, cells.len(), header.len()));
+    let spread_at = header.iter().position(|cell| cell == SPREAD);
+    let row = |record: Result<csv::StringRecord, csv::Error>| {
+        let record = record.map_err(|error| error.to_string())?;
+        // The position of a record is that of the empty lines before it.
+        let start = record.position().map_or(0, csv::Position::byte) as usize;
+        let skipped = text.get(start..).map_or(0, |rest| rest.len() - rest.trim_start_matches(['\r', '\n']).len());
+        let number = 1 + text.bytes().take(start + skipped).filter(|byte| *byte == b'\n').count();
+        if record.len() != header.len() {
+            return Err(format!("line {number}: {} cells under a header of {}", record.len(), header.len()));
         }
+        let cell = |at: usize| record.get(at).unwrap_or_default();
         let numeric = |at: usize| {
-            cells[at].parse::<f64>().map_err(|_| format!("line {}: `{}` is `{}`, expected a number", number + 1, header[at], cells[at]))
+            let name = header.get(at).unwrap_or_default();
+            cell(at).parse::<f64>().map_err(|_| format!("line {number}: `{name}` is `{}`, expected a number", cell(at)))
         };
         let spread = match spread_at {
-            Some(at) if !cells[at].is_empty() => Some(numeric(at)?),
+            Some(at) if !cell(at).is_empty() => Some(numeric(at)?),
             _ => None,
         };
-        let (line, metric) = (cells[line_at].to_owned(), cells[metric_at].to_owned());
+        let (line, metric) = (cell(line_at).to_owned(), cell(metric_at).to_owned());
         Ok(Measured { line, x: numeric(x_at)?, metric, value: numeric(value_at)?, spread, reference })
     };
-    lines.map(row).collect()
+    let is_blank = |record: &Result<csv::StringRecord, csv::Error>| record.as_ref().is_ok_and(|r| r.iter().all(str::is_empty));
+    reader.records().filter(|record| !is_blank(record)).map(row).collect()
 }
 
 /// Values whose mean and sample standard deviation are those of `measured`: the value itself, or two about a mean with an error bar.
@@ -76,16 +83,18 @@ pub fn against_axis(measured: &[Measured], axis: &str, metrics: &[String]) -> Ve
     let panel = |metric: &String| {
         let of = |line: &str, reference: bool| {
             let members = measured.iter().filter(|m| m.reference == reference && m.line == line && m.metric == *metric);
-            members.filter(|m| m.value.is_finite()).flat_map(points).collect()
+            let members: Vec<&Measured> = members.filter(|m| m.value.is_finite()).collect();
+            // How many values are behind a mean that was given as one is not known.
+            let single = !reference && members.iter().all(|m| m.spread.is_none());
+            let label = if single { counted(line, members.iter().map(|m| m.x)) } else { line.to_owned() };
+            (label, members.into_iter().flat_map(points).collect())
         };
         let series = [(true, Stroke::Dashed, ", reference"), (false, Stroke::Solid, "")]
             .into_iter()
             .flat_map(|(reference, stroke, suffix)| lines.iter().map(move |&(line, colour)| (line, colour, reference, stroke, suffix)));
-        let series = series.map(|(line, colour, reference, stroke, suffix)| Series {
-            label: format!("{line}{suffix}"),
-            colour,
-            stroke,
-            points: of(line, reference),
+        let series = series.map(|(line, colour, reference, stroke, suffix)| {
+            let (label, points) = of(line, reference);
+            Series { label: format!("{label}{suffix}"), colour, stroke, points }
         });
         means_against(metric, axis, metric, &series.collect::<Vec<_>>())
     };
@@ -108,7 +117,7 @@ mod tests {
         show("against-axis.png", &panels_png(&figures, 2, (1200, 500)).unwrap());
         assert_eq!(figures[0].x_label, "log10 hidden units");
         let legend: Vec<&str> = figures[0].legend.iter().map(|entry| entry.0.as_str()).collect();
-        assert_eq!(legend, ["MIM, reference", "MIM", "VAE"]);
+        assert_eq!(legend, ["MIM, reference", "MIM (n=1-2)", "VAE (n=1)"]);
         let mut lines = Vec::new();
         for layer in &figures[0].layers {
             if let Layer::Curve { points, stroke, .. } = layer {
@@ -136,5 +145,7 @@ mod tests {
         assert!(wrong("line,x,metric,value\nMIM,1,MI,2\n\nMIM,one,MI,2\n").contains("line 4: `x` is `one`"));
         assert!(wrong("line,x,metric,value\nMIM,1,MI\n").contains("line 2: 3 cells"));
         assert!(wrong("").contains("`line`"));
+        let quoted = read_measured("line,x,metric,value\n\"vdb, beta=1\",1,MI,2\n", false).unwrap();
+        assert_eq!(quoted[0].line, "vdb, beta=1");
     }
 }

@@ -10,7 +10,7 @@ use crate::batch_table::last_epochs_mean;
 use crate::ellipse::contour;
 use crate::npy::Array;
 use crate::plot::colour::{gist_rainbow, tab10};
-use crate::plot::means::{Series, curve, means_against, statistics};
+use crate::plot::means::{Series, counted, curve, means_against, statistics};
 use crate::plot::{Colour, Figure, Layer, Mark, Stroke};
 
 /// The splits of a figure over runs: train dashed, test solid.
@@ -51,16 +51,15 @@ pub fn colours<'a>(names: impl Iterator<Item = &'a str>) -> Vec<(&'a str, Colour
 pub fn against_setting(runs: &[RunRows], setting: &str, metrics: &[String], last: usize) -> Vec<Figure> {
     let colours = colours(runs.iter().map(|run| run.series.as_str()));
     let panel = |metric: &String| {
-        let of = |name: &str, split: MetricsSplit| {
+        let of = |name: &str, split: MetricsSplit| -> Vec<(f64, f64)> {
             let members = runs.iter().filter(|run| run.series == name);
             members.filter_map(|run| Some((run.x, value_of(metric, |metric| last_epochs_mean(&run.rows, split, metric, last))?))).collect()
         };
         let series = colours.iter().flat_map(|&(name, colour)| {
-            SPLITS.map(|(split, split_name, stroke)| Series {
-                label: format!("{name} {split_name}"),
-                colour,
-                stroke,
-                points: of(name, split),
+            SPLITS.map(|(split, split_name, stroke)| {
+                let points = of(name, split);
+                let label = counted(&format!("{name} {split_name}"), points.iter().map(|point| point.0));
+                Series { label, colour, stroke, points }
             })
         });
         means_against(metric, setting, metric, &series.collect::<Vec<_>>())
@@ -80,14 +79,16 @@ pub fn mean_curves(runs: &[RunRows], metrics: &[String]) -> Vec<Figure> {
                     // The last row of an epoch counts.
                     rows.filter_map(|row| Some((row.epoch, value_of(metric, |m| row.metrics.get(m))?))).collect::<BTreeMap<u64, f64>>()
                 });
-                let points = statistics(by_epoch.map(|(epoch, value)| (epoch as f64, value)));
+                let all: Vec<(f64, f64)> = by_epoch.map(|(epoch, value)| (epoch as f64, value)).collect();
+                let label = counted(&format!("{name} {split_name}"), all.iter().map(|point| point.0));
+                let points = statistics(all.into_iter());
                 if points.is_empty() {
                     continue;
                 }
                 let band = points.iter().map(|&(x, [mean, std])| [x, mean - std, mean + std]).collect();
                 figure.layers.push(Layer::Band { points: band, colour, opacity: 0.15 });
                 figure.layers.push(curve(points.iter().map(|&(x, [mean, _])| [x, mean]).collect(), colour, stroke));
-                figure.entry(format!("{name} {split_name}"), colour, Mark::Curve(stroke));
+                figure.entry(label, colour, Mark::Curve(stroke));
             }
         }
         figure
@@ -124,7 +125,8 @@ pub fn robustness(runs: &[Robustness], x_label: &str) -> Vec<Figure> {
             let band = points.iter().map(|&(x, [mean, std])| [x, mean - std, mean + std]).collect();
             figure.layers.push(Layer::Band { points: band, colour, opacity: 0.15 });
             figure.layers.push(curve(points.iter().map(|&(x, [mean, _])| [x, mean]).collect(), colour, stroke));
-            figure.entry(of, colour, Mark::Curve(stroke));
+            let label = counted(of, members.iter().flat_map(|run| run.points.iter().map(|point| point[0])));
+            figure.entry(label, colour, Mark::Curve(stroke));
         }
         figure
     };
@@ -193,7 +195,8 @@ mod tests {
         assert_eq!(figures.len(), 2);
         show("against-setting.png", &panels_png(&figures, 2, (1200, 500)).unwrap());
         assert_eq!(figures[0].x_label, "log10 objective.beta");
-        assert_eq!(figures[0].legend.len(), 4);
+        let legend: Vec<&str> = figures[0].legend.iter().map(|entry| entry.0.as_str()).collect();
+        assert_eq!(legend, ["M=1 train (n=2)", "M=1 test (n=2)", "M=12 train (n=1)", "M=12 test (n=1)"]);
         // M = 1 on test: the mean of 2 * 0.1 / 5 and 2 * 0.2 / 5.
         let test = curves(&figures[0])[1];
         assert!(test.iter().zip([-5.0, -3.0, -1.0]).all(|(p, x)| (p[0] - x).abs() < 1e-9 && (p[1] - 0.06).abs() < 1e-9), "{test:?}");
@@ -219,7 +222,7 @@ mod tests {
         let figures = robustness(&runs, "p");
         show("robustness.png", &panels_png(&figures, 2, (1200, 500)).unwrap());
         assert_eq!(figures.iter().map(|f| f.title.as_str()).collect::<Vec<_>>(), ["oneshot", "algo2/k:10"]);
-        assert_eq!(figures[0].legend[1].2, Mark::Curve(Stroke::Dashed));
+        assert_eq!((figures[0].legend[1].0.as_str(), figures[0].legend[1].2), ("vib (n=1)", Mark::Curve(Stroke::Dashed)));
     }
 
     #[test]

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use ibhost_framework::csv_text::csv_text;
 use ibhost_framework::storage::{MetricsSplit, Row};
 
-use crate::tables::{csv_cell, mean_and_std};
+use crate::tables::mean_and_std;
 
 /// A number measured on one run, placed in a table.
 #[derive(Clone, Debug, PartialEq)]
@@ -21,9 +22,9 @@ pub struct RunValue {
 /// How cells are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CellFormat {
-    /// `1.50±0.0712%`: 100 times the share, mean with two and standard deviation with four decimals.
+    /// `1.50±0.0712% (n=5)`: 100 times the share, mean with two and standard deviation with four decimals, and the number of runs.
     Percent,
-    /// `0.0150±0.0016`.
+    /// `0.0150±0.0016 (n=5)`.
     Plain,
 }
 
@@ -90,8 +91,8 @@ impl BatchTable {
     pub fn cells(&self) -> Vec<Vec<String>> {
         let text = |cell: &Option<[f64; 3]>| match (cell, self.format) {
             (None, _) => String::new(),
-            (Some([mean, std, _]), CellFormat::Percent) => format!("{:.2}±{:.4}%", 100.0 * mean, 100.0 * std),
-            (Some([mean, std, _]), CellFormat::Plain) => format!("{mean:.4}±{std:.4}"),
+            (Some([mean, std, n]), CellFormat::Percent) => format!("{:.2}±{:.4}% (n={n})", 100.0 * mean, 100.0 * std),
+            (Some([mean, std, n]), CellFormat::Plain) => format!("{mean:.4}±{std:.4} (n={n})"),
         };
         let header = std::iter::once(self.corner.clone()).chain(self.columns.iter().cloned()).collect();
         let body = self.rows.iter().map(|(name, cells)| std::iter::once(name.clone()).chain(cells.iter().map(text)).collect());
@@ -100,13 +101,7 @@ impl BatchTable {
 
     /// The same as CSV.
     pub fn csv(&self) -> String {
-        let mut text = String::new();
-        for row in self.cells() {
-            let line: Vec<String> = row.iter().map(|cell| csv_cell(cell)).collect();
-            // Writing to a string cannot fail.
-            let _ = writeln!(text, "{}", line.join(","));
-        }
-        text
+        csv_text(self.cells())
     }
 
     /// The same as a LaTeX `tabular`.
@@ -114,6 +109,7 @@ impl BatchTable {
         let escape = |cell: &String| cell.replace('%', "\\%").replace('_', "\\_").replace('±', "$\\pm$");
         let mut text = format!("\\begin{{tabular}}{{l{}}}\n\\toprule\n", "r".repeat(self.columns.len()));
         for (line, row) in self.cells().iter().enumerate() {
+            // Writing to a string cannot fail.
             let _ = writeln!(text, "{} \\\\", row.iter().map(escape).collect::<Vec<_>>().join(" & "));
             if line == 0 {
                 text += "\\midrule\n";
@@ -142,11 +138,11 @@ mod tests {
         let table = batch_table("strategy", &values, CellFormat::Percent);
         let cells = table.cells();
         assert_eq!(cells[0], ["strategy", "M=1", "M=12"]);
-        assert_eq!(cells[1], ["oneshot", "1.55±0.0707%", "1.40±0.0000%"]);
-        assert_eq!(cells[2], ["algo1/d:5|e:1", "", "2.00±0.0000%"]);
+        assert_eq!(cells[1], ["oneshot", "1.55±0.0707% (n=2)", "1.40±0.0000% (n=1)"]);
+        assert_eq!(cells[2], ["algo1/d:5|e:1", "", "2.00±0.0000% (n=1)"]);
         assert!(table.csv().contains("algo1/d:5|e:1,,2.00"));
-        assert!(table.latex().contains("oneshot & 1.55$\\pm$0.0707\\% & 1.40"));
-        assert_eq!(BatchTable { format: CellFormat::Plain, ..table }.cells()[1][1], "0.0155±0.0007");
+        assert!(table.latex().contains("oneshot & 1.55$\\pm$0.0707\\% (n=2) & 1.40"));
+        assert_eq!(BatchTable { format: CellFormat::Plain, ..table }.cells()[1][1], "0.0155±0.0007 (n=2)");
     }
 
     #[test]

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use ibhost_framework::analysis::{AnalysisConfig, AnalysisContext, AnalysisError, AnalysisReport};
-use ibhost_framework::dataset::{DataError, Split};
+use ibhost_framework::analysis::{AnalysisConfig, AnalysisContext, AnalysisError, AnalysisReport, Sources};
+use ibhost_framework::dataset::{DataError, DataRoot, Split};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -102,6 +102,11 @@ impl AnalysisConfig for Cifar10C {
         let clean_image = counter.report(&clean, test.len());
         let result = json!({"batch_size": BATCH, "categories": categories, "clean_image": clean_image});
         Ok(AnalysisReport { result, table, files: Vec::new() })
+    }
+
+    fn sources(&self, _run_dir: &Path, _root: &DataRoot) -> Result<Option<Sources>, AnalysisError> {
+        // The corrupted images are other data than the run's.
+        Ok(None)
     }
 }
 

@@ -124,9 +124,9 @@ impl AnalysisConfig for Curves {
             return Err(AnalysisError::Request(message));
         }
         let size = (1400, 460 * panels.len().div_ceil(2) as u32);
-        let mut files = vec![picture(context.run_dir, "plots/curves.png", panels_png(&panels, 2, size))?];
+        let mut files = vec![picture(context.output, "plots/curves.png", panels_png(&panels, 2, size))?];
         if let Some(plane) = information_plane(&rows, context.label) {
-            files.push(picture(context.run_dir, "plots/information-plane.png", png(&plane, (900, 700)))?);
+            files.push(picture(context.output, "plots/information-plane.png", png(&plane, (900, 700)))?);
         }
         let epochs = rows.iter().map(|row| row.epoch).max().unwrap_or(0);
         let table = vec![vec!["epochs".to_owned(), "rows".to_owned()], vec![epochs.to_string(), rows.len().to_string()]];

@@ -1,12 +1,14 @@
 //! Analysis `embedding`: UMAP or t-SNE map of the posteriors of the test samples, and the files of TensorBoard's projector.
 
-use ibhost_framework::analysis::{AnalysisConfig, AnalysisContext, AnalysisError, AnalysisReport};
+use ibhost_framework::analysis::{AnalysisConfig, AnalysisContext, AnalysisError, AnalysisReport, Output};
 use ibhost_framework::dataset::Split;
 use ibhost_framework::noise::Noise;
+use ibhost_framework::storage::StorageError;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::fmt::Write as _;
+use std::path::Path;
 
 use crate::model::{Codes, encode, encoder, not_empty};
 use crate::neighbours::nearest;
@@ -18,6 +20,10 @@ use crate::{tsne, umap};
 const NAME: &str = "embedding";
 /// Half the size of the published maps.
 const LIMIT: f64 = 10.0;
+/// Folder of the projector's files, and what they are called.
+const PROJECTOR: &str = "tensorboard/test";
+const VECTORS: &str = "embedding-vec";
+const META: &str = "embedding-meta";
 
 /// How the map is made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -141,7 +147,7 @@ impl AnalysisConfig for Embedding {
         for (class, name) in classes.iter().enumerate() {
             figure.entry(name.as_str(), shade(class), Mark::Swatch);
         }
-        files.insert(0, picture(context.run_dir, &format!("analyses/{stem}-embedding{suffix}.png"), png(&figure, (900, 700)))?);
+        files.insert(0, picture(context.output, &format!("analyses/{stem}-embedding{suffix}.png"), png(&figure, (900, 700)))?);
         let result = json!({
             "points": indices.len(), "latent": codes.latent, "method": self.method, "metric": self.metric, "neighbours": self.neighbours,
             "min_dist": self.min_dist, "perplexity": self.perplexity,
@@ -181,15 +187,34 @@ fn projector_files(context: &AnalysisContext<'_>, codes: &Codes, labels: &[u8]) 
     for label in labels {
         let _ = writeln!(meta, "{label}");
     }
-    let config = "embeddings {\n  tensor_name: \"posterior means\"\n  tensor_path: \"embedding-vec.tsv\"\n  metadata_path: \"embedding-meta.tsv\"\n}\n";
-    [("embedding-vec.tsv", vectors.as_str()), ("embedding-meta.tsv", &meta), ("projector_config.pbtxt", config)]
-        .into_iter()
-        .map(|(file, text)| write_file(context, file, text))
-        .collect()
+    let mut files = vec![
+        write(context.output, &format!("{PROJECTOR}/{VECTORS}.tsv"), vectors.as_bytes())?,
+        write(context.output, &format!("{PROJECTOR}/{META}.tsv"), meta.as_bytes())?,
+    ];
+    // The projector reads one file of this name, which lists the codes of all settings.
+    let all = Output::of_run(&context.output.folder);
+    files.push(write(&all, &format!("{PROJECTOR}/projector_config.pbtxt"), projector_config(&all.path(PROJECTOR))?.as_bytes())?);
+    Ok(files)
 }
 
-fn write_file(context: &AnalysisContext<'_>, file: &str, text: &str) -> Result<std::path::PathBuf, AnalysisError> {
-    write(context.run_dir, &format!("tensorboard/test/{file}"), text.as_bytes())
+/// An entry for each file of codes in `folder`.
+fn projector_config(folder: &Path) -> Result<String, AnalysisError> {
+    let failed = |source| StorageError::Io { action: "list", path: folder.to_path_buf(), source };
+    let mut suffixes = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(failed)? {
+        let name = entry.map_err(failed)?.file_name().to_string_lossy().into_owned();
+        let suffix = name.strip_prefix(VECTORS).and_then(|rest| rest.strip_suffix(".tsv"));
+        let plain = |suffix: &&str| suffix.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
+        suffixes.extend(suffix.filter(plain).map(str::to_owned));
+    }
+    suffixes.sort();
+    let entry = |suffix: &String| {
+        format!(
+            "embeddings {{\n  tensor_name: \"posterior means{suffix}\"\n  tensor_path: \"{VECTORS}{suffix}.tsv\"\n  metadata_path: \
+             \"{META}{suffix}.tsv\"\n}}\n"
+        )
+    };
+    Ok(suffixes.iter().map(entry).collect())
 }
 
 ibhost_framework::register! {
@@ -233,6 +258,24 @@ mod tests {
         let variances: Vec<f64> = codes.deviations.iter().map(|s| s * s).collect();
         let w2 = squared_w2(&codes.means[..2], &variances[..2], &codes.means[2..], &variances[2..]);
         assert!((euclidean - w2).abs() < 1e-5, "{euclidean} {w2}");
+    }
+
+    #[test]
+    fn the_projector_is_told_of_the_codes_of_all_settings() {
+        let fixture = Fixture::on(Shape::Diagonal, Bars::new("bars", [1, 8, 8], 60), 3);
+        Embedding::default().run(&fixture.context()).unwrap();
+        let output = Output { suffix: "-best".to_owned(), ..fixture.output.clone() };
+        let context = AnalysisContext { output: &output, ..fixture.context() };
+        let report = Embedding { neighbours: 5, ..Embedding::default() }.run(&context).unwrap();
+        assert!(report.files[0].ends_with("analyses/umap-embedding-best.png"), "{:?}", report.files);
+        let config = std::fs::read_to_string(fixture.run_dir().join("tensorboard/test/projector_config.pbtxt")).unwrap();
+        let paths: Vec<&str> = config.lines().filter(|line| line.contains("_path")).map(str::trim).collect();
+        let [vectors, meta] = ["tensor_path: \"embedding-vec", "metadata_path: \"embedding-meta"];
+        let expected = ["", "-best"].map(|suffix| [format!("{vectors}{suffix}.tsv\""), format!("{meta}{suffix}.tsv\"")]).concat();
+        assert_eq!(paths, expected);
+        for (file, lines) in [("embedding-vec.tsv", 60), ("embedding-vec-best.tsv", 60)] {
+            assert_eq!(std::fs::read_to_string(fixture.run_dir().join("tensorboard/test").join(file)).unwrap().lines().count(), lines);
+        }
     }
 
     #[test]

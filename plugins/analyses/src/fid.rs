@@ -1,8 +1,11 @@
 //! Analysis `fid`: Fréchet distance of generated and test inputs in the features of a trained classifier or of Inception-v3.
 
+use std::path::Path;
+
 use burn::tensor::Tensor;
-use ibhost_framework::analysis::{AnalysisConfig, AnalysisContext, AnalysisError, AnalysisReport};
-use ibhost_framework::dataset::Split;
+use ibhost_framework::analysis::{AnalysisConfig, AnalysisContext, AnalysisError, AnalysisReport, Sources};
+use ibhost_framework::dataset::{DataRoot, Split};
+use ibhost_framework::storage::FileHash;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -142,6 +145,16 @@ impl AnalysisConfig for Fid {
         let made = format!("{}s of p(x|z)", self.decode.name());
         let cells = vec![format!("{distance:.4}"), self.samples.to_string(), test.len().to_string(), extractor.name(), made];
         Ok(AnalysisReport { result, table: vec![header, cells], files: Vec::new() })
+    }
+
+    fn sources(&self, run_dir: &Path, root: &DataRoot) -> Result<Option<Sources>, AnalysisError> {
+        let Some(file) = &self.inception else {
+            return ReferenceClassifier::sources(NAME, &self.classifier, run_dir).map(Some);
+        };
+        let path = root.join("inception").join(file);
+        let bytes = std::fs::read(&path)
+            .map_err(|error| AnalysisError::Request(format!("`{NAME}/inception:{file}`: `{}` cannot be read: {error}", path.display())))?;
+        Ok(Some(Sources::from([("inception".to_owned(), FileHash::of(&bytes).blake3)])))
     }
 }
 

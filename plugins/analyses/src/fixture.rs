@@ -6,7 +6,7 @@ use std::sync::Arc;
 use burn::module::{Module, Param};
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{Device, Tensor, TensorData};
-use ibhost_framework::analysis::AnalysisContext;
+use ibhost_framework::analysis::{AnalysisContext, Output};
 use ibhost_framework::dataset::{Batch, DataInfo, DataRoot, Dataset, Samples, Scaling, Split, Values};
 use ibhost_framework::noise::{Draws, Noise};
 use ibhost_framework::objective::{Classifier, Loss, Measure, Objective, PosteriorModel};
@@ -138,6 +138,7 @@ pub(crate) struct Fixture {
     pub(crate) root: DataRoot,
     pub(crate) device: Device,
     pub(crate) run: tempfile::TempDir,
+    pub(crate) output: Output,
 }
 
 impl Fixture {
@@ -170,7 +171,7 @@ impl Fixture {
         let shape = shape as u8;
         let model = LinearModel { projection: Param::from_tensor(projection), centres: Param::from_tensor(centres), shape };
         let run = tempfile::tempdir().unwrap();
-        Self { model, data, root: DataRoot(run.path().join("data")), device, run }
+        Self { model, data, root: DataRoot(run.path().join("data")), device, output: Output::of_run(run.path()), run }
     }
 
     /// Makes all images the same.
@@ -194,6 +195,7 @@ impl Fixture {
             root: &self.root,
             device: &self.device,
             run_dir: self.run_dir(),
+            output: &self.output,
             label: "Strategy=oneshot  Beta=0.001 M=12",
             seed: 3,
         }

@@ -78,28 +78,24 @@ impl AnalysisConfig for ImageGrids {
         let generated = tiles(self.decode.decode(model, prior, &mut draws), shape);
         let count = generated.len();
         let mut files = vec![
-            picture(context.run_dir, "plots/real-reconstructed.png", mosaic("Real and reconstructed", alternating.collect()).png())?,
-            picture(context.run_dir, "plots/generations.png", mosaic("Generated", generated).png())?,
+            picture(context.output, "plots/real-reconstructed.png", mosaic("Real and reconstructed", alternating.collect()).png())?,
+            picture(context.output, "plots/generations.png", mosaic("Generated", generated).png())?,
         ];
         let mut pseudo = model.pseudo_inputs().map(|inputs| tiles(inputs, shape)).unwrap_or_default();
         pseudo.truncate(self.columns * self.rows);
         let shown = pseudo.len();
         if shown > 0 {
-            files.push(picture(context.run_dir, "plots/pseudo-inputs.png", mosaic("Pseudo-inputs", pseudo).png())?);
+            files.push(picture(context.output, "plots/pseudo-inputs.png", mosaic("Pseudo-inputs", pseudo).png())?);
         }
         if self.interpolations > 0 && pairs >= CORNERS {
             let between = mixed(codes.clone().narrow(0, 0, CORNERS), self.interpolations);
             let images = tiles(self.decode.decode(model, between, &mut draws), shape);
-            files.push(picture(
-                context.run_dir,
-                "plots/interpolations.png",
-                grid("Between four codes", self.interpolations, images).png(),
-            )?);
+            files.push(picture(context.output, "plots/interpolations.png", grid("Between four codes", self.interpolations, images).png())?);
         }
         if self.plane > 0 && codes.dims()[1] == 2 {
             let lattice = Tensor::from_data(TensorData::new(lattice(self.plane), [self.plane * self.plane, 2]), context.device);
             let images = tiles(self.decode.decode(model, lattice, &mut draws), shape);
-            files.push(picture(context.run_dir, "plots/code-plane.png", grid("Codes from -3 to 3", self.plane, images).png())?);
+            files.push(picture(context.output, "plots/code-plane.png", grid("Codes from -3 to 3", self.plane, images).png())?);
         }
         let table = vec![
             ["pairs", "generated", "pseudo-inputs", "images are"].map(str::to_owned).to_vec(),

@@ -1,6 +1,9 @@
 //! Analysis `inception_score`: how sure and how diverse a classifier finds generated inputs.
 
-use ibhost_framework::analysis::{AnalysisConfig, AnalysisContext, AnalysisError, AnalysisReport};
+use std::path::Path;
+
+use ibhost_framework::analysis::{AnalysisConfig, AnalysisContext, AnalysisError, AnalysisReport, Sources};
+use ibhost_framework::dataset::DataRoot;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -99,6 +102,10 @@ impl AnalysisConfig for InceptionScore {
         let mut cells = [score.mean, score.deviation, score.diversity, score.sharpness].map(|v| format!("{v:.4}")).to_vec();
         cells.push(format!("{}s of p(x|z)", self.decode.name()));
         Ok(AnalysisReport { result, table: vec![header, cells], files: Vec::new() })
+    }
+
+    fn sources(&self, run_dir: &Path, _root: &DataRoot) -> Result<Option<Sources>, AnalysisError> {
+        ReferenceClassifier::sources(NAME, &self.classifier, run_dir).map(Some)
     }
 }
 

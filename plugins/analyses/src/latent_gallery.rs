@@ -85,12 +85,12 @@ impl AnalysisConfig for LatentGallery {
         let square = mosaic_of("first test images", &test_images, 0..test.len().min(SQUARE));
 
         let files = vec![
-            picture(context.run_dir, "plots/latent-digits.png", png(&digits, (1000, 850)))?,
-            picture(context.run_dir, "plots/latent-densities.png", panels_png(&densities, 5, (1900, 800)))?,
-            picture(context.run_dir, "plots/latent-samples.png", png(&drawn, (900, 800)))?,
-            picture(context.run_dir, "plots/latent-means.png", png(&means, (1000, 850)))?,
-            picture(context.run_dir, "plots/test-images.png", square.png())?,
-            picture(context.run_dir, "plots/hardest-images.png", mosaic.png())?,
+            picture(context.output, "plots/latent-digits.png", png(&digits, (1000, 850)))?,
+            picture(context.output, "plots/latent-densities.png", panels_png(&densities, 5, (1900, 800)))?,
+            picture(context.output, "plots/latent-samples.png", png(&drawn, (900, 800)))?,
+            picture(context.output, "plots/latent-means.png", png(&means, (1000, 850)))?,
+            picture(context.output, "plots/test-images.png", square.png())?,
+            picture(context.output, "plots/hardest-images.png", mosaic.png())?,
         ];
         let hardest: Vec<_> = errors
             .iter()

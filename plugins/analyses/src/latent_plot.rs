@@ -129,9 +129,9 @@ impl AnalysisConfig for LatentPlot {
         }
         let stem = if noisy.is_some() { "plots/latent-representation-noisy" } else { "plots/latent-representation" };
         let (picture_name, npy) = (format!("{stem}.png"), format!("{stem}.npy"));
-        let png_path = picture(context.run_dir, &picture_name, png(&figure, (900, 700)))?;
-        let bytes = encode_rows(&rows, 7).map_err(|e| StorageError::Encode { path: context.run_dir.join(&npy), reason: e.to_string() })?;
-        let npy_path = write(context.run_dir, &npy, &bytes)?;
+        let png_path = picture(context.output, &picture_name, png(&figure, (900, 700)))?;
+        let bytes = encode_rows(&rows, 7).map_err(|e| StorageError::Encode { path: context.output.path(&npy), reason: e.to_string() })?;
+        let npy_path = write(context.output, &npy, &bytes)?;
         let table = vec![vec!["samples".to_owned(), "n_std".to_owned()], vec![indices.len().to_string(), self.n_std.to_string()]];
         let result = json!({"samples": indices.len(), "n_std": self.n_std, "seed": context.seed, "accuracy": accuracies});
         Ok(AnalysisReport { result, table, files: vec![png_path, npy_path] })

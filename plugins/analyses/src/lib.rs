@@ -58,6 +58,7 @@ pub mod wasserstein;
 mod generated;
 mod levels;
 mod reference_classifier;
+pub mod reference_run;
 mod shared_scale;
 
 #[cfg(test)]

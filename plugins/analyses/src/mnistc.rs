@@ -1,7 +1,9 @@
 //! Analysis `mnistc`: accuracy on MNIST-C.
 
-use ibhost_framework::analysis::{AnalysisConfig, AnalysisContext, AnalysisError, AnalysisReport};
-use ibhost_framework::dataset::DataError;
+use std::path::Path;
+
+use ibhost_framework::analysis::{AnalysisConfig, AnalysisContext, AnalysisError, AnalysisReport, Sources};
+use ibhost_framework::dataset::{DataError, DataRoot};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, json};
@@ -78,6 +80,11 @@ impl AnalysisConfig for MnistC {
             categories.insert(category.to_owned(), counter.report(&correct, count));
         }
         Ok(AnalysisReport { result: json!({"batch_size": BATCH, "categories": categories}), table, files: Vec::new() })
+    }
+
+    fn sources(&self, _run_dir: &Path, _root: &DataRoot) -> Result<Option<Sources>, AnalysisError> {
+        // The corrupted images are other data than the run's.
+        Ok(None)
     }
 }
 

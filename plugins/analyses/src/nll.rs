@@ -88,8 +88,8 @@ impl AnalysisConfig for Nll {
         let deviation = (values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / values.len() as f64).sqrt();
         let bytes = encode_rows(&values, 1).map_err(|e| AnalysisError::Request(e.to_string()))?;
         let files = vec![
-            picture(context.run_dir, "plots/nll-histogram.png", png(&histogram(&values), (900, 600)))?,
-            write(context.run_dir, "analyses/nll.npy", &bytes)?,
+            picture(context.output, "plots/nll-histogram.png", png(&histogram(&values), (900, 600)))?,
+            write(context.output, "analyses/nll.npy", &bytes)?,
         ];
         let result = json!({"nll": mean, "deviation": deviation, "samples": used, "points": indices.len()});
         let cells = [format!("{mean:.4}"), format!("{deviation:.4}"), used.to_string(), indices.len().to_string()];

@@ -1,10 +1,12 @@
 //! Analysis `ood`: telling inputs of another kind from the test set by the model's confidence.
 
+use std::path::Path;
+
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use ibhost_framework::analysis::{AnalysisConfig, AnalysisContext, AnalysisError, AnalysisReport};
+use ibhost_framework::analysis::{AnalysisConfig, AnalysisContext, AnalysisError, AnalysisReport, Sources};
 use ibhost_framework::component::resolve;
-use ibhost_framework::dataset::{DatasetConfig, Split};
+use ibhost_framework::dataset::{DataRoot, DatasetConfig, Split};
 use ibhost_framework::noise::{Draws, Noise};
 use ibhost_framework::objective::Classifier;
 use ibhost_framework::registry::Kind;
@@ -176,6 +178,11 @@ impl AnalysisConfig for OutOfDistribution {
         let table = vec![header, row("grid", &grid), row("exact", &exact)];
         let result = json!({ "out": self.out, "inputs": test.len(), "grid": as_json(&grid), "exact": as_json(&exact) });
         Ok(AnalysisReport { result, table, files: Vec::new() })
+    }
+
+    fn sources(&self, _run_dir: &Path, _root: &DataRoot) -> Result<Option<Sources>, AnalysisError> {
+        // Noise is drawn from the seed; another data set may have changed.
+        Ok(matches!(self.out.as_str(), "gauss" | "uniform").then(Sources::new))
     }
 }
 

@@ -1,18 +1,18 @@
-//! Results on disk: whole files below the run directory, written atomically, folders made on the way.
+//! Results on disk: whole files below the folder of results, written atomically, folders made on the way.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use ibhost_framework::analysis::AnalysisError;
+use ibhost_framework::analysis::{AnalysisError, Output};
 use ibhost_framework::storage::{create_folders, write_atomic};
 
 use crate::plot::PlotError;
 
-/// Writes `bytes` to `relative` below `run_dir` and returns the path.
+/// Writes `bytes` to where `output` puts the file `relative`, and returns the path.
 ///
 /// # Errors
 /// [`AnalysisError::Storage`] naming the path that cannot be written.
-pub fn write(run_dir: &Path, relative: &str, bytes: &[u8]) -> Result<PathBuf, AnalysisError> {
-    let path = run_dir.join(relative);
+pub fn write(output: &Output, relative: &str, bytes: &[u8]) -> Result<PathBuf, AnalysisError> {
+    let path = output.path(relative);
     if let Some(folder) = path.parent() {
         create_folders(folder)?;
     }
@@ -24,9 +24,9 @@ pub fn write(run_dir: &Path, relative: &str, bytes: &[u8]) -> Result<PathBuf, An
 ///
 /// # Errors
 /// [`AnalysisError::Plot`] when it failed to draw, [`AnalysisError::Storage`] when it cannot be written.
-pub fn picture(run_dir: &Path, relative: &str, drawn: Result<Vec<u8>, PlotError>) -> Result<PathBuf, AnalysisError> {
-    let failed = |e: PlotError| AnalysisError::Plot { path: run_dir.join(relative).display().to_string(), reason: e.to_string() };
-    write(run_dir, relative, &drawn.map_err(failed)?)
+pub fn picture(output: &Output, relative: &str, drawn: Result<Vec<u8>, PlotError>) -> Result<PathBuf, AnalysisError> {
+    let failed = |e: PlotError| AnalysisError::Plot { path: output.path(relative).display().to_string(), reason: e.to_string() };
+    write(output, relative, &drawn.map_err(failed)?)
 }
 
 #[cfg(test)]
@@ -36,10 +36,13 @@ mod tests {
     #[test]
     fn folders_are_made_and_failures_name_the_file() {
         let run = tempfile::tempdir().unwrap();
-        let path = write(run.path(), "plots/a.txt", b"x").unwrap();
+        let output = Output::of_run(run.path());
+        let path = write(&output, "plots/a.txt", b"x").unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"x");
-        let error = picture(run.path(), "plots/b.png", Err(PlotError("no room".to_owned()))).unwrap_err().to_string();
+        let best = write(&Output { suffix: "-best".to_owned(), ..output.clone() }, "plots/a.txt", b"y").unwrap();
+        assert_eq!((std::fs::read(&path).unwrap(), best), (b"x".to_vec(), run.path().join("plots/a-best.txt")));
+        let error = picture(&output, "plots/b.png", Err(PlotError("no room".to_owned()))).unwrap_err().to_string();
         assert!(error.contains("b.png") && error.contains("no room"), "{error}");
-        assert!(write(run.path(), "plots/a.txt/inside", b"x").is_err());
+        assert!(write(&output, "plots/a.txt/inside", b"x").is_err());
     }
 }

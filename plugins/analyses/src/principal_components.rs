@@ -104,7 +104,7 @@ impl AnalysisConfig for PrincipalComponents {
         let files = if figures.is_empty() {
             Vec::new()
         } else {
-            vec![picture(context.run_dir, "plots/principal-components.png", panels_png(&figures, columns, size))?]
+            vec![picture(context.output, "plots/principal-components.png", panels_png(&figures, columns, size))?]
         };
         Ok(AnalysisReport { result: json!({"levels": found, "samples": labels.len()}), table, files })
     }

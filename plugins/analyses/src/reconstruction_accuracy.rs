@@ -1,7 +1,9 @@
 //! Analysis `reconstruction_accuracy`: what a classifier still recognises in reconstructions.
 
-use ibhost_framework::analysis::{AnalysisConfig, AnalysisContext, AnalysisError, AnalysisReport};
-use ibhost_framework::dataset::Split;
+use std::path::Path;
+
+use ibhost_framework::analysis::{AnalysisConfig, AnalysisContext, AnalysisError, AnalysisReport, Sources};
+use ibhost_framework::dataset::{DataRoot, Split};
 use ibhost_framework::noise::{Draws, Noise};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -72,6 +74,10 @@ impl AnalysisConfig for ReconstructionAccuracy {
         let mut cells = [accuracy, entropy, ceiling].map(|v| format!("{v:.4}")).to_vec();
         cells.extend([indices.len().to_string(), format!("{}s of p(x|z)", self.decode.name())]);
         Ok(AnalysisReport { result, table: vec![header, cells], files: Vec::new() })
+    }
+
+    fn sources(&self, run_dir: &Path, _root: &DataRoot) -> Result<Option<Sources>, AnalysisError> {
+        ReferenceClassifier::sources(NAME, &self.classifier, run_dir).map(Some)
     }
 }
 

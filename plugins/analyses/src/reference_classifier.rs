@@ -1,22 +1,19 @@
 //! A trained classifier that judges the inputs another model makes.
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use burn::tensor::Tensor;
-use ibhost_framework::analysis::{AnalysisContext, AnalysisError};
+use ibhost_framework::analysis::{AnalysisContext, AnalysisError, Sources};
 use ibhost_framework::dataset::{Scaling, Split};
 use ibhost_framework::engine::{Session, open_finished};
 use ibhost_framework::identity::OtherDataPolicy;
 use ibhost_framework::noise::{Draws, Noise};
 use ibhost_framework::objective::BoxedObjective;
 use ibhost_framework::parameters;
-use ibhost_framework::storage::{Label, RunDir, RunStatus};
+use ibhost_framework::storage::Label;
 
 use crate::model::log_probabilities;
-
-/// Folders above the analysed run that are searched; a sweep's trials lie five below the folder of runs.
-const LEVELS: usize = 5;
+use crate::reference_run::{find, identity};
 
 /// The model of a finished run that classifies, fed with the inputs of another run's data set.
 pub(crate) struct ReferenceClassifier {
@@ -27,17 +24,10 @@ pub(crate) struct ReferenceClassifier {
 }
 
 impl ReferenceClassifier {
-    /// The classifier of the run called `name`, or in the folder `name`, beside the analysed run or beside a folder above it; its newest
-    /// weights.
+    /// The classifier of the run that `name` means, see [`find`]; its newest weights.
     pub(crate) fn open(analysis: &str, name: &str, context: &AnalysisContext<'_>) -> Result<Self, AnalysisError> {
         let refuse = |problem: String| AnalysisError::Request(format!("`{analysis}/classifier:{name}`: {problem}"));
-        let path = find(context.run_dir, name).ok_or_else(|| {
-            let runs = context.run_dir.parent().unwrap_or(context.run_dir).display();
-            refuse(format!(
-                "no finished run of that name in `{runs}` or the folders above\n  hint: train one, e.g. `ibhost run --preset mnist-cnn --name \
-                 {name} --output-dir {runs}`"
-            ))
-        })?;
+        let path = find(context.run_dir, name).map_err(&refuse)?;
         // Of a judge only its weights are used, not the data it was trained on.
         let (_, session, state) =
             open_finished(&path, context.root, Label::Last, OtherDataPolicy::Accept).map_err(|error| refuse(error.to_string()))?;
@@ -61,6 +51,13 @@ impl ReferenceClassifier {
             model,
             scaling: Scaling { gain, offset },
         })
+    }
+
+    /// Which run and weights judge, for [`ibhost_framework::analysis::AnalysisConfig::sources`].
+    pub(crate) fn sources(analysis: &str, name: &str, run_dir: &Path) -> Result<Sources, AnalysisError> {
+        let refuse = |problem: String| AnalysisError::Request(format!("`{analysis}/classifier:{name}`: {problem}"));
+        let path = find(run_dir, name).map_err(refuse)?;
+        Ok(Sources::from([("judge".to_owned(), identity(&path)?)]))
     }
 
     /// Folder name of its run.
@@ -89,60 +86,5 @@ impl ReferenceClassifier {
         let device = inputs.device();
         let channel = |values: &[f32]| Tensor::<1>::from_floats(values, &device).reshape([1, values.len(), 1, 1]);
         inputs * channel(&self.scaling.gain) + channel(&self.scaling.offset)
-    }
-}
-
-/// The folder `name`, or that of the newest finished run given this name, in the nearest folder that has one.
-fn find(run: &Path, name: &str) -> Option<PathBuf> {
-    // A relative path such as `.` has no parents to speak of until it is made absolute.
-    let run = std::path::absolute(run).ok()?;
-    run.ancestors().skip(1).take(LEVELS).find_map(|folder| {
-        let exact = folder.join(name);
-        if exact.is_dir() { Some(exact) } else { newest_called(folder, name) }
-    })
-}
-
-/// The newest finished run in `folder` that was given `name`.
-fn newest_called(folder: &Path, name: &str) -> Option<PathBuf> {
-    let called = |path: &PathBuf| {
-        // Folders are `<what is trained>-<name>--<time>-<id>`; only those that fit are opened.
-        let file = path.file_name().map(|file| file.to_string_lossy().into_owned()).unwrap_or_default();
-        let fits = file.rsplit_once("--").is_some_and(|(stem, _)| stem.ends_with(name));
-        let summary = || RunDir::open_read_only(path).and_then(|run| run.read_summary()).ok();
-        fits && summary().is_some_and(|summary| summary.status == RunStatus::Completed && summary.name.as_deref() == Some(name))
-    };
-    let time = |path: &PathBuf| path.to_string_lossy().rsplit_once("--").map(|(_, time)| time.to_owned());
-    fs::read_dir(folder).ok()?.filter_map(|entry| Some(entry.ok()?.path())).filter(called).max_by_key(time)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn run(folder: &Path, name: &str, status: &str) -> PathBuf {
-        let run = RunDir::create(folder, "mnist_cnn-classifier-digits", Some(name)).unwrap();
-        let summary = serde_json::json!({
-            "status": status, "run_id": "1", "name": name, "objective": "classifier", "encoder": "mnist_cnn", "dataset": "digits", "seed": 0,
-            "device": "flex", "epochs": 1, "steps": 1, "started": "", "elapsed_time_s": 0.0, "command": [], "parameters": 1,
-            "versions": {"ibhost": "", "burn": ""},
-        });
-        run.write_summary(&serde_json::from_value(summary).unwrap()).unwrap();
-        run.path().to_path_buf()
-    }
-
-    #[test]
-    fn a_classifier_is_found_by_name_or_folder_up_to_the_folder_of_runs() {
-        let runs = tempfile::tempdir().unwrap();
-        let trial = runs.path().join("sweeps/grid/trials/000003/hvae-hit--x");
-        std::fs::create_dir_all(&trial).unwrap();
-        assert_eq!(find(&trial, "cnn"), None);
-        let unfinished = run(runs.path(), "cnn", "running");
-        let other = run(runs.path(), "mnist-cnn", "completed");
-        assert_eq!(find(&trial, "cnn"), None, "neither an unfinished run nor one whose name only ends like it");
-        let finished = run(runs.path(), "cnn", "completed");
-        assert_eq!((find(&trial, "cnn"), find(&trial, "mnist-cnn")), (Some(finished), Some(other)));
-        let folder = unfinished.file_name().unwrap().to_str().unwrap().to_owned();
-        assert_eq!(find(&trial, &folder), Some(unfinished));
-        assert_eq!(find(&trial.join("deeper"), "cnn"), None);
     }
 }

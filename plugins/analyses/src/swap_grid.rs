@@ -223,7 +223,7 @@ impl AnalysisConfig for SwapGrid {
         };
         let (own, other) = (shift(0), (1..n).map(shift).sum::<f64>() / (n.max(2) - 1) as f64);
         let class_share = right as f64 / (n * n) as f64;
-        let file = picture(context.run_dir, "plots/swap_grid.png", grid.png())?;
+        let file = picture(context.output, "plots/swap_grid.png", grid.png())?;
         let table = vec![
             ["cells", "class_share", "style_shift", "random_shift"].map(str::to_owned).to_vec(),
             vec![(n * n).to_string(), format!("{class_share:.4}"), format!("{own:.3}"), format!("{other:.3}")],

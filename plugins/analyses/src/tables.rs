@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
+use ibhost_framework::csv_text::csv_text;
+
 /// Strategies of the published tables.
 pub const STRATEGIES: [&str; 2] = ["oneshot", "algo2/k:10"];
 
@@ -237,16 +239,16 @@ impl Table {
 
     /// LaTeX `tabular` with clean error, mCE and relative mCE, two decimals.
     pub fn latex(&self) -> String {
-        let mut text = String::from("\\begin{tabular}{lrrr}\n\\toprule\nkey & clean error & mCE & rel\\_mCE \\\\\n\\midrule\n");
+        let mut text = String::from("\\begin{tabular}{lrrrr}\n\\toprule\nkey & n & clean error & mCE & rel\\_mCE \\\\\n\\midrule\n");
         for row in &self.rows {
             let key = row.key.replace('_', "\\_");
             // Writing to a string cannot fail, here and below.
-            let _ = writeln!(text, "{key} & {} & {:.2} & {:.2} \\\\", row.clean_error_latex(), row.mce, row.rel_mce);
+            let _ = writeln!(text, "{key} & {} & {} & {:.2} & {:.2} \\\\", row.runs, row.clean_error_latex(), row.mce, row.rel_mce);
         }
         text + "\\bottomrule\n\\end{tabular}\n"
     }
 
-    /// Key, clean error (mean, standard deviation) and the error of each category summed over severities, in percent.
+    /// Key, number of runs, clean error (mean, standard deviation) and the error of each category summed over severities, in percent.
     pub fn errors_csv(&self) -> String {
         self.csv(|row| &row.errors)
     }
@@ -258,26 +260,23 @@ impl Table {
 
     /// Key, number of runs, mCE and both relative mCEs.
     pub fn summary_csv(&self) -> String {
-        let mut text = String::from("key,runs,mCE,rel_mCE,rel_mCE_standard\n");
-        for row in &self.rows {
-            let _ = writeln!(text, "{},{},{},{},{}", csv_cell(&row.key), row.runs, row.mce, row.rel_mce, row.rel_mce_standard);
-        }
-        text
+        let header = ["key", "n", "mCE", "rel_mCE", "rel_mCE_standard"].map(str::to_owned);
+        let row = |row: &TableRow| {
+            let numbers = [row.mce, row.rel_mce, row.rel_mce_standard].map(|number| number.to_string());
+            [row.key.clone(), row.runs.to_string()].into_iter().chain(numbers).collect::<Vec<String>>()
+        };
+        csv_text(std::iter::once(header.to_vec()).chain(self.rows.iter().map(row)))
     }
 
     fn csv(&self, values: impl Fn(&TableRow) -> &[f64]) -> String {
-        let mut text = format!("key,error_clean_mean,error_clean_std,{}\n", self.categories.join(","));
-        for row in &self.rows {
-            let cells: Vec<String> = values(row).iter().map(f64::to_string).collect();
-            let _ = writeln!(text, "{},{},{},{}", csv_cell(&row.key), row.clean_error[0], row.clean_error[1], cells.join(","));
-        }
-        text
+        let fixed = ["key", "n", "error_clean_mean", "error_clean_std"].map(str::to_owned);
+        let header = fixed.into_iter().chain(self.categories.iter().cloned()).collect();
+        let row = |row: &TableRow| {
+            let numbers = row.clean_error.iter().chain(values(row)).map(f64::to_string);
+            [row.key.clone(), row.runs.to_string()].into_iter().chain(numbers).collect::<Vec<String>>()
+        };
+        csv_text(std::iter::once(header).chain(self.rows.iter().map(row)))
     }
-}
-
-/// `text` as one cell of a CSV file, quoted where it has to be.
-pub fn csv_cell(text: &str) -> String {
-    if text.contains([',', '"', '\n', '\r']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text.to_owned() }
 }
 
 #[cfg(test)]
@@ -312,9 +311,9 @@ mod tests {
         assert!((b.rel_mce - 100.0 * 50.0 / 60.0).abs() < 1e-9);
         assert!((b.rel_mce_standard - 100.0 * 30.0 / 50.0).abs() < 1e-9);
         assert_eq!(b.clean_error_latex(), "20.00±0.00\\%");
-        assert!(table.latex().contains("b & 20.00±0.00\\% & 100.00 & 83.33 \\\\"));
+        assert!(table.latex().contains("b & 1 & 20.00±0.00\\% & 100.00 & 83.33 \\\\"));
         let csv = table.errors_csv();
-        assert!(csv.starts_with("key,error_clean_mean,error_clean_std,fog\na,"), "{csv}");
+        assert!(csv.starts_with("key,n,error_clean_mean,error_clean_std,fog\na,1,"), "{csv}");
         assert_eq!(csv.lines().count(), 3);
         assert!(table.summary_csv().contains("b,1,"));
     }
@@ -333,11 +332,10 @@ mod tests {
     }
 
     #[test]
-    fn names_of_keys_folders_and_cells() {
+    fn names_of_keys_and_folders() {
         assert_eq!(key("resnet20", "oneshot", "vdb", "diag", 1), "resnet20-oneshot-vdb-diag-M1");
         let folders = [1e-3, 1e-5, 5e-5, 0.0].map(|beta| folder_name("cifar10", beta));
         assert_eq!(folders, ["cifar10-analysis-beta-3", "cifar10-analysis-beta-5", "cifar10-analysis-beta-4", "cifar10-analysis-beta0"]);
-        assert_eq!(csv_cell("a,\"b\""), "\"a,\"\"b\"\"\"");
         assert_eq!(mean_and_std(&[1.0, 3.0]), [2.0, 2f64.sqrt()]);
     }
 }

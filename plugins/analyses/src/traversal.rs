@@ -93,7 +93,7 @@ impl AnalysisConfig for Traversal {
         let zoom = (56 / samples.shape()[1].max(1)).max(1);
         let mosaic =
             Mosaic { title: format!("Style dimensions, {}", context.label), shape: samples.shape(), columns: self.steps, zoom, tiles };
-        let file = picture(context.run_dir, "plots/traversal.png", mosaic.png())?;
+        let file = picture(context.output, "plots/traversal.png", mosaic.png())?;
         // How much a dimension changes the image: mean over pixels of the standard deviation along its row.
         let effect: Vec<f64> = images.chunks_exact(self.steps).map(row_effect).collect();
         let mut table = vec![["dimension", "from", "to", "effect"].map(str::to_owned).to_vec()];

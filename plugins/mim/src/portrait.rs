@@ -189,7 +189,7 @@ impl AnalysisConfig for MimPortrait {
         for (name, sampled) in [("reconstruction", false), ("grid", true)] {
             let mut draws = Draws::seeded(Noise::new(context.seed), 0, name);
             let panels = sitter.panels(inputs.clone(), sampled, title.clone(), &mut draws)?;
-            files.push(picture(context.run_dir, &format!("plots/{name}_best.png"), panels_png(&panels, 1, SIZE))?);
+            files.push(picture(context.output, &format!("plots/{name}_best.png"), panels_png(&panels, 1, SIZE))?);
         }
         let result = json!({"x_recon_err": of("x_recon_err"), "MI_ksg": of("MI_ksg"), "samples": sampled.pairs(), "MI_ksg_calibration": calibration, "decoding": Decoding::Sample.name()});
         let bias = calibration.map_or(f64::NAN, |calibration| calibration.bias);

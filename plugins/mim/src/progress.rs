@@ -7,7 +7,7 @@ use std::sync::Arc;
 use burn::tensor::Tensor;
 use ibhost_analyses::output::{picture, write};
 use ibhost_analyses::plot::{PlotError, panels_png};
-use ibhost_framework::analysis::{AnalysisConfig, AnalysisContext, AnalysisError, AnalysisReport};
+use ibhost_framework::analysis::{AnalysisConfig, AnalysisContext, AnalysisError, AnalysisReport, Output};
 use ibhost_framework::dataset::{Batch, KnownDensity};
 use ibhost_framework::engine::{Orders, Session, State, StepState, restore_weights_at, training_step};
 use ibhost_framework::noise::{Draws, Noise};
@@ -23,8 +23,6 @@ use crate::names::toy_folder;
 use crate::portrait::{MimPortrait, Sitter, need_plane, test_inputs};
 
 const NAME: &str = "mim_progress";
-/// Folder of the frames below the run's.
-const FRAMES: &str = "plots/progress";
 /// Program that makes films.
 const FFMPEG: &str = "ffmpeg";
 
@@ -64,6 +62,11 @@ struct Painter<'a> {
     frames: Vec<Vec<u8>>,
 }
 
+/// Folder of the frames: those of other settings have another one, as a film is made of all pictures of a folder.
+fn frames_folder(output: &Output) -> String {
+    format!("plots/progress{}", output.suffix)
+}
+
 impl Painter<'_> {
     fn paint(&mut self, epoch: u64, model: &BoxedObjective) -> Result<(), AnalysisError> {
         let (Some(generative), Some(posterior)) = (model.as_generative(), model.as_posterior()) else {
@@ -73,7 +76,9 @@ impl Painter<'_> {
         let mut draws = Draws::seeded(Noise::new(self.context.seed), epoch, NAME);
         let panels = sitter.panels(self.inputs.clone(), false, [format!("epoch {epoch}"), String::new()], &mut draws)?;
         let frame = panels_png(&panels, 1, self.size);
-        self.files.push(picture(self.context.run_dir, &format!("{FRAMES}/reconstruction_{epoch:03}.png"), frame.clone())?);
+        let folder = frames_folder(self.context.output);
+        let output = Output::of_run(&self.context.output.folder);
+        self.files.push(picture(&output, &format!("{folder}/reconstruction_{epoch:03}.png"), frame.clone())?);
         self.frames.extend(frame.ok());
         Ok(())
     }
@@ -112,12 +117,12 @@ impl AnalysisConfig for MimProgress {
         let name = |ending: &str| format!("plots/{stem}progress_reconstruction-video.{ending}");
         let cannot = |ending: &str, e: PlotError| AnalysisError::Plot { path: name(ending), reason: e.to_string() };
         for (ending, animation) in [("gif", gif(&frames)), ("png", animated_png(&frames))] {
-            files.insert(0, write(context.run_dir, &name(ending), &animation.map_err(|e| cannot(ending, e))?)?);
+            files.insert(0, write(context.output, &name(ending), &animation.map_err(|e| cannot(ending, e))?)?);
         }
         if self.mp4 {
-            let path = context.run_dir.join(name("mp4"));
-            let frames_folder = context.run_dir.join(FRAMES);
-            write_through(&path, |film| mp4(Path::new(FFMPEG), &frames_folder, frames.len(), film).map_err(|e| cannot("mp4", e)))?;
+            let path = context.output.path(&name("mp4"));
+            let folder = context.output.folder.join(frames_folder(context.output));
+            write_through(&path, |film| mp4(Path::new(FFMPEG), &folder, frames.len(), film).map_err(|e| cannot("mp4", e)))?;
             files.insert(0, path);
         }
         let count = frames.len();

@@ -8,6 +8,7 @@ use ibhost_analyses::model::{generative, prior_codes, undefined};
 use ibhost_analyses::neighbour_accuracy::neighbour_accuracies;
 use ibhost_analyses::output::write;
 use ibhost_framework::analysis::{AnalysisConfig, AnalysisContext, AnalysisError, AnalysisReport};
+use ibhost_framework::csv_text::csv_text;
 use ibhost_framework::dataset::{KnownDensity, Samples, Split};
 use ibhost_framework::generator::GenerativeModel;
 use ibhost_framework::noise::{Draws, Noise};
@@ -169,7 +170,7 @@ impl PerSample {
 
 /// Every statistic of the published evaluation, from sampled codes of the whole test split.
 ///
-/// Writes `analyses/results.csv`, and once more under the original's name `analyses/<data set>/<code>/<model>/results.<seed>.csv`, with one `key,value` row a statistic: divergences between q(z|x) and p(z), cross entropies of the
+/// Writes `analyses/results.csv` (`results-best.csv` of the best checkpoint), and once more under the original's name `analyses/<data set>/<code>/<model>/results.<seed>.csv`, with one `key,value` row a statistic: divergences between q(z|x) and p(z), cross entropies of the
 /// joints, KSG mutual information of input and code (k = 5, at most 10,000 pairs; it grows with their number where the code is nearly
 /// deterministic, and depends on the units of both, which are not scaled; its bias on as many Gaussian pairs of that information stands
 /// beside it), reconstruction error of draws from p(x|z), epoch and loss of the checkpoint, and the accuracy of 1, 3, 5 and 10 nearest neighbours from
@@ -233,13 +234,13 @@ impl AnalysisConfig for MimStatistics {
         let refuse = |error: String| AnalysisError::Request(format!("`{NAME}` names its files after the run's configuration: {error}"));
         let config = run.read_config().map_err(|error| refuse(error.to_string()))?;
         let config = RunConfig::from_json(config).map_err(|error| refuse(error.to_string()))?;
-        let csv = rows.iter().fold(String::new(), |text, (name, value)| text + &format!("{name},{value}\n"));
-        let mut files = vec![write(context.run_dir, "analyses/results.csv", csv.as_bytes())?];
+        let csv = csv_text(rows.iter().map(|(name, value)| [name.clone(), value.to_string()]));
+        let mut files = vec![write(context.output, "analyses/results.csv", csv.as_bytes())?];
         let mut result = Map::new();
         let toy = toy_folder(&config).map(|parts| parts.join("/"));
         if let Some(folder) = &toy {
             let path = format!("analyses/{folder}/results.{}.csv", config.training.seed);
-            files.push(write(context.run_dir, &path, csv.as_bytes())?);
+            files.push(write(context.output, &path, csv.as_bytes())?);
         }
         if let Some(name) = toy.or_else(|| image_folder(&config)) {
             result.insert("original_name".to_owned(), json!(name));

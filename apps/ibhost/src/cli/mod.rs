@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ibhost_framework::registry::Kind;
 
-pub use results::{AnalyzeArgs, EvaluateArgs, FigureKind, PlotArgs, ReportArgs, TableKind, TabulateArgs};
+pub use results::{AnalyzeArgs, EvaluateArgs, FigureKind, LookArgs, PlotArgs, ReportArgs, TableKind, TabulateArgs};
 pub use training::{Launcher, ResumeArgs, RunArgs, SweepArgs, TrialArgs};
 
 /// Run, compare and extend information-bottleneck and latent-variable methods.

@@ -18,6 +18,9 @@ pub struct LookArgs {
     /// Seed of the analyses; each run's own without it
     #[arg(long, value_name = "SEED")]
     pub seed: Option<u64>,
+    /// Look at runs on data other than those they were trained on; the results say so
+    #[arg(long)]
+    pub other_data: bool,
     /// Output format
     #[arg(long, value_enum, default_value_t)]
     pub format: Format,
@@ -35,6 +38,9 @@ pub struct AnalyzeArgs {
     /// Analysis, e.g. salt_pepper/p:[0.1;0.2]; may be repeated
     #[arg(long, required = true, value_name = "COMPONENT")]
     pub analysis: Vec<String>,
+    /// Write results into a folder of the run's name below this one, and nothing into the run, which may be read-only
+    #[arg(long, value_name = "DIR")]
+    pub output: Option<PathBuf>,
     /// Weights, seed, format and data.
     #[command(flatten)]
     pub look: LookArgs,
@@ -49,8 +55,8 @@ pub struct EvaluateArgs {
     /// Folder of the table and the figures
     #[arg(long, default_value = "evaluation", value_name = "DIR")]
     pub output: PathBuf,
-    /// Name (`--name`) or folder name of a finished classifier's run, beside the runs or in a folder above; without it samples and
-    /// reconstructions are not judged
+    /// A finished classifier's run, beside the runs or in a folder above: its name (`--name`), folder, id or the start of its id; without it
+    /// samples and reconstructions are not judged
     #[arg(long, value_name = "RUN")]
     pub classifier: Option<String>,
     /// Analysis in place of the usual settings, e.g. probes/points:2000, or in addition; may be repeated
@@ -68,9 +74,15 @@ pub struct EvaluateArgs {
     /// Runs evaluated at once; as many as there are processors without it
     #[arg(long, value_name = "N")]
     pub jobs: Option<usize>,
-    /// Make every evaluation again, also those on disk from the same weights and settings
+    /// Make every evaluation again, also those on disk from the same weights, settings, seed, data, judge and program
     #[arg(long)]
     pub fresh: bool,
+    /// Read and write results of analyses in folders of the runs' names below this one, and nothing in the runs
+    #[arg(long, value_name = "DIR")]
+    pub results: Option<PathBuf>,
+    /// Evaluate runs too that are not completed
+    #[arg(long)]
+    pub unfinished: bool,
     /// Weights, seed, format and data.
     #[command(flatten)]
     pub look: LookArgs,
@@ -149,6 +161,18 @@ pub struct PlotArgs {
     /// Axes of latent planes from minus to plus this value
     #[arg(long, value_name = "Z")]
     pub limit: Option<f64>,
+    /// Result to read where there are several: an analysis with parameters, e.g. salt_pepper/p:[0.2], or a file's name before `.json`
+    #[arg(long, value_name = "RESULT")]
+    pub analysis: Option<String>,
+    /// Where results of analyses are, as written by `ibhost analyze --output DIR`; in the runs without it
+    #[arg(long, value_name = "DIR")]
+    pub results: Option<PathBuf>,
+    /// Setting that means go over besides the seed, e.g. dataset.fold; may be repeated
+    #[arg(long, value_name = "SETTING")]
+    pub over: Vec<String>,
+    /// Show runs too that are not completed
+    #[arg(long)]
+    pub unfinished: bool,
     /// File to write
     #[arg(long, default_value = "figure.png", value_name = "PNG")]
     pub output: PathBuf,
@@ -184,6 +208,18 @@ pub struct TabulateArgs {
     /// Key of the runs that corruption errors are relative to
     #[arg(long, value_name = "KEY")]
     pub reference: Option<String>,
+    /// Result to read where there are several: an analysis with parameters, e.g. salt_pepper/p:[0.2], or a file's name before `.json`
+    #[arg(long, value_name = "RESULT")]
+    pub analysis: Option<String>,
+    /// Where results of analyses are, as written by `ibhost analyze --output DIR`; in the runs without it
+    #[arg(long, value_name = "DIR")]
+    pub results: Option<PathBuf>,
+    /// Setting that means go over besides the seed, e.g. dataset.fold; may be repeated
+    #[arg(long, value_name = "SETTING")]
+    pub over: Vec<String>,
+    /// Show runs too that are not completed
+    #[arg(long)]
+    pub unfinished: bool,
     /// Folder to write CSV and LaTeX to
     #[arg(long, value_name = "DIR")]
     pub output: Option<PathBuf>,

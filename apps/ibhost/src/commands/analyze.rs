@@ -1,61 +1,136 @@
 //! `ibhost analyze`: any analysis on any finished run whose model offers what it needs.
 
-use std::path::Path;
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use ibhost_framework::analysis::{AnalysisConfig, AnalysisContext, AnalysisError, AnalysisReport};
+use ibhost_framework::analysis::{AnalysisConfig, AnalysisContext, AnalysisError, AnalysisReport, Output};
 use ibhost_framework::component::{Component, resolve, text_of};
+use ibhost_framework::csv_text::csv_text;
 use ibhost_framework::dataset::{DataRoot, Split};
 use ibhost_framework::engine::{Session, open_finished};
-use ibhost_framework::identity::OtherDataPolicy;
+use ibhost_framework::identity::{Identity, OtherDataPolicy};
 use ibhost_framework::noise::Draws;
 use ibhost_framework::objective::{BoxedObjective, Objective};
 use ibhost_framework::parameters;
 use ibhost_framework::registry::{Kind, Registry};
 use ibhost_framework::run::RunConfig;
-use ibhost_framework::storage::{Label, RunDir, StorageError, write_atomic};
-use serde_json::json;
+use ibhost_framework::storage::{Label, RunDir, StorageError, create_folders, inside, write_atomic};
+use serde_json::{Map, Value, json};
 
 use super::check_run_folder;
-use crate::cli::{AnalyzeArgs, Format};
+use crate::cli::{AnalyzeArgs, Format, LookArgs};
 use crate::exit::{Failure, INTERRUPTED};
-use crate::paths::{data_root, show};
+use crate::kept::Origin;
+use crate::paths::{absolute, data_root, show};
+use crate::program;
+use crate::results::{Settings, place};
 use crate::signals::stop_flag;
 use crate::table;
+use crate::together::{LeftOut, distinct_folders};
 
 pub fn analyze(arguments: &AnalyzeArgs) -> Result<u8, Failure> {
-    let root = data_root(&arguments.look.data)?;
-    let label: Label = arguments.look.checkpoint.parse().map_err(|e: String| Failure::usage(format!("--checkpoint: {e}")))?;
+    let look = &arguments.look;
+    let root = data_root(&look.data)?;
+    let view = View::of(look)?;
     // Everything asked for is checked before anything is computed.
     for text in &arguments.analysis {
         resolve::<dyn AnalysisConfig>(Kind::Analysis, text).map_err(|error| Failure::component("--analysis", &error))?;
     }
-    for run in &arguments.runs {
-        check_run_folder(run)?;
-    }
-    let stop = stop_between_analyses();
-    let (mut results, mut made) = (Vec::new(), 0);
-    for run in &arguments.runs {
-        for text in arguments.analysis.iter().take_while(|_| !stop.load(Ordering::Relaxed)) {
-            made += 1;
-            let report = recorded(run, || one(run, &root, text, label, arguments.look.average, arguments.look.seed))?;
-            if arguments.look.format == Format::Json {
+    let (stop, mut stopped) = (stop_between_analyses(), false);
+    let (mut results, mut left_out, mut done) = (Vec::new(), LeftOut::default(), 0);
+    let mut elsewhere = Elsewhere::default();
+    for run in &distinct_folders(&arguments.runs) {
+        let folder = check_run_folder(run).and_then(|()| match &arguments.output {
+            None => Ok(None),
+            Some(output) => elsewhere.place(run, output).map(Some),
+        });
+        let Some(folder) = left_out.take(run, folder) else { continue };
+        for text in &arguments.analysis {
+            if stop.load(Ordering::Relaxed) {
+                stopped = true;
+                break;
+            }
+            let work = || one_into(run, folder.as_deref().unwrap_or(run), &root, text, view);
+            let report = if folder.is_some() { work() } else { recorded(run, work) };
+            let name = if arguments.analysis.len() > 1 { format!("{}, {text}", show(run)) } else { show(run) };
+            let Some(report) = left_out.take_named(&name, report) else { continue };
+            done += 1;
+            if look.format == Format::Json {
                 results.push(json!({ "run_dir": show(run), "analysis": text, "result": report.result, "files": report.files }));
             } else {
-                show_report(run, text, &report, arguments.look.format)?;
+                show_report(run, text, &report, look.format)?;
             }
         }
     }
-    if arguments.look.format == Format::Json {
+    if done == 0 && !stopped {
+        return Err(left_out.nothing_left());
+    }
+    if look.format == Format::Json {
         table::print_json(&results.into())?;
     }
-    Ok(if made < arguments.runs.len() * arguments.analysis.len() { INTERRUPTED } else { 0 })
+    let code = left_out.end()?;
+    Ok(if stopped { INTERRUPTED } else { code })
 }
 
 /// A flag that a signal sets: the analysis at hand is finished, and no other begins.
 pub fn stop_between_analyses() -> Arc<AtomicBool> {
     stop_flag("finishing the analysis at hand", || "the analysis at hand is lost, those before it are kept".to_owned())
+}
+
+/// What an analysis looks at besides the run.
+#[derive(Clone, Copy, Debug)]
+pub struct View {
+    /// Which weights.
+    pub label: Label,
+    /// Whether they are the averaged ones.
+    pub average: bool,
+    /// Seed of the draws; the run's own without it.
+    pub seed: Option<u64>,
+    /// What is done about data that the run was not trained on.
+    pub other_data: OtherDataPolicy,
+}
+
+impl View {
+    /// The newest weights of `label`, averaged or not, under the run's own seed and data.
+    pub const fn new(label: Label, average: bool) -> Self {
+        Self { label, average, seed: None, other_data: OtherDataPolicy::Refuse }
+    }
+
+    /// The one that flags ask for.
+    pub fn of(look: &LookArgs) -> Result<Self, Failure> {
+        let label = look.checkpoint.parse().map_err(|e: String| Failure::usage(format!("--checkpoint: {e}")))?;
+        let other_data = if look.other_data { OtherDataPolicy::Accept } else { OtherDataPolicy::Refuse };
+        Ok(Self { label, average: look.average, seed: look.seed, other_data })
+    }
+}
+
+/// Folders of results that are not the runs' own: one for each run, called as the run's, below a folder that was asked for.
+#[derive(Default)]
+pub struct Elsewhere {
+    /// Each with the run it belongs to.
+    taken: Vec<(PathBuf, PathBuf)>,
+}
+
+impl Elsewhere {
+    /// The folder of the results of `run` below `output`, made when it is not there. Nothing in a run is written.
+    ///
+    /// # Errors
+    /// When it lies in a run, belongs to another run of this command, or cannot be made.
+    pub fn place(&mut self, run: &Path, output: &Path) -> Result<PathBuf, Failure> {
+        let real = fs::canonicalize(run).map_err(|e| Failure::usage(format!("cannot open `{}`: {e}", show(run))))?;
+        let place = absolute(output).join(real.file_name().unwrap_or_default());
+        inside::check_outside(&place).map_err(|error| Failure::usage(format!("--output: {error}")))?;
+        if let Some((_, other)) = self.taken.iter().find(|(taken, _)| *taken == place) {
+            let problem = format!("{} and {} have folders of one name, and so would their results", show(other), show(run));
+            return Err(Failure::usage(format!("{problem}\n  hint: analyse them one by one, each with an --output of its own")));
+        }
+        fs::create_dir_all(&place).map_err(|e| Failure::usage(format!("--output: cannot create `{}`: {e}", show(&place))))?;
+        self.taken.push((place.clone(), run.to_path_buf()));
+        Ok(place)
+    }
 }
 
 /// Runs `work`, which writes results into the folder of a finished run, and lists these among the run's files.
@@ -70,6 +145,12 @@ pub fn recorded<T>(run: &Path, work: impl FnOnce() -> Result<T, Failure>) -> Res
                 Err(StorageError::Locked { .. }) => Ok(result),
                 Err(error) => Err(error.into()),
             }
+        }
+        Err(StorageError::Io { action, path, source })
+            if matches!(source.kind(), ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem) =>
+        {
+            let hint = "a run that cannot be written is analysed with `ibhost analyze --output DIR`";
+            Err(Failure::failed(format!("cannot {action} `{}`: {source}\n  hint: {hint}", show(&path))))
         }
         Err(error) => Err(error.into()),
     }
@@ -96,18 +177,25 @@ fn show_report(run: &Path, text: &str, report: &AnalysisReport, format: Format) 
     Ok(())
 }
 
-/// Runs one analysis and writes its result to `analyses/<name>.json` and, when it has a table, `.csv`.
-pub fn one(run: &Path, root: &DataRoot, text: &str, label: Label, averaged: bool, seed: Option<u64>) -> Result<AnalysisReport, Failure> {
+/// Runs one analysis and writes its result to `analyses/<name>.json` and, when it has a table, `.csv`; where settings differ from the defaults,
+/// the names say so, see [`Settings::stem`].
+pub fn one(run: &Path, root: &DataRoot, text: &str, view: View) -> Result<AnalysisReport, Failure> {
+    one_into(run, run, root, text, view)
+}
+
+/// The same with the results below `folder` instead of `run`.
+pub fn one_into(run: &Path, folder: &Path, root: &DataRoot, text: &str, view: View) -> Result<AnalysisReport, Failure> {
+    let View { label, average, .. } = view;
     let (component, analysis) =
         resolve::<dyn AnalysisConfig>(Kind::Analysis, text).map_err(|error| Failure::component("--analysis", &error))?;
-    let (folder, session, state) = open_finished(run, root, label, OtherDataPolicy::Refuse)?;
-    if averaged && state.average.is_none() {
+    let (opened, session, state) = open_finished(run, root, label, view.other_data)?;
+    if average && state.average.is_none() {
         return Err(Failure::usage(format!(
             "{} keeps no averaged weights\n  hint: leave --average out, or train with e.g. `--average 0.999`",
             show(run)
         )));
     }
-    let model = Session::evaluation_model(&state, averaged);
+    let (model, config) = (Session::evaluation_model(&state, average), &session.config);
     if uses_model(&component, &*model)? {
         check_numbers(&model, &session).map_err(|problem| {
             Failure::failed(format!(
@@ -117,36 +205,65 @@ pub fn one(run: &Path, root: &DataRoot, text: &str, label: Label, averaged: bool
             ))
         })?;
     }
-    let config = &session.config;
+    let own_seed = config.training.seed;
+    let seed = view.seed.unwrap_or(own_seed);
+    let identity = session.identity(&program::this());
+    let sources = analysis.sources(opened.path(), root).map_err(failure)?;
+    let origin = Origin::of(&opened, label, seed, &identity, sources)?
+        .ok_or_else(|| Failure::failed(format!("{} has no `{label}` checkpoint any more", show(run))))?;
+    let settings = Settings {
+        name: component.name.clone(),
+        analysis: component.to_string(),
+        checkpoint: label.as_str().to_owned(),
+        average,
+        seed: (seed != own_seed).then_some(seed),
+    };
+    let (stem, suffix) = place(folder, &settings, &origin, own_seed).map_err(Failure::usage)?;
+    let output = Output { folder: folder.to_path_buf(), suffix };
     let context = AnalysisContext {
         model: &*model,
         data: &*session.data,
         root,
         device: &session.device,
-        run_dir: folder.path(),
+        run_dir: opened.path(),
+        output: &output,
         label: &label_of(config),
-        seed: seed.unwrap_or(config.training.seed),
+        seed,
     };
     let mut report = analysis.run(&context).map_err(failure)?.without_nan();
-    let stem = folder.analyses_dir().join(&component.name);
-    let document = json!({
-        "analysis": component.to_json_full(),
-        "checkpoint": label.as_str(),
-        "average": averaged,
-        "step": state.step,
-        "result": report.result,
-    });
-    let path = stem.with_extension("json");
+    let files: Vec<String> = report.files.iter().map(|path| show(path.strip_prefix(folder).unwrap_or(path))).collect();
+    let mut document = Map::new();
+    document.insert("analysis".to_owned(), component.to_json_full());
+    document.insert("checkpoint".to_owned(), label.as_str().into());
+    document.insert("average".to_owned(), average.into());
+    if let Value::Object(origin) = serde_json::to_value(&origin).map_err(Failure::failed)? {
+        document.extend(origin);
+    }
+    document.insert("identity".to_owned(), serde_json::to_value(&identity).map_err(Failure::failed)?);
+    // What the model was trained on, where this result is about other data.
+    if let Some(trained) = recorded_identity(&opened)?.filter(|trained| trained.data != identity.data) {
+        document.insert("trained_on".to_owned(), serde_json::to_value(&trained.data).map_err(Failure::failed)?);
+        tracing::warn!("{}: the result of `{text}` is about data that the run was not trained on, and says so", show(run));
+    }
+    document.insert("files".to_owned(), files.into());
+    document.insert("result".to_owned(), report.result.clone());
     let bytes = serde_json::to_vec_pretty(&document).map_err(Failure::failed)?;
+    let analyses = folder.join("analyses");
+    create_folders(&analyses)?;
+    let path = stem.with_extension("json");
     write_atomic(&path, &bytes)?;
     report.files.push(path);
     if !report.table.is_empty() {
-        let csv: String = report.table.iter().map(|row| row.iter().map(|c| quote(c)).collect::<Vec<_>>().join(",") + "\n").collect();
         let path = stem.with_extension("csv");
-        write_atomic(&path, csv.as_bytes())?;
+        write_atomic(&path, csv_text(&report.table).as_bytes())?;
         report.files.push(path);
     }
     Ok(report)
+}
+
+/// What the summary of a run says about its data, program and machine.
+pub fn recorded_identity(run: &RunDir) -> Result<Option<Identity>, Failure> {
+    if run.summary_path().exists() { Ok(run.read_summary()?.identity) } else { Ok(None) }
 }
 
 /// `Strategy=oneshot  Beta=0.001 M=12`: what the titles of a paper's figures name.
@@ -158,10 +275,6 @@ fn label_of(config: &RunConfig) -> String {
         }
     }
     label
-}
-
-fn quote(cell: &str) -> String {
-    if cell.contains([',', '"', '\n']) { format!("\"{}\"", cell.replace('"', "\"\"")) } else { cell.to_owned() }
 }
 
 /// Whether an analysis needs anything of `model`; refuses one that needs what it cannot do.

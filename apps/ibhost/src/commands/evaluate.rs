@@ -1,82 +1,108 @@
 //! `ibhost evaluate`: every evaluation of a grid of generative models, continued where it stopped, with one table and the figures of the rate
 //! plane.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use ibhost_analyses::accuracy_bound::AccuracyBound;
 use ibhost_analyses::rate_plane::{BetaGrid, Evaluated, page, pictures};
 use ibhost_framework::analysis::AnalysisConfig;
 use ibhost_framework::component::{Component, resolve};
-use ibhost_framework::dataset::DataRoot;
+use ibhost_framework::csv_text::csv_text;
+use ibhost_framework::dataset::{DataRoot, DatasetConfig};
+use ibhost_framework::identity::{DataIdentity, Identity, OtherDataPolicy};
 use ibhost_framework::registry::Kind;
-use ibhost_framework::storage::{Label, RunDir, inside, write_atomic};
+use ibhost_framework::storage::{RunDir, inside, write_atomic};
 use rayon::prelude::*;
 use serde_json::{Map, Value, json};
 
-use super::analyze::{check_fit, one, recorded, stop_between_analyses};
+use super::analyze::{Elsewhere, View, check_fit, one_into, recorded, recorded_identity, stop_between_analyses};
+use super::check_run_folder;
 use super::runs::{Run, save};
 use crate::cli::{EvaluateArgs, Format};
 use crate::exit::{Failure, INTERRUPTED};
+use crate::kept::Origin;
 use crate::messages::say;
 use crate::paths::{data_root, show};
+use crate::program;
 use crate::report::run_folders;
+use crate::results::{Document, Settings, documents};
 use crate::table;
+use crate::together::open_runs;
 
 /// Evaluations that need no classifier.
 const PLAIN: [&str; 4] = ["rates", "psnr", "label_information", "probes"];
 /// Evaluations by a classifier.
 const JUDGED: [&str; 3] = ["inception_score", "fid", "reconstruction_accuracy"];
 
+/// How the runs are evaluated.
+struct Work<'a> {
+    arguments: &'a EvaluateArgs,
+    wanted: Vec<Component>,
+    root: DataRoot,
+    view: View,
+    /// The data that were looked at, by data set.
+    data: Mutex<HashMap<String, DataIdentity>>,
+    /// Set once a signal came: the analyses at hand are finished, and no other begins.
+    stop: &'a AtomicBool,
+}
+
 pub fn evaluate(arguments: &EvaluateArgs) -> Result<u8, Failure> {
     inside::check_outside(&arguments.output).map_err(Failure::usage)?;
-    let root = data_root(&arguments.look.data)?;
-    let label: Label = arguments.look.checkpoint.parse().map_err(|e: String| Failure::usage(format!("--checkpoint: {e}")))?;
-    let wanted = wanted(arguments)?;
+    let (view, stop) = (View::of(&arguments.look)?, stop_between_analyses());
+    let (wanted, root) = (wanted(arguments)?, data_root(&arguments.look.data)?);
+    let work = Work { arguments, wanted, root, view, data: Mutex::new(HashMap::new()), stop: &stop };
     let folders = arguments.runs.iter().map(|path| run_folders(path)).collect::<Result<Vec<_>, _>>()?.concat();
-    let runs = Run::open_all(&folders)?;
-    let betas = runs.iter().map(|run| weights(run, arguments)).collect::<Result<Vec<_>, _>>()?;
-    for run in &runs {
-        wanted.iter().try_for_each(|component| check_fit(component, &run.config.objective.name))?;
+    let (opened, mut left_out) = open_runs(&folders, arguments.unfinished)?;
+    let mut places = Elsewhere::default();
+    let mut runs = Vec::new();
+    for mut run in opened {
+        let ready = weights(&run, arguments).and_then(|beta| {
+            work.wanted.iter().try_for_each(|component| check_fit(component, &run.config.objective.name))?;
+            Ok((beta, arguments.results.as_ref().map(|folder| places.place(&run.path, folder)).transpose()?))
+        });
+        if let Some((beta, elsewhere)) = left_out.take(&run.path, ready) {
+            run.results = elsewhere.unwrap_or(run.results);
+            runs.push((run, beta));
+        }
     }
-    let (stop, done) = (stop_between_analyses(), AtomicUsize::new(0));
-    let work = |run: &Run| {
-        let result = evaluate_run(run, &wanted, &root, label, arguments, &stop);
+    if runs.is_empty() {
+        return Err(left_out.nothing_left());
+    }
+    let done = AtomicUsize::new(0);
+    let one_run = |(run, _): &(Run, [f64; 2])| {
+        let result = work.evaluate(run);
         let number = done.fetch_add(1, Ordering::Relaxed) + 1;
         tracing::info!("{number} of {} runs evaluated: {}", runs.len(), show(&run.path));
         result
     };
     let pool = rayon::ThreadPoolBuilder::new().num_threads(arguments.jobs.unwrap_or_else(rayon::current_num_threads)).build();
     let pool = pool.map_err(|e| Failure::failed(format!("cannot start threads: {e}")))?;
-    let results: Vec<Result<Map<String, Value>, Failure>> = pool.install(|| runs.par_iter().with_max_len(1).map(work).collect());
+    let results: Vec<Result<Map<String, Value>, Failure>> = pool.install(|| runs.par_iter().with_max_len(1).map(one_run).collect());
 
-    if results.iter().any(|result| result.as_ref().is_ok_and(|found| found.len() < wanted.len())) {
+    if results.iter().any(|result| result.as_ref().is_ok_and(|found| found.len() < work.wanted.len())) {
         say!("interrupted; the same command goes on from the evaluations that are kept");
         return Ok(INTERRUPTED);
     }
-    let (mut models, mut bound, mut failures) = (Vec::new(), None, Vec::new());
-    for ((run, beta), result) in runs.iter().zip(betas).zip(results) {
-        match result {
-            Ok(found) => {
-                bound = bound.or_else(|| bound_of(&found));
-                models.push(evaluated(run, beta, &found));
-            }
-            Err(failure) => {
-                tracing::error!("{}: {}", show(&run.path), failure.reason());
-                failures.push(json!({"run": show(&run.path), "reason": failure.reason()}));
-            }
+    let (mut models, mut bound) = (Vec::new(), None);
+    for ((run, beta), result) in runs.iter().zip(results) {
+        if let Err(failure) = &result {
+            tracing::error!("{}: {}", show(&run.path), failure.reason());
+        }
+        if let Some(found) = left_out.take(&run.path, result) {
+            bound = bound.or_else(|| bound_of(&found));
+            models.push(evaluated(run, *beta, &found));
         }
     }
     if models.is_empty() {
         return Err(Failure::failed("no run could be evaluated; the messages above say why"));
     }
-    write(&arguments.output, &models, bound, &failures, arguments.look.format)?;
-    if failures.is_empty() {
-        Ok(0)
-    } else {
-        Err(Failure::failed(format!("{} of {} runs could not be evaluated; the messages above say why", failures.len(), runs.len())))
-    }
+    let mut missing: Vec<Value> = left_out.failures().map(|(run, reason)| json!({"run": run, "reason": reason})).collect();
+    missing.extend(left_out.unfinished().iter().map(|(run, word)| json!({"run": show(run), "reason": format!("it is {word}")})));
+    write(&arguments.output, &models, bound, &missing, arguments.look.format)?;
+    left_out.end()
 }
 
 /// The evaluations to make: the usual ones, with those given by flags in their place or added.
@@ -88,6 +114,7 @@ fn wanted(arguments: &EvaluateArgs) -> Result<Vec<Component>, Failure> {
     };
     let mut texts: Vec<String> = PLAIN.map(str::to_owned).to_vec();
     if let Some(classifier) = &arguments.classifier {
+        let classifier = named(classifier)?;
         texts.extend(JUDGED.map(|name| format!("{name}/classifier:{classifier}")));
     }
     let mut components = texts.iter().map(|text| resolved(text)).collect::<Result<Vec<_>, _>>()?;
@@ -102,6 +129,15 @@ fn wanted(arguments: &EvaluateArgs) -> Result<Vec<Component>, Failure> {
     Ok(components)
 }
 
+/// A classifier's run as a parameter of an analysis names it: the id of the one in a folder, where a path is given.
+fn named(classifier: &str) -> Result<String, Failure> {
+    if !classifier.contains(std::path::MAIN_SEPARATOR) {
+        return Ok(classifier.to_owned());
+    }
+    check_run_folder(Path::new(classifier))?;
+    Ok(RunDir::open_read_only(Path::new(classifier))?.run_id().to_owned())
+}
+
 /// Weights of the rates of the lower levels and of the top level.
 fn weights(run: &Run, arguments: &EvaluateArgs) -> Result<[f64; 2], Failure> {
     let weight = |path: &str| {
@@ -113,32 +149,68 @@ fn weights(run: &Run, arguments: &EvaluateArgs) -> Result<[f64; 2], Failure> {
     Ok([weight(&arguments.lower)?, weight(&arguments.top)?])
 }
 
-/// Results of every wanted evaluation of a run by name; those on disk from the same weights and settings are not made again.
-fn evaluate_run(
-    run: &Run,
-    wanted: &[Component],
-    root: &DataRoot,
-    label: Label,
-    arguments: &EvaluateArgs,
-    stop: &AtomicBool,
-) -> Result<Map<String, Value>, Failure> {
-    let step = RunDir::open_read_only(&run.path)?.checkpoints().newest_sound(label)?.map(|entry| entry.step);
-    let mut found = Map::new();
-    for component in wanted.iter().take_while(|_| !stop.load(Ordering::Relaxed)) {
-        let text = component.to_string();
-        let kept = run.analysis(&component.name).ok().map(|(_, document)| document).filter(|document| {
-            document["analysis"] == component.to_json_full()
-                && document["checkpoint"] == label.as_str()
-                && document["average"] == arguments.look.average
-                && document["step"].as_u64() == step
-        });
-        let result = match kept {
-            Some(document) if !arguments.fresh => document["result"].clone(),
-            _ => recorded(&run.path, || one(&run.path, root, &text, label, arguments.look.average, arguments.look.seed))?.result,
-        };
-        found.insert(component.name.clone(), result);
+impl Work<'_> {
+    /// Results of every wanted evaluation of a run by name; those on disk that would come out the same are not made again.
+    fn evaluate(&self, run: &Run) -> Result<Map<String, Value>, Failure> {
+        let look = &self.arguments.look;
+        let own_seed = run.config.training.seed;
+        let seed = look.seed.unwrap_or(own_seed);
+        let folder = RunDir::open_read_only(&run.path)?;
+        // Results made anew say what they were made from themselves.
+        let identity =
+            if self.arguments.fresh { None } else { Some(Identity::new(self.data(&run.config.dataset)?, &program::this(), &run.config)) };
+        let trained = recorded_identity(&folder)?;
+        // Other data are refused where a result would be made anew, so that one that is kept is none to take either.
+        let other_data = trained.zip(identity.as_ref()).is_some_and(|(trained, now)| trained.data != now.data);
+        let identity = identity.filter(|_| !other_data || self.view.other_data == OtherDataPolicy::Accept);
+        let mut found = Map::new();
+        for component in self.wanted.iter().take_while(|_| !self.stop.load(Ordering::Relaxed)) {
+            let kept = || -> Result<Option<Value>, Failure> {
+                let sources = component.build::<dyn AnalysisConfig>().map_err(|error| Failure::component("--analysis", &error))?;
+                let sources = sources.sources(&run.path, &self.root).map_err(Failure::usage)?;
+                let Some(identity) = &identity else { return Ok(None) };
+                let Some(origin) = Origin::of(&folder, self.view.label, seed, identity, sources)? else { return Ok(None) };
+                let settings = Settings {
+                    name: component.name.clone(),
+                    analysis: component.to_string(),
+                    checkpoint: self.view.label.as_str().to_owned(),
+                    average: look.average,
+                    seed: (seed != own_seed).then_some(seed),
+                };
+                let documents = documents(&run.results, &component.name, own_seed).documents;
+                let same = |document: &Document| {
+                    document.settings == settings && document.origin().is_some_and(|theirs| origin.gives_the_same_as(&theirs))
+                };
+                Ok(documents.into_iter().find(same).map(|document| document.value["result"].clone()))
+            };
+            let result = match kept()? {
+                Some(result) => result,
+                None => self.make(run, &component.to_string())?,
+            };
+            found.insert(component.name.clone(), result);
+        }
+        Ok(found)
     }
-    Ok(found)
+
+    /// Makes an evaluation anew.
+    fn make(&self, run: &Run, text: &str) -> Result<Value, Failure> {
+        let work = || one_into(&run.path, &run.results, &self.root, text, self.view);
+        let report = if self.arguments.results.is_some() { work()? } else { recorded(&run.path, work)? };
+        Ok(report.result)
+    }
+
+    /// The content of a data set, read once a command.
+    fn data(&self, dataset: &Component) -> Result<DataIdentity, Failure> {
+        // One at a time, so that several runs on one data set do not read it at once.
+        let mut known = self.data.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(key) = known.get(&dataset.to_string()) {
+            return Ok(key.clone());
+        }
+        let config = dataset.build::<dyn DatasetConfig>().map_err(|error| Failure::component("dataset", &error))?;
+        let key = DataIdentity::of(&*config.load(&self.root).map_err(Failure::usage)?);
+        known.insert(dataset.to_string(), key.clone());
+        Ok(key)
+    }
 }
 
 /// The bound of the labels that the information was measured on.
@@ -200,7 +272,7 @@ fn evaluated(run: &Run, beta: [f64; 2], found: &Map<String, Value>) -> Evaluated
     Evaluated { run: show(&run.path), beta, rate, values }
 }
 
-fn write(output: &Path, models: &[Evaluated], bound: Option<AccuracyBound>, failures: &[Value], format: Format) -> Result<(), Failure> {
+fn write(output: &Path, models: &[Evaluated], bound: Option<AccuracyBound>, missing: &[Value], format: Format) -> Result<(), Failure> {
     let grid = BetaGrid::new(&models.iter().map(|m| m.beta).collect::<Vec<_>>());
     let mut cells: Vec<_> = models.iter().filter_map(|m| grid.cell(m.beta)).collect();
     cells.sort_unstable();
@@ -222,7 +294,7 @@ fn write(output: &Path, models: &[Evaluated], bound: Option<AccuracyBound>, fail
         "betas_lower": grid.lower.iter().rev().collect::<Vec<_>>(),
         "betas_top": grid.top,
         "runs": models.iter().map(|m| json!({"run": m.run, "beta_lower": m.beta[0], "beta_top": m.beta[1]})).collect::<Vec<_>>(),
-        "failed": failures,
+        "failed": missing,
         "matrices": matrices,
     });
     let header: Vec<&str> =
@@ -233,7 +305,8 @@ fn write(output: &Path, models: &[Evaluated], bound: Option<AccuracyBound>, fail
         [m.run.clone(), m.beta[0].to_string(), m.beta[1].to_string()].into_iter().chain(numbers.map(cell)).collect::<Vec<String>>()
     };
     let rows: Vec<Vec<String>> = models.iter().map(row).collect();
-    let csv: String = std::iter::once(header.join(",")).chain(rows.iter().map(|r| r.join(","))).map(|line| line + "\n").collect();
+    let named: Vec<String> = header.iter().map(|name| (*name).to_owned()).collect();
+    let csv = csv_text(std::iter::once(&named).chain(&rows));
     let text = serde_json::to_string_pretty(&document).map_err(Failure::failed)?;
     let files = [("grid.json", text), ("grid.csv", csv), ("rate-space.html", page(models))];
     if format == Format::Json {

@@ -1,26 +1,24 @@
 //! `ibhost report`: runs or sweeps on one page, with tables as CSV and LaTeX beside it.
 
-use std::path::Path;
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
 
 use ibhost_framework::plain::plain;
 use ibhost_framework::storage::run_dir::read_yaml;
-use ibhost_framework::storage::{inside, write_atomic};
+use ibhost_framework::storage::{RunStatus, inside, write_atomic};
 use ibhost_sweep::SweepFolder;
+use ibhost_sweep::store::find_all;
 use serde_json::{Map, Value};
 
 use crate::cli::ReportArgs;
 use crate::exit::Failure;
 use crate::paths::show;
-use crate::report::{Template, Trial, default_template, report, run_folders};
+use crate::report::{Template, Trial, default_template, no_run_in, report};
 use crate::table;
+use crate::together::status_word;
 
 pub fn report_command(arguments: &ReportArgs) -> Result<u8, Failure> {
-    let mut trials = Vec::new();
-    for path in &arguments.runs {
-        for folder in run_folders(path)? {
-            trials.push(Trial::open(&folder)?);
-        }
-    }
+    let (trials, left_out) = open_all(&arguments.runs)?;
     let mut template = match &arguments.template {
         Some(path) => read_template(path)?,
         None => match &arguments.runs[..] {
@@ -35,7 +33,7 @@ pub fn report_command(arguments: &ReportArgs) -> Result<u8, Failure> {
     inside::check_outside(output).map_err(Failure::usage)?;
     let folder = output.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let stem = output.file_stem().map_or_else(|| "report".to_owned(), |stem| stem.to_string_lossy().into_owned());
-    let finished = report(&template, &trials, folder, &stem)?;
+    let finished = report(&template, &trials, &left_out, folder, &stem)?;
     std::fs::create_dir_all(folder).map_err(|e| Failure::failed(format!("cannot create `{}`: {e}", show(folder))))?;
     write_atomic(output, finished.html.as_bytes())?;
     table::print(&format!("wrote {}", show(output)))?;
@@ -45,6 +43,55 @@ pub fn report_command(arguments: &ReportArgs) -> Result<u8, Failure> {
         table::print(&format!("wrote {}", show(&path)))?;
     }
     Ok(0)
+}
+
+/// The runs in `paths` and below, each once, and what cannot be shown with the reason, which is said as well. Copies of a run are no
+/// repetitions of it.
+fn open_all(paths: &[PathBuf]) -> Result<(Vec<Trial>, Vec<(PathBuf, String)>), Failure> {
+    let mut left_out: Vec<(PathBuf, String)> = Vec::new();
+    let mut opened: Vec<Trial> = Vec::new();
+    let mut seen = HashSet::new();
+    for path in paths {
+        let found = match find_all(path) {
+            Ok(found) => found,
+            Err(error) => return Err(Failure::usage(format!("cannot list `{}`: {error}", show(path)))),
+        };
+        if found.is_empty() {
+            return Err(no_run_in(path));
+        }
+        for (folder, broken) in found {
+            if !seen.insert(folder.canonicalize().unwrap_or_else(|_| folder.clone())) {
+                continue;
+            }
+            match broken.map_or_else(|| Trial::open(&folder).map_err(|failure| failure.reason().to_owned()), Err) {
+                Ok(trial) => opened.push(trial),
+                Err(reason) => left_out.push((folder, reason)),
+            }
+        }
+    }
+    let mut trials: Vec<Trial> = Vec::new();
+    for trial in opened {
+        let far = |trial: &Trial| (trial.status == RunStatus::Completed, trial.summary.steps);
+        match trials.iter_mut().find(|known| known.run.id == trial.run.id) {
+            Some(known) => {
+                // The one that got furthest stands for all.
+                let other = if far(&trial) > far(known) { std::mem::replace(known, trial) } else { trial };
+                left_out.push((other.run.path, format!("it is a copy of {} and no run of its own", show(&known.run.path))));
+            }
+            None => trials.push(trial),
+        }
+    }
+    if let Some((path, reason)) = left_out.first().filter(|_| trials.is_empty()) {
+        let more = if left_out.len() > 1 { format!("\n  and {} more", left_out.len() - 1) } else { String::new() };
+        return Err(Failure::failed(format!("no run can be shown: `{}`: {reason}{more}", show(path))));
+    }
+    for (path, reason) in &left_out {
+        tracing::warn!("`{}` is left out: {reason}", show(path));
+    }
+    for trial in trials.iter().filter(|trial| trial.status != RunStatus::Completed) {
+        tracing::warn!("{} is {} and in no number of the report", show(&trial.run.path), status_word(trial.status));
+    }
+    Ok((trials, left_out))
 }
 
 /// The template that comes with the sweep in `path`; none when that is no sweep or has none.

@@ -16,6 +16,7 @@ use ibhost_sweep::plan::shell_line;
 use ibhost_sweep::values::scalar;
 use serde_json::{Map, Value, json};
 
+use super::analyze::View;
 use super::{analyze, seeds};
 use crate::cli::{Format, RunArgs};
 use crate::exit::{Failure, INTERRUPTED};
@@ -244,7 +245,7 @@ fn draw(run: &RunDir, root: &DataRoot, plots: &[&'static str], stop: &AtomicBool
         if stop.load(Ordering::Relaxed) {
             break;
         }
-        match analyze::one(run.path(), root, name, Label::Last, false, None) {
+        match analyze::one(run.path(), root, name, View::new(Label::Last, false)) {
             Ok(_) => drawn.push(*name),
             Err(failure) => tracing::warn!("plot `{name}` was not drawn: {}", failure.reason()),
         }

@@ -5,37 +5,43 @@ use std::path::{Path, PathBuf};
 use ibhost_analyses::batch_table::last_epochs_mean;
 use ibhost_framework::component::text_of;
 use ibhost_framework::run::RunConfig;
-use ibhost_framework::storage::{MetricsLog, MetricsSplit, Row, RunDir, inside, write_atomic};
+use ibhost_framework::storage::{MetricsLog, MetricsSplit, Row, RunDir, RunStatus, inside, write_atomic};
 use ibhost_sweep::folder::axes_of;
 use serde_json::Value;
 
 use super::check_run_folder;
 use crate::exit::Failure;
 use crate::paths::show;
+use crate::results::{Document, Found, Selector, documents, select};
 use crate::table;
 
 /// One of several runs.
 pub struct Run {
     /// Its folder.
     pub path: PathBuf,
+    /// Its id, which copies of its folder share.
+    pub id: String,
     /// What it was configured to do.
     pub config: RunConfig,
     /// Value of each axis of the sweep it belongs to.
     pub axes: Vec<(String, Value)>,
+    /// Where results of analyses are read: its folder, or one elsewhere.
+    pub results: PathBuf,
 }
 
 impl Run {
-    /// Opens the runs in `paths`.
-    pub fn open_all(paths: &[PathBuf]) -> Result<Vec<Self>, Failure> {
-        paths.iter().map(|path| Self::open(path)).collect()
-    }
-
     /// Opens the run in `path`.
     pub fn open(path: &Path) -> Result<Self, Failure> {
         check_run_folder(path)?;
         let folder = RunDir::open_read_only(path)?;
         let config = RunConfig::from_json(folder.read_config()?)?;
-        Ok(Self { path: path.to_path_buf(), config, axes: axes_of(path) })
+        let id = folder.run_id().to_owned();
+        Ok(Self { path: path.to_path_buf(), id, config, axes: axes_of(path), results: path.to_path_buf() })
+    }
+
+    /// How far it got; a run whose process is gone is interrupted.
+    pub fn status(&self) -> Result<RunStatus, Failure> {
+        Ok(RunDir::open_read_only(&self.path)?.status()?)
     }
 
     /// The rows of its metrics log.
@@ -43,34 +49,83 @@ impl Run {
         Ok(MetricsLog::read(&RunDir::open_read_only(&self.path)?.metrics_path())?)
     }
 
-    /// What `analyses/<analysis>.json` holds, and its path.
-    pub fn analysis(&self, analysis: &str) -> Result<(PathBuf, Value), Failure> {
-        let path = self.path.join("analyses").join(analysis).with_extension("json");
-        inside::check_file(&path)?;
-        let text = inside::read_text(&path).map_err(|e| self.lacks(&path, analysis, &format!("cannot be read: {e}")))?;
-        let document = serde_json::from_str(&text).map_err(|e| self.lacks(&path, analysis, &format!("is not valid JSON: {e}")))?;
-        Ok((path, document))
+    /// File and content of the result of an analysis that `selector` means, see [`Selector::read`].
+    pub fn analysis(&self, selector: &str) -> Result<(PathBuf, Value), Failure> {
+        self.document(selector).map(|document| (document.path, document.value))
     }
 
-    /// `<split>.<metric>`, the mean of the log's `last` evaluations, or `<analysis>.<path>`, a number in an analysis's result.
+    /// The result of an analysis that `selector` means: the only one of `ksg`, or the one of `ksg/k:3`. Refused when there are several.
+    pub fn document(&self, selector: &str) -> Result<Document, Failure> {
+        self.find(selector, |_| true)?.ok_or_else(|| {
+            let name = selector.split(['/', '-']).next().unwrap_or(selector);
+            self.lacks(&self.results.join("analyses").join(name).with_extension("json"), name, "is missing")
+        })
+    }
+
+    /// The same among the results that `keep` accepts; nothing when there is no result of the analysis.
+    pub fn find(&self, selector: &str, keep: impl Fn(&Document) -> bool) -> Result<Option<Document>, Failure> {
+        let selector = Selector::read(selector)?;
+        let name = selector.name();
+        let Found { documents, damaged } = documents(&self.results, name, self.config.training.seed);
+        let (documents, stale) = self.current(documents.into_iter().filter(keep).collect())?;
+        let found = select(documents, &selector).map_err(|problem| Failure::usage(format!("{}: {problem}", show(&self.path))))?;
+        match (&found, stale.first(), damaged.first()) {
+            (None, Some((document, newest)), _) => {
+                let what = format!("is about the weights of step {}, the run has those of step {newest}", document.value["step"]);
+                Err(self.lacks(&document.path, name, &what))
+            }
+            (None, None, Some((path, reason))) => Err(self.lacks(path, name, reason)),
+            _ => {
+                for (path, reason) in damaged {
+                    tracing::warn!("`{}` {reason} and is passed over", show(&path));
+                }
+                Ok(found)
+            }
+        }
+    }
+
+    /// Sets apart the documents about weights that the run no longer has, each with the newest step there is.
+    fn current(&self, documents: Vec<Document>) -> Result<(Vec<Document>, Vec<(Document, u64)>), Failure> {
+        let entries = RunDir::open_read_only(&self.path)?.checkpoints().list()?;
+        let newest = |label: &str| entries.iter().filter(|entry| entry.label.as_str() == label).map(|entry| entry.step).max();
+        let (mut current, mut stale) = (Vec::new(), Vec::new());
+        for document in documents {
+            match (document.value["step"].as_u64(), newest(&document.settings.checkpoint)) {
+                (Some(step), Some(newest)) if step != newest => stale.push((document, newest)),
+                _ => current.push(document),
+            }
+        }
+        Ok((current, stale))
+    }
+
+    /// `<split>.<metric>`, the mean of the log's `last` evaluations, or `<analysis>.<path>`, a number in an analysis' result.
     pub fn value(&self, name: &str, last: usize) -> Result<f64, Failure> {
         let (source, path) = name.split_once('.').unwrap_or((name, ""));
-        let split = match source {
-            "train" => Some(MetricsSplit::Train),
-            "test" => Some(MetricsSplit::Test),
-            "test_average" => Some(MetricsSplit::TestAverage),
-            _ => None,
-        };
         if path.is_empty() {
             return Err(Failure::usage(format!("`{name}` is no metric: write e.g. test.loss, or nll.nll for a number of an analysis")));
         }
-        if let Some(split) = split {
+        if let Some(split) = split_of(source) {
             let found = last_epochs_mean(&self.rows()?, split, path, last);
             return found.ok_or_else(|| Failure::usage(format!("{} never measured `{name}`", show(&self.path))));
         }
-        let (file, document) = self.analysis(source)?;
-        let found = entry(&document["result"], path).and_then(Value::as_f64);
-        found.ok_or_else(|| self.lacks(&file, source, &format!("its result has no number `{path}`")))
+        self.number(name).map(|(value, _)| value)
+    }
+
+    /// A number in the result of an analysis and the document it stands in: `ksg.mutual_information`, or `ksg/k:3.mutual_information`.
+    pub fn number(&self, name: &str) -> Result<(f64, Document), Failure> {
+        let mut first = None;
+        for (selector, path) in readings(name) {
+            let found = self.document(selector).and_then(|document| {
+                let value = entry(&document.value["result"], path).and_then(Value::as_f64);
+                let lacks = || self.lacks(&document.path, &document.settings.name, &format!("its result has no number `{path}`"));
+                Ok((value.ok_or_else(lacks)?, document))
+            });
+            match found {
+                Ok(found) => return Ok(found),
+                Err(failure) => first = first.or(Some(failure)),
+            }
+        }
+        Err(first.unwrap_or_else(|| Failure::usage(format!("`{name}` is no number of an analysis: write e.g. nll.nll"))))
     }
 
     /// `path`, which `analysis` writes, does not hold what is needed.
@@ -137,6 +192,43 @@ impl Run {
     }
 }
 
+/// Lets results of analyses be read in folders of the runs' names below `folder`, where one is given.
+pub fn read_results_from(runs: &mut [Run], folder: Option<&Path>) {
+    let Some(folder) = folder else { return };
+    for run in runs {
+        let real = std::fs::canonicalize(&run.path).unwrap_or_else(|_| run.path.clone());
+        run.results = folder.join(real.file_name().unwrap_or_default());
+    }
+}
+
+/// The split that a metric's name begins with.
+pub fn split_of(word: &str) -> Option<MetricsSplit> {
+    match word {
+        "train" => Some(MetricsSplit::Train),
+        "test" => Some(MetricsSplit::Test),
+        "test_average" => Some(MetricsSplit::TestAverage),
+        _ => None,
+    }
+}
+
+/// Every way to read `<analysis>.<path>`: parameters may hold dots, as `salt_pepper/p:[0.1].settings.0.accuracy` does. The longest analysis
+/// comes first.
+pub fn readings(name: &str) -> Vec<(&str, &str)> {
+    let cuts = name.match_indices('.').map(|(at, _)| (&name[..at], &name[at + 1..])).filter(|(_, path)| !path.is_empty());
+    match name.find('/') {
+        Some(slash) if !name[..slash].contains('.') => {
+            let mut readable: Vec<_> = cuts.filter(|(selector, _)| selector.len() > slash && Selector::read(selector).is_ok()).collect();
+            readable.reverse();
+            if readable.is_empty() {
+                name[slash..].find('.').map(|dot| (&name[..slash + dot], &name[slash + dot + 1..])).into_iter().collect()
+            } else {
+                readable
+            }
+        }
+        _ => cuts.take(1).collect(),
+    }
+}
+
 /// The entry of `value` at `path`: keys and positions joined by dots. A key may have dots itself, as `test_eps_0.1` has.
 pub fn entry<'a>(value: &'a Value, path: &str) -> Option<&'a Value> {
     let child = |key: &str| match value {
@@ -162,6 +254,17 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn analyses_with_parameters_are_cut_off_where_they_end() {
+        assert_eq!(readings("nll.a.b"), [("nll", "a.b")]);
+        assert_eq!(readings("salt_pepper/p:[0.1].settings.0.accuracy"), [("salt_pepper/p:[0.1]", "settings.0.accuracy")]);
+        assert_eq!(readings("ood/temper:0.5.grid.auroc")[0], ("ood/temper:0.5", "grid.auroc"));
+        assert_eq!(readings("ksg/.mutual_information"), [("ksg/", "mutual_information")]);
+        assert_eq!(readings("ksg-1a2b3c4d.mutual_information"), [("ksg-1a2b3c4d", "mutual_information")]);
+        assert_eq!(readings("ksg/q:1.x"), [("ksg/q:1", "x")], "what cannot be read is named by the error");
+        assert!(readings("ksg").is_empty() && readings("ksg.").is_empty());
+    }
 
     #[test]
     fn entries_are_found_by_keys_with_dots_and_by_positions() {

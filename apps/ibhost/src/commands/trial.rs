@@ -13,7 +13,7 @@ use ibhost_framework::run::RunConfig;
 use ibhost_framework::storage::{Label, RunDir};
 use ibhost_sweep::{SweepFolder, TrialFolder, TrialStatus, plan, process, values};
 
-use super::analyze;
+use super::analyze::{self, View};
 use super::run::{complete, drive_until};
 use crate::cli::{Format, TrialArgs};
 use crate::exit::{Failure, INTERRUPTED};
@@ -130,7 +130,7 @@ fn work(
             return Ok(INTERRUPTED);
         }
         let label: Label = request.checkpoint.parse().map_err(|e: String| Failure::usage(format!("analyses: {e}")))?;
-        analyze::recorded(&run, || analyze::one(&run, root, &request.analysis, label, request.average, None))?;
+        analyze::recorded(&run, || analyze::one(&run, root, &request.analysis, View::new(label, request.average)))?;
         say!("analysed with {}", request.analysis);
     }
     Ok(0)

@@ -2,10 +2,11 @@
 
 use ibhost_analyses::batch_figures::{Robustness, RunRows, colours, mean_curves, robustness, value_of};
 use ibhost_analyses::plot::colour::tab10;
-use ibhost_analyses::plot::means::{Series, curve, means_against};
+use ibhost_analyses::plot::means::{Series, counted, curve, means_against};
 use ibhost_analyses::plot::{Figure, Layer, Mark, Stroke};
 
-use super::template::{AgainstTemplate, CurvesTemplate, PlaneTemplate, Published, RobustnessTemplate, Section};
+use super::alike::{check_known, told_apart_by};
+use super::template::{AgainstTemplate, CurvesTemplate, PlaneTemplate, Published, Quantity, RobustnessTemplate, Section};
 use super::unmeasured;
 use super::value::{Trial, metric_of};
 use crate::exit::Failure;
@@ -14,8 +15,12 @@ use crate::paths::show;
 /// Values against a setting, a panel a value.
 pub fn against(section: &Section, template: &AgainstTemplate, trials: &[(usize, &Trial)]) -> Result<Vec<Figure>, Failure> {
     let mut placed = Vec::new();
+    let by = [&template.series[..], std::slice::from_ref(&template.x)].concat();
+    check_known(&by, trials)?;
+    let quantities: Vec<&str> = template.values.iter().map(Quantity::of).collect();
+    let series = [template.series.clone(), told_apart_by(trials, &by, &quantities)].concat();
     for (_, trial) in trials {
-        let text = trial.run.setting(&template.x)?;
+        let text = trial.shown(&template.x, &quantities);
         let x: f64 = text.parse().map_err(|_| {
             Failure::usage(format!(
                 "section `{}`: `x: {}` is `{text}` in {}, expected a setting that is a number",
@@ -24,7 +29,7 @@ pub fn against(section: &Section, template: &AgainstTemplate, trials: &[(usize, 
                 show(&trial.run.path)
             ))
         })?;
-        placed.push((trial.label(&template.series)?, x, *trial));
+        placed.push((trial.label(&series, &quantities), x, *trial));
     }
     let mut figures = Vec::new();
     for quantity in &template.values {
@@ -33,11 +38,10 @@ pub fn against(section: &Section, template: &AgainstTemplate, trials: &[(usize, 
             members.filter_map(|(_, x, trial)| Some((*x, quantity.factor() * trial.value(quantity.of())?))).collect()
         };
         let colours = colours(placed.iter().map(|(label, ..)| label.as_str()));
-        let ours = colours.iter().map(|(label, colour)| Series {
-            label: (*label).to_owned(),
-            colour: *colour,
-            stroke: Stroke::Solid,
-            points: points_of(label),
+        let ours = colours.iter().map(|(label, colour)| {
+            let points = points_of(label);
+            let label = counted(label, points.iter().map(|point| point.0)).trim().to_owned();
+            Series { label, colour: *colour, stroke: Stroke::Solid, points }
         });
         let mut series: Vec<Series> = ours.collect();
         if !trials.is_empty() && series.iter().all(|s| s.points.is_empty()) {
@@ -82,10 +86,10 @@ fn without_nameless(figure: &mut Figure) {
 
 /// Metrics per epoch.
 pub fn curves(section: &Section, template: &CurvesTemplate, trials: &[(usize, &Trial)]) -> Result<Vec<Figure>, Failure> {
-    let mut runs = Vec::new();
-    for (_, trial) in trials {
-        runs.push(RunRows { series: trial.label(&template.series)?, x: 0.0, rows: trial.rows.clone() });
-    }
+    check_known(&template.series, trials)?;
+    let series = [template.series.clone(), told_apart_by(trials, &template.series, &[])].concat();
+    let rows = |trial: &Trial| RunRows { series: trial.label(&series, &[]), x: 0.0, rows: trial.rows.clone() };
+    let runs: Vec<RunRows> = trials.iter().map(|(_, trial)| rows(trial)).collect();
     for metric in &template.metrics {
         let measured = |run: &RunRows| run.rows.iter().any(|row| value_of(metric, |m| row.metrics.get(m)).is_some());
         if !runs.is_empty() && !runs.iter().any(measured) {
@@ -98,10 +102,8 @@ pub fn curves(section: &Section, template: &CurvesTemplate, trials: &[(usize, &T
 /// One quantity against another.
 pub fn plane(section: &Section, template: &PlaneTemplate, trials: &[(usize, &Trial)]) -> Result<Figure, Failure> {
     let mut figure = Figure::new(section.title.as_str(), template.x.name(), template.y.name());
-    let mut labels = Vec::new();
-    for (_, trial) in trials {
-        labels.push(trial.label(&template.series)?);
-    }
+    check_known(&template.series, trials)?;
+    let labels: Vec<String> = trials.iter().map(|(_, trial)| trial.label(&template.series, &[])).collect();
     let colours = colours(labels.iter().map(String::as_str));
     for ((_, trial), label) in trials.iter().zip(&labels) {
         let colour = colours.iter().find(|(name, _)| name == label).map_or_else(|| tab10(0), |(_, colour)| *colour);
@@ -141,6 +143,10 @@ fn way(template: &PlaneTemplate, trial: &Trial) -> Vec<[f64; 2]> {
 
 /// Accuracy under growing corruption.
 pub fn corruption(section: &Section, template: &RobustnessTemplate, trials: &[(usize, &Trial)]) -> Result<Vec<Figure>, Failure> {
+    check_known(&template.series, trials)?;
+    // Any number of the result says what all of it was made with.
+    let of = format!("{}.settings.0.accuracy", template.analysis);
+    let series = [template.series.clone(), told_apart_by(trials, &template.series, &[&of])].concat();
     let mut all = Vec::new();
     for (_, trial) in trials {
         let Ok((_, document)) = trial.run.analysis(&template.analysis) else { continue };
@@ -149,7 +155,7 @@ pub fn corruption(section: &Section, template: &RobustnessTemplate, trials: &[(u
         let points: Vec<[f64; 2]> =
             wanted.filter_map(|entry| Some([entry[template.strength.as_str()].as_f64()?, entry["accuracy"].as_f64()?])).collect();
         if !points.is_empty() {
-            let series = trial.label(&template.series)?;
+            let series = trial.label(&series, &[&of]);
             all.push(Robustness { panel: section.title.clone(), series, dashed: false, points });
         }
     }

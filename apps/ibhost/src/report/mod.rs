@@ -1,22 +1,26 @@
 //! Reports: many runs on one page, by a template or by what the runs differ in.
 
+mod alike;
 mod figure;
 mod page;
+mod picture;
 mod table;
 mod template;
 mod value;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use ibhost_analyses::plot::Figure;
-use ibhost_framework::storage::{RunStatus, inside};
+use ibhost_framework::storage::RunStatus;
 
 use crate::exit::Failure;
+use crate::together::grouped;
+use alike::{check_known, told_apart_by};
 use page::{Content, Picture};
 pub use page::{Page, Part, render};
 pub use template::Template;
 use template::{CurvesTemplate, PicturesTemplate, PlaneTemplate, Quantity, Section, TableTemplate};
-pub use value::{Trial, run_folders};
+pub use value::{Trial, no_run_in, run_folders};
 
 /// A finished report.
 pub struct Report {
@@ -26,35 +30,51 @@ pub struct Report {
     pub tables: Vec<(String, String)>,
 }
 
-/// Fills `template` with the completed runs among `trials`. `folder` is where the page will be, `stem` the start of its file name.
-pub fn report(template: &Template, trials: &[Trial], folder: &Path, stem: &str) -> Result<Report, Failure> {
+/// Fills `template` with the completed runs among `trials`. `left_out` are runs that cannot be shown, with the reason. `folder` is where the
+/// page will be, `stem` the start of its file name.
+pub fn report(template: &Template, trials: &[Trial], left_out: &[(PathBuf, String)], folder: &Path, stem: &str) -> Result<Report, Failure> {
     let mut parts = Vec::new();
-    let mut tables = Vec::new();
+    let mut tables: Vec<(String, String)> = Vec::new();
+    let completed: Vec<(usize, &Trial)> = trials.iter().enumerate().filter(|(_, trial)| trial.status == RunStatus::Completed).collect();
     for section in &template.sections {
-        let mut members = Vec::new();
-        for (at, trial) in trials.iter().enumerate().filter(|(_, trial)| trial.status == RunStatus::Completed) {
-            if trial.belongs(section)? {
-                members.push((at, trial));
-            }
-        }
+        check_known(section.filter.keys(), &completed)?;
+        let members: Vec<(usize, &Trial)> = completed.iter().copied().filter(|(_, trial)| trial.belongs(section)).collect();
         let content = if members.is_empty() { Content::Nothing } else { content(section, &members)? };
         if let Content::Table(table) = &content {
-            let name = format!("{stem}-{}", file_part(&section.title));
+            let name = [stem, &file_part(&section.title)].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("-");
+            let is_free = |name: &str| !tables.iter().any(|(file, _)| *file == format!("{name}.csv"));
+            let numbered = (2..).map(|n| format!("{name}-{n}")).find(|name| is_free(name));
+            let name = if is_free(&name) { name } else { numbered.unwrap_or(name) };
             tables.push((format!("{name}.csv"), table.csv()));
             tables.push((format!("{name}.tex"), table.latex()));
         }
-        parts.push(Part { title: section.title.clone(), text: section.text.clone(), content });
+        parts.push(Part { title: section.title.clone(), text: section.text.clone(), missing: missing(section, &members), content });
     }
     let title = template.title.as_deref().unwrap_or("Report");
-    let html = render(&Page { title, text: template.text.as_deref(), parts: &parts, trials, folder })?;
+    let html = render(&Page { title, text: template.text.as_deref(), parts: &parts, trials, left_out, folder })?;
     Ok(Report { html, tables })
+}
+
+/// Numbers of analyses that a section asks for and that cannot be taken from a run, with the reason.
+fn missing(section: &Section, trials: &[(usize, &Trial)]) -> Vec<(usize, String)> {
+    let mut found: Vec<(usize, String)> = Vec::new();
+    for (at, trial) in trials {
+        for of in section.quantities() {
+            if let Err(reason) = trial.measured(&of)
+                && !found.iter().any(|(known, words)| known == at && *words == reason)
+            {
+                found.push((*at, reason));
+            }
+        }
+    }
+    found
 }
 
 fn content(section: &Section, trials: &[(usize, &Trial)]) -> Result<Content, Failure> {
     if let Some(template) = &section.table {
         return table::table(section, template, trials).map(Content::Table);
     }
-    let drawn = |figures: Vec<Figure>, series: &[String]| Ok(Content::Figures(figures, members(series, trials)?));
+    let drawn = |figures: Vec<Figure>, series: &[String]| Ok(Content::Figures(figures, members(series, trials)));
     if let Some(template) = &section.against {
         return drawn(figure::against(section, template, trials)?, &template.series);
     }
@@ -74,29 +94,21 @@ fn content(section: &Section, trials: &[(usize, &Trial)]) -> Result<Content, Fai
 }
 
 /// The runs behind each curve or colour of a figure.
-fn members(series: &[String], trials: &[(usize, &Trial)]) -> Result<Vec<(String, Vec<usize>)>, Failure> {
-    let mut found: Vec<(String, Vec<usize>)> = Vec::new();
-    for (at, trial) in trials {
-        let label = trial.label(series)?;
-        match found.iter_mut().find(|(known, _)| *known == label) {
-            Some((_, runs)) => runs.push(*at),
-            None => found.push((label, vec![*at])),
-        }
-    }
-    Ok(found)
+fn members(series: &[String], trials: &[(usize, &Trial)]) -> Vec<(String, Vec<usize>)> {
+    grouped(trials.iter().map(|(at, trial)| (trial.label(series, &[]), *at)))
 }
 
 fn pictures(section: &Section, template: &PicturesTemplate, trials: &[(usize, &Trial)]) -> Result<Vec<Picture>, Failure> {
     let mut found = Vec::new();
+    check_known(&template.label, trials)?;
     for file in &template.files {
         let mut seen = Vec::new();
         for (at, trial) in trials {
-            let label = if template.label.is_empty() { trial.name() } else { trial.label(&template.label)? };
-            let path = trial.run.path.join(file);
-            if (template.one_each && seen.contains(&label)) || !path.is_file() {
+            let label = if template.label.is_empty() { trial.name() } else { trial.label(&template.label, &[]) };
+            if template.one_each && seen.contains(&label) {
                 continue;
             }
-            let bytes = inside::read(&path)?;
+            let Some(bytes) = picture::read(&trial.run.path, file)? else { continue };
             let name = Path::new(file).file_stem().map_or_else(|| file.clone(), |stem| stem.to_string_lossy().into_owned());
             let caption = if template.files.len() > 1 { format!("{label}: {name}") } else { label.clone() };
             seen.push(label);
@@ -115,6 +127,9 @@ fn pictures(section: &Section, template: &PicturesTemplate, trials: &[(usize, &T
 
 /// No run of a section has what it shows.
 fn unmeasured(section: &Section, of: &str, trials: &[(usize, &Trial)]) -> Failure {
+    if let Some((trial, reason)) = trials.iter().find_map(|(_, trial)| Some((trial, trial.measured(of).err()?))) {
+        return Failure::usage(format!("section `{}`: no run has `{of}` to show, {} because: {reason}", section.title, trial.name()));
+    }
     let mut known: Vec<String> = Vec::new();
     if let Some((_, trial)) = trials.first() {
         let last = &trial.summary.final_metrics;
@@ -134,25 +149,23 @@ fn file_part(title: &str) -> String {
     letters.split('-').filter(|part| !part.is_empty()).collect::<Vec<_>>().join("-")
 }
 
-/// Settings in which the runs differ, the seed left out.
+/// Settings in which the runs differ, the seed left out: those that all have, and of the others as many as tell the runs apart.
 fn varied(trials: &[Trial]) -> Vec<String> {
-    let mut names: Vec<String> = Vec::new();
-    for trial in trials {
-        for name in trial.run.settings() {
-            if !names.contains(&name) {
-                names.push(name);
-            }
+    let mut names: Vec<&String> = Vec::new();
+    for (name, _) in trials.iter().flat_map(|trial| &trial.settings) {
+        if !names.contains(&name) {
+            names.push(name);
         }
     }
-    let differs = |name: &String| {
-        let mut values = trials.iter().map(|trial| trial.run.setting(name).ok());
-        let first = values.next();
-        values.any(|value| Some(value) != first)
-    };
-    // What only some runs have belongs to a component, whose name differs already.
-    let everywhere = |name: &String| trials.iter().all(|trial| trial.run.setting(name).is_ok());
-    names.retain(|name| name != "seed" && name != "name" && everywhere(name) && differs(name));
-    names
+    let values = |name: &String| -> Vec<Option<String>> { trials.iter().map(|trial| trial.setting(name)).collect() };
+    names.retain(|name| {
+        let values = values(name);
+        values.iter().all(Option::is_some) && values.iter().any(|value| value != &values[0])
+    });
+    let shared: Vec<String> = names.into_iter().cloned().collect();
+    let placed: Vec<(usize, &Trial)> = trials.iter().enumerate().collect();
+    let others = told_apart_by(&placed, &shared, &[]);
+    [shared, others].concat()
 }
 
 /// The template for runs that came without one: a table of every measurement by what the runs differ in, curves, the information plane, and
@@ -186,9 +199,9 @@ pub fn default_template(trials: &[Trial]) -> Template {
     let mut files: Vec<String> = Vec::new();
     for trial in trials {
         let Ok(entries) = std::fs::read_dir(trial.run.path.join("plots")) else { continue };
-        let names = entries.flatten().map(|entry| format!("plots/{}", entry.file_name().to_string_lossy()));
-        let is_png = |name: &String| Path::new(name).extension().is_some_and(|extension| extension == "png");
-        files.extend(names.filter(is_png));
+        let plain = entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_file()));
+        let names = plain.map(|entry| format!("plots/{}", entry.file_name().to_string_lossy()));
+        files.extend(names.filter(|name| picture::check_name(name).is_ok()));
     }
     files.sort();
     files.dedup();

@@ -1,6 +1,7 @@
 //! The page of a report: one HTML file that needs no network, in light and dark, with every number linked to its runs.
 
-use std::path::Path;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -13,6 +14,8 @@ use super::table::ReportTable;
 use super::value::Trial;
 use crate::exit::Failure;
 use crate::paths::{absolute, show};
+use crate::text::visible;
+use crate::together::status_word;
 
 /// Width and height of a figure in its own units; the page scales it.
 const FIGURE: (u32, u32) = (760, 480);
@@ -45,6 +48,8 @@ pub struct Part {
     pub title: String,
     /// Paragraph.
     pub text: Option<String>,
+    /// Positions of runs that it lacks a number of, with the reason.
+    pub missing: Vec<(usize, String)>,
     /// The rest.
     pub content: Content,
 }
@@ -59,6 +64,8 @@ pub struct Page<'a> {
     pub parts: &'a [Part],
     /// All runs, those without numbers too.
     pub trials: &'a [Trial],
+    /// What should be runs and cannot be shown, with the reason.
+    pub left_out: &'a [(PathBuf, String)],
     /// Folder the page is written to, for links.
     pub folder: &'a Path,
 }
@@ -78,7 +85,9 @@ pub fn render(page: &Page<'_>) -> Result<String, Failure> {
     for part in page.parts {
         sections.push(section(part, &mut sources)?);
     }
-    let completed = page.trials.iter().filter(|trial| trial.status == RunStatus::Completed).count();
+    let is_completed = |trial: &&Trial| trial.status == RunStatus::Completed;
+    let completed = page.trials.iter().filter(is_completed).count();
+    let unfinished: Vec<(usize, &Trial)> = page.trials.iter().enumerate().filter(|(_, trial)| !is_completed(trial)).collect();
     let markup = html! {
         (DOCTYPE)
         html lang="en" {
@@ -97,7 +106,22 @@ pub fn render(page: &Page<'_>) -> Result<String, Failure> {
                     @if let Some(text) = page.text { p { (text) } }
                     p.quiet {
                         (completed) " completed of " (page.trials.len()) " runs, ibhost " (env!("CARGO_PKG_VERSION")) ". "
-                        "Means over completed runs ± sample standard deviation; every number leads to its runs, every run to its command."
+                        "Means over completed runs that differ in their seed alone ± sample standard deviation, the number n of runs beside; \
+                         every number leads to its runs, every run to its command."
+                    }
+                    @if !unfinished.is_empty() {
+                        p {
+                            "Not completed, and in no number: "
+                            @for (place, (at, trial)) in unfinished.iter().enumerate() {
+                                @if place > 0 { ", " }
+                                a href={ "#run-" (at) } { (trial.name()) } " (" (status_word(trial.status)) ")"
+                            }
+                            "."
+                        }
+                    }
+                    @if !page.left_out.is_empty() {
+                        p { "Left out, because they cannot be shown:" }
+                        ul { @for (path, reason) in page.left_out { li { (link_to(page.folder, path)) ": " (reason) } } }
                     }
                     nav {
                         @for (at, part) in page.parts.iter().enumerate() { a href={ "#section-" (at) } { (part.title) } }
@@ -111,6 +135,9 @@ pub fn render(page: &Page<'_>) -> Result<String, Failure> {
                             h2 { (part.title) }
                             @if let Some(text) = &part.text { p { (text) } }
                             (content)
+                            @for (run, reason) in &part.missing {
+                                p.quiet { "Without " a href={ "#run-" (run) } { "run " (run + 1) } ": " (reason) }
+                            }
                         }
                     }
                     section id="numbers" { h2 { "Numbers" } (numbers(&sources)) }
@@ -119,7 +146,8 @@ pub fn render(page: &Page<'_>) -> Result<String, Failure> {
             }
         }
     };
-    Ok(markup.into_string())
+    // Names and texts of runs may come from somebody else; markup has no such characters.
+    Ok(visible(&markup.into_string()).into_owned())
 }
 
 fn section(part: &Part, sources: &mut Vec<Source>) -> Result<Markup, Failure> {
@@ -193,7 +221,7 @@ fn table_markup(table: &ReportTable, sources: &mut Vec<Source>) -> Markup {
                                 @if let Some(cell) = cell {
                                     td.number style=[cell.shade.map(|shade| format!("--shade:{:.0}%", 70.0 * shade))] {
                                         a href={ "#number-" (number.next().unwrap_or(first)) } { (cell.text(&column.quantity)) }
-                                        @if same.is_none() { sub { (cell.runs.len()) } }
+                                        sub { "n=" (cell.runs.len()) }
                                         @if let Some(published) = &cell.published { small title=(table.reference) { (published) } }
                                     }
                                 } @else { td.number { "–" } }
@@ -209,7 +237,7 @@ fn table_markup(table: &ReportTable, sources: &mut Vec<Source>) -> Markup {
         @match same {
             Some(1) => p.quiet { "One run a number." },
             Some(n) => p.quiet { (n) " runs a number." },
-            None => p.quiet { "The lowered figure is the number of runs." },
+            None => p.quiet { "n is the number of runs." },
         }
     }
 }
@@ -235,11 +263,43 @@ fn numbers(sources: &[Source]) -> Markup {
     }
 }
 
-/// Where `path` is seen from the page's folder.
-fn link(folder: &Path, path: &Path) -> String {
-    let path = absolute(path);
-    let relative = path.strip_prefix(absolute(folder)).map(Path::to_path_buf);
-    show(&relative.unwrap_or(path))
+/// The last name of `path`, which leads there where it can be reached from the page's folder.
+fn link_to(folder: &Path, path: &Path) -> Markup {
+    let name = path.file_name().map_or_else(|| show(path), |name| show(Path::new(name)));
+    match link(folder, path) {
+        Some(link) => html! { a href=(link) { (name) } },
+        None => html! { (name) },
+    }
+}
+
+/// Where `path` is seen from the page's folder: always a relative place, in which every character that means something in a link is encoded.
+/// Nothing between two drives.
+fn link(folder: &Path, path: &Path) -> Option<String> {
+    // The page's folder may not exist yet, and links lead where they really lead.
+    let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| absolute(path));
+    let (folder, path) = (real(folder), real(path));
+    let common = folder.components().zip(path.components()).take_while(|(a, b)| a == b).count();
+    if common == 0 {
+        return None;
+    }
+    let up = folder.components().skip(common).map(|_| "..".to_owned());
+    let down = path.components().skip(common).map(|part| encoded(part.as_os_str().as_encoded_bytes()));
+    // A name with a colon is no scheme after this.
+    Some(std::iter::once(".".to_owned()).chain(up).chain(down).collect::<Vec<_>>().join("/"))
+}
+
+/// A name with everything but letters, digits and `-._~` as `%2F`.
+fn encoded(name: &[u8]) -> String {
+    let mut text = String::with_capacity(name.len());
+    for byte in name {
+        match byte {
+            b'-' | b'.' | b'_' | b'~' => text.push(char::from(*byte)),
+            byte if byte.is_ascii_alphanumeric() => text.push(char::from(*byte)),
+            // Writing to a string cannot fail.
+            byte => _ = write!(text, "%{byte:02X}"),
+        }
+    }
+    text
 }
 
 /// A command that can be pasted into a shell.
@@ -256,10 +316,10 @@ fn runs(page: &Page<'_>) -> Markup {
         @for (at, trial) in page.trials.iter().enumerate() {
             @let summary = &trial.summary;
             article id={ "run-" (at) } {
-                h3 { (at + 1) ". " a href=(link(page.folder, &trial.run.path)) { (trial.name()) } }
+                h3 { (at + 1) ". " (link_to(page.folder, &trial.run.path)) }
                 p {
                     @for (axis, value) in &trial.run.axes { (axis) "=" (text_of(value)) ", " }
-                    strong { (status(trial.status)) }
+                    strong { (status_word(trial.status)) }
                     @if let Some(reason) = &summary.reason { ": " (reason) }
                     ", " (summary.epochs) " epochs, " (summary.steps) " steps, seed " (summary.seed) ", "
                     (format!("{:.1}", summary.elapsed_time_s)) " s on " (summary.device) ", started " (summary.started)
@@ -267,15 +327,6 @@ fn runs(page: &Page<'_>) -> Markup {
                 pre { code { (shell(&summary.command)) } }
             }
         }
-    }
-}
-
-fn status(status: RunStatus) -> &'static str {
-    match status {
-        RunStatus::Running => "running",
-        RunStatus::Completed => "completed",
-        RunStatus::Interrupted => "interrupted",
-        RunStatus::Failed => "failed",
     }
 }
 
@@ -294,14 +345,31 @@ mod tests {
         let part = Part {
             title: "<a> & b".to_owned(),
             text: None,
-            content: Content::Figures(vec![Figure::new("t < 1", "x", "y")], vec![("s < 2".to_owned(), vec![0])]),
+            missing: Vec::new(),
+            content: Content::Figures(vec![Figure::new("t < 1", "x <script>", "y")], vec![("s < 2".to_owned(), vec![0])]),
         };
-        let page = Page { title: "<script>", text: None, parts: &[part], trials: &[], folder: Path::new(".") };
+        let left_out = [(PathBuf::from("runs/javascript:alert(1)"), "\u{1b}[31m <b>\u{202e}".to_owned())];
+        let page = Page { title: "<script>", text: None, parts: &[part], trials: &[], left_out: &left_out, folder: Path::new(".") };
         let text = render(&page).unwrap();
         assert!(text.contains("&lt;script&gt;") && text.contains("&lt;a&gt; &amp; b") && !text.contains("<script"));
         assert!(text.contains("s &lt; 2: <a href=\"#run-0\">1</a>"), "{text}");
+        assert!(
+            text.contains("<a href=\"./runs/javascript%3Aalert%281%29\">javascript:alert(1)</a>: \\u001b[31m &lt;b&gt;\\u202e"),
+            "{text}"
+        );
         for attribute in ["src=\"http", "href=\"http", "url(", "@import"] {
             assert!(!text.contains(attribute), "{attribute}");
         }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn links_are_relative_and_no_name_is_a_scheme_or_an_address() {
+        let at = |folder: &str, path: &str| link(Path::new(folder), Path::new(path)).unwrap();
+        assert_eq!(at("/a/b", "/a/b/c d"), "./c%20d");
+        assert_eq!(at("/a/b", "/a/c/\"'<&?#%"), "./../c/%22%27%3C%26%3F%23%25");
+        assert_eq!(at("/a", "/a/javascript:alert(1)"), "./javascript%3Aalert%281%29");
+        assert_eq!(at("/a", "/a"), ".");
+        assert_eq!(at("/a", "//b/c"), "./../b/c", "no address of another machine");
     }
 }

@@ -4,8 +4,10 @@ use std::cmp::Ordering;
 use std::collections::{HashMap, HashSet};
 use std::fmt::Write as _;
 
-use ibhost_analyses::tables::{csv_cell, mean_and_std};
+use ibhost_analyses::tables::mean_and_std;
+use ibhost_framework::csv_text::csv_text;
 
+use super::alike::{check_known, told_apart_by};
 use super::template::{Quantity, Section, TableTemplate};
 use super::value::Trial;
 use crate::exit::Failure;
@@ -80,14 +82,18 @@ fn distinct(keys: impl Iterator<Item = Vec<String>>) -> Vec<Vec<String>> {
     found
 }
 
-/// The table over `trials`, each with its position in the report.
+/// The table over `trials`, each with its position in the report. Runs that differ in more than their seed stand in rows of their own, also
+/// where the template does not name what they differ in.
 pub fn table(section: &Section, template: &TableTemplate, trials: &[(usize, &Trial)]) -> Result<ReportTable, Failure> {
-    let settings =
-        |trial: &Trial, names: &[String]| names.iter().map(|name| trial.run.setting(name)).collect::<Result<Vec<String>, Failure>>();
     let repeated: Vec<String> = template.columns.iter().cloned().collect();
+    let named: Vec<String> = template.rows.iter().chain(&repeated).cloned().collect();
+    check_known(&named, trials)?;
+    let quantities: Vec<&str> = template.values.iter().map(Quantity::of).collect();
+    let row_settings = [template.rows.clone(), told_apart_by(trials, &named, &quantities)].concat();
+    let shown = |trial: &Trial, names: &[String]| names.iter().map(|name| trial.shown(name, &quantities)).collect::<Vec<String>>();
     let mut placed = Vec::new();
     for (at, trial) in trials {
-        placed.push((*at, *trial, settings(trial, &template.rows)?, settings(trial, &repeated)?));
+        placed.push((*at, *trial, shown(trial, &row_settings), shown(trial, &repeated)));
     }
     let rows = distinct(placed.iter().map(|(_, _, row, _)| row.clone()));
     let groups = distinct(placed.iter().map(|(_, _, _, column)| column.clone()));
@@ -129,7 +135,7 @@ pub fn table(section: &Section, template: &TableTemplate, trials: &[(usize, &Tri
         shade(&mut filled, template.values.len());
     }
     let (title, reference) = (section.title.clone(), template.reference.0.clone());
-    Ok(ReportTable { title, settings: template.rows.clone(), columns, reference, rows: filled })
+    Ok(ReportTable { title, settings: row_settings, columns, reference, rows: filled })
 }
 
 /// The published figure of the group a run belongs to.
@@ -174,10 +180,7 @@ impl ReportTable {
             };
             settings.iter().cloned().chain(cells.iter().flat_map(parts)).collect::<Vec<String>>()
         });
-        std::iter::once(header.collect())
-            .chain(body)
-            .map(|row: Vec<String>| row.iter().map(|cell| csv_cell(cell)).collect::<Vec<_>>().join(",") + "\n")
-            .collect()
+        csv_text(std::iter::once(header.collect::<Vec<String>>()).chain(body))
     }
 
     /// A LaTeX `tabular` (package booktabs).
@@ -191,8 +194,9 @@ impl ReportTable {
             let number = |(cell, column): (&Option<Cell>, &Column)| match cell {
                 Some(cell) => {
                     let mut shown = cell.text(&column.quantity).replace('±', "$\\pm$");
+                    // Writing to a string cannot fail.
+                    let _ = write!(shown, " {{\\scriptsize n={}}}", cell.runs.len());
                     if let Some(published) = &cell.published {
-                        // Writing to a string cannot fail.
                         let _ = write!(shown, " ({})", escape_latex(published));
                     }
                     shown
@@ -255,7 +259,7 @@ mod tests {
         assert!(table.csv().ends_with("0.01,1.5,0.5,2,1.6 ± .1,,,,\n"), "{}", table.csv());
         let latex = table.latex();
         assert!(latex.contains("objective.beta & m=1 & m=12, 50 \\% \\\\"), "{latex}");
-        assert!(latex.contains("0.01 & 1.500 $\\pm$ 0.5000 (1.6 $\\pm$ .1) & --"), "{latex}");
+        assert!(latex.contains("0.01 & 1.500 $\\pm$ 0.5000 {\\scriptsize n=2} (1.6 $\\pm$ .1) & --"), "{latex}");
         assert_eq!(table.same_count(), Some(2));
     }
 

@@ -267,6 +267,16 @@ impl Section {
     }
 }
 
+impl Section {
+    /// Where the numbers are found that it shows.
+    pub fn quantities(&self) -> Vec<String> {
+        let table = self.table.iter().flat_map(|table| &table.values);
+        let against = self.against.iter().flat_map(|against| &against.values);
+        let plane = self.plane.iter().flat_map(|plane| [&plane.x, &plane.y]);
+        table.chain(against).chain(plane).map(|quantity| quantity.of().to_owned()).collect()
+    }
+}
+
 impl Template {
     /// What is wrong with it, if something is.
     pub fn check(&self) -> Result<(), String> {
@@ -281,6 +291,10 @@ impl Template {
             }
             if section.table.as_ref().is_some_and(|table| table.rows.is_empty() || table.values.is_empty()) {
                 return Err(format!("the table of section `{}` needs at least one entry in `rows` and in `values`", section.title));
+            }
+            if let Some(pictures) = &section.pictures {
+                let named = |problem| format!("section `{}`: {problem}", section.title);
+                pictures.files.iter().try_for_each(|file| super::picture::check_name(file)).map_err(named)?;
             }
             if let Some(against) = &section.against
                 && against.published.iter().any(|entry| !entry.at.get(&against.x).is_some_and(Value::is_number))
@@ -329,6 +343,9 @@ mod tests {
         let placeless =
             "sections:\n- {title: a, against: {x: lr, values: [test.loss], published: [{at: {seed: 1}, values: {test.loss: 2}}]}}\n";
         assert!(yaml_from_str::<Template>(placeless).unwrap().check().unwrap_err().contains("needs a number for `lr`"));
+        let outside = "sections:\n- {title: a, pictures: {files: [plots/a.png, /etc/passwd]}}\n";
+        let problem = yaml_from_str::<Template>(outside).unwrap().check().unwrap_err();
+        assert!(problem.contains("section `a`: `/etc/passwd`"), "{problem}");
         let unknown = yaml_from_str::<Template>("sections:\n- {title: a, tabel: {}}\n").unwrap_err();
         assert!(unknown.contains("tabel"), "{unknown}");
     }

@@ -1,16 +1,21 @@
 //! The runs of a report and the numbers found in them.
 
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use ibhost_analyses::batch_figures::value_of;
 use ibhost_framework::storage::{MetricsSplit, Row, RunDir, RunStatus, Summary};
 use ibhost_sweep::store::find_runs;
 use serde_json::Value;
 
+use super::alike::{made_with, settings_of};
 use super::template::{Published, Section, is_value};
-use crate::commands::runs::{Run, entry};
+use crate::commands::runs::{Run, entry, readings};
 use crate::exit::Failure;
 use crate::paths::show;
+use crate::results::Selector;
 
 /// A run as a report sees it.
 pub struct Trial {
@@ -22,6 +27,19 @@ pub struct Trial {
     pub summary: Summary,
     /// Its log.
     pub rows: Vec<Row>,
+    /// What must agree between repetitions, see [`super::alike`].
+    pub settings: Vec<(String, String)>,
+    /// Numbers of analyses that were looked for.
+    measured: RefCell<HashMap<String, Result<Option<Rc<Measured>>, String>>>,
+}
+
+/// A number of an analysis.
+#[derive(Debug)]
+pub struct Measured {
+    /// The number.
+    pub value: f64,
+    /// What its result was made with, see [`super::alike`].
+    pub made_with: BTreeMap<String, String>,
 }
 
 /// Split and metric of `test.accuracy`; nothing for what is no metric.
@@ -42,12 +60,47 @@ impl Trial {
         let run = Run::open(path)?;
         let folder = RunDir::open_read_only(path)?;
         let rows = run.rows()?;
-        Ok(Self { run, status: folder.status()?, summary: folder.read_summary()?, rows })
+        let (status, summary) = (folder.status()?, folder.read_summary()?);
+        let mut trial = Self { run, status, summary, rows, settings: Vec::new(), measured: RefCell::default() };
+        trial.settings = settings_of(&trial, &folder.read_config()?);
+        Ok(trial)
     }
 
     /// A number: a final metric (`test.accuracy`, `error...` for 1 - `accuracy...`), a field of the summary, or an entry of an analysis'
-    /// result by its keys and positions (`mutual_information.train.ixt`). Nothing when the run does not have it.
+    /// result by its keys and positions (`mutual_information.train.ixt`). Nothing when the run does not have it, or it cannot be told which.
     pub fn value(&self, of: &str) -> Option<f64> {
+        self.own(of).or_else(|| self.measured(of).ok().flatten().map(|measured| measured.value))
+    }
+
+    /// A number of an analysis; nothing for other numbers and where the run does not have it.
+    ///
+    /// # Errors
+    /// Words for a result that is damaged, of weights that the run no longer has, or one of several.
+    pub fn measured(&self, of: &str) -> Result<Option<Rc<Measured>>, String> {
+        if metric_of(of).is_some() || self.own(of).is_some() {
+            return Ok(None);
+        }
+        if let Some(known) = self.measured.borrow().get(of) {
+            return known.clone();
+        }
+        let found = self.look_up(of).map_err(|failure| failure.reason().to_owned());
+        self.measured.borrow_mut().insert(of.to_owned(), found.clone());
+        found
+    }
+
+    fn look_up(&self, of: &str) -> Result<Option<Rc<Measured>>, Failure> {
+        for (selector, path) in readings(of) {
+            if Selector::read(selector).is_ok()
+                && let Some(document) = self.run.find(selector, |_| true)?
+                && let Some(value) = entry(&document.value["result"], path).and_then(Value::as_f64)
+            {
+                return Ok(Some(Rc::new(Measured { value, made_with: made_with(&document) })));
+            }
+        }
+        Ok(None)
+    }
+
+    fn own(&self, of: &str) -> Option<f64> {
         if let Some((split, metric)) = metric_of(of) {
             let last = &self.summary.final_metrics;
             let metrics = match split {
@@ -58,37 +111,23 @@ impl Trial {
             return value_of(metric, |name| metrics.get(name));
         }
         match of {
-            "elapsed_time_s" => return Some(self.summary.elapsed_time_s),
-            "parameters" => return Some(self.summary.parameters as f64),
-            "epochs" => return Some(self.summary.epochs as f64),
-            "steps" => return Some(self.summary.steps as f64),
-            "best" => return self.summary.best.as_ref().map(|best| best.value),
-            _ => {}
+            "elapsed_time_s" => Some(self.summary.elapsed_time_s),
+            "parameters" => Some(self.summary.parameters as f64),
+            "epochs" => Some(self.summary.epochs as f64),
+            "steps" => Some(self.summary.steps as f64),
+            "best" => self.summary.best.as_ref().map(|best| best.value),
+            _ => None,
         }
-        let (analysis, path) = of.split_once('.')?;
-        let (_, document) = self.run.analysis(analysis).ok()?;
-        entry(&document["result"], path)?.as_f64()
     }
 
-    /// Labels of several settings: `m=12, beta=0.01`.
-    pub fn label(&self, settings: &[String]) -> Result<String, Failure> {
-        let labels = settings.iter().map(|setting| self.run.label(setting)).collect::<Result<Vec<_>, _>>()?;
-        Ok(labels.join(", "))
-    }
-
-    /// Whether the run has the settings a section asks for.
-    pub fn belongs(&self, section: &Section) -> Result<bool, Failure> {
-        for (setting, wanted) in &section.filter {
-            let text = self.run.setting(setting)?;
-            let fits = match wanted {
+    /// Whether the run has the settings a section asks for; one that it does not have is another value.
+    pub fn belongs(&self, section: &Section) -> bool {
+        section.filter.iter().all(|(setting, wanted)| {
+            self.setting(setting).is_some_and(|text| match wanted {
                 Value::Array(choices) => choices.iter().any(|choice| is_value(&text, choice)),
                 one => is_value(&text, one),
-            };
-            if !fits {
-                return Ok(false);
-            }
-        }
-        Ok(true)
+            })
+        })
     }
 
     /// Whether the run is one of the group that published figures are for, the setting `besides` left out.
@@ -110,12 +149,17 @@ pub fn run_folders(path: &Path) -> Result<Vec<PathBuf>, Failure> {
     }
     let found = find_runs(path).map_err(|e| Failure::usage(format!("cannot list `{}`: {e}", show(path))))?;
     if found.is_empty() {
-        return Err(Failure::usage(format!(
-            "there is no run in `{}`\n  hint: name the folder of a run, of a sweep, or the one given to `ibhost run --output-dir`",
-            show(path)
-        )));
+        return Err(no_run_in(path));
     }
     Ok(found)
+}
+
+/// There is nothing in `path` to look at.
+pub fn no_run_in(path: &Path) -> Failure {
+    Failure::usage(format!(
+        "there is no run in `{}`\n  hint: name the folder of a run, of a sweep, or the one given to `ibhost run --output-dir`",
+        show(path)
+    ))
 }
 
 #[cfg(test)]

@@ -2,6 +2,9 @@
 
 use std::str::FromStr;
 
+use ibhost_framework::component::text_of;
+use serde_json::Value;
+
 use crate::error::SweepError;
 
 /// How a field is compared.
@@ -37,7 +40,7 @@ const SIGNS: [(&str, Comparison); 7] = [
 /// A condition on one field of a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Filter {
-    /// Field, see [`super::RunRecord::fields`].
+    /// Field, see [`super::select::keys`].
     pub key: String,
     /// How it is compared.
     pub comparison: Comparison,
@@ -49,6 +52,23 @@ impl Filter {
     /// Whether `text` has the form of a filter and not that of a folder's name.
     pub fn is_one(text: &str) -> bool {
         !std::path::Path::new(text).exists() && SIGNS.iter().any(|(sign, _)| text.contains(sign))
+    }
+
+    /// Whether a field has a value that is wanted; `None` is a field that a run does not have.
+    pub fn accepts(&self, found: Option<&Value>) -> bool {
+        let number = found.and_then(Value::as_f64);
+        let ordered = |test: fn(f64, f64) -> bool| number.zip(self.number()).is_some_and(|(found, wanted)| test(found, wanted));
+        let text = |test: fn(&str, &str) -> bool| found.is_some_and(|found| test(&text_of(found), &self.value));
+        let equal = || ordered(|found, wanted| found == wanted) || text(|found, wanted| found == wanted);
+        match self.comparison {
+            Comparison::Equal => equal(),
+            Comparison::Different => !equal(),
+            Comparison::Contains => text(|found, wanted| found.contains(wanted)),
+            Comparison::Less => ordered(|found, wanted| found < wanted),
+            Comparison::AtMost => ordered(|found, wanted| found <= wanted),
+            Comparison::Greater => ordered(|found, wanted| found > wanted),
+            Comparison::AtLeast => ordered(|found, wanted| found >= wanted),
+        }
     }
 
     /// The value as a number.
@@ -84,6 +104,18 @@ impl FromStr for Filter {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn values_are_compared_as_numbers_and_as_words_and_what_is_missing_is_only_different() {
+        let accepts = |filter: &str, value: Value| filter.parse::<Filter>().unwrap().accepts(Some(&value));
+        assert!(accepts("beta=1e-2", 0.01.into()) && accepts("seed=3", 3.into()) && accepts("drop_last=false", false.into()));
+        assert!(accepts("steps=none", Value::Null) && accepts("a~b", "abc".into()) && !accepts("a~b", "xyz".into()));
+        assert!(accepts("a>=1", 1.into()) && !accepts("a>1", 1.into()) && !accepts("a>1", "2 words".into()));
+        assert!(accepts("a!=NaN", 1.into()) && accepts("a=NaN", "NaN".into()) && !accepts("a<1", "NaN".into()));
+        for (filter, accepted) in [("a!=1", true), ("a=1", false), ("a<1", false), ("a~1", false)] {
+            assert_eq!(filter.parse::<Filter>().unwrap().accepts(None), accepted, "{filter}");
+        }
+    }
 
     #[test]
     fn filters_are_read_or_refused_with_their_form() {

@@ -3,7 +3,11 @@
 pub mod filter;
 pub mod index;
 pub mod record;
+mod row;
+mod scan;
+pub mod select;
 
 pub use filter::Filter;
 pub use index::Index;
-pub use record::{RunRecord, find_runs};
+pub use record::{RunRecord, find_all, find_runs};
+pub use select::{Key, Listed, keys, select};

@@ -1,16 +1,14 @@
 //! One run as a row: what its folder says about its state, settings and latest measurements.
 
-use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use ibhost_framework::storage::{Best, Metrics, RunDir, RunStatus, StorageError, Summary};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::folder::{axes_of, membership};
-
-/// Deepest nesting of folders that is searched for runs.
-const DEPTH: usize = 8;
+use super::scan::{Sweeps, scan};
+use crate::folder::axes_in;
 
 /// A run as its files tell. Reading one changes nothing.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -71,15 +69,71 @@ mod pairs {
 }
 
 impl RunRecord {
-    /// Reads the run in `path`; what is damaged becomes the `reason`.
-    ///
-    /// # Errors
-    /// When `path` is not the folder of a run.
-    pub fn read(path: &Path) -> Result<Self, StorageError> {
-        let run = RunDir::open_read_only(path)?;
-        let (sweep, trial) = membership(path).unzip();
-        let sweep = sweep.and_then(|folder| Some(folder.file_name()?.to_string_lossy().into_owned()));
-        let mut record = Self {
+    /// Reads the run in `path`; what is missing or damaged becomes the `reason`.
+    pub fn read(path: &Path) -> Self {
+        Self::look(path, &Sweeps::default()).0
+    }
+
+    /// Reads the run in `path`, and says whether the row stays as it is until one of its files changes: that of a live run does not, nor one that says
+    /// why something cannot be read, which may be readable the next time and names the folder as it was called this time.
+    pub(super) fn look(path: &Path, sweeps: &Sweeps) -> (Self, bool) {
+        let mut record = Self::nameless(path);
+        let member = sweeps.of(path);
+        if let Some((sweep, trial)) = &member {
+            (record.sweep, record.trial) = (Some(sweep.name.clone()), Some(*trial));
+        }
+        let run = match RunDir::open_read_only(path) {
+            Ok(run) => run,
+            Err(error) => {
+                record.reason = Some(error.to_string());
+                return (record, false);
+            }
+        };
+        let mut settled = match summary_and_holder(&run) {
+            Ok((summary, held)) => {
+                let ended = summary.status != RunStatus::Running;
+                record.fill(held, summary);
+                ended
+            }
+            // Killed while it was created: it has an identity, and nothing else yet.
+            Err(StorageError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
+                (record.status, record.reason) = match RunDir::holder(path) {
+                    Ok(Some(_)) => (Some(RunStatus::Running), Some("it is being created".to_owned())),
+                    _ => (Some(RunStatus::Interrupted), Some("ended before its first step".to_owned())),
+                };
+                false
+            }
+            Err(error) => {
+                record.reason = Some(error.to_string());
+                false
+            }
+        };
+        match run.read_config() {
+            Ok(Value::Object(config)) => {
+                record.settings = flatten(config);
+                if let Some((sweep, trial)) = member {
+                    for (axis, label) in axes_in(path, &sweep.definition, trial) {
+                        record.settings.entry(axis).or_insert(label);
+                    }
+                }
+            }
+            Ok(_) => record.reason = record.reason.or_else(|| Some(format!("`{}` holds no settings", run.config_path().display()))),
+            Err(error) => {
+                settled = false;
+                record.reason = record.reason.or_else(|| Some(error.to_string()));
+            }
+        }
+        (record, settled)
+    }
+
+    /// A row for a folder that is no run, and why.
+    pub(super) fn broken(path: &Path, reason: String) -> Self {
+        Self { reason: Some(reason), ..Self::nameless(path) }
+    }
+
+    /// A row of which only the folder is known.
+    pub(super) fn nameless(path: &Path) -> Self {
+        Self {
             run_dir: path.to_path_buf(),
             status: None,
             reason: None,
@@ -93,34 +147,16 @@ impl RunRecord {
             started: None,
             seconds: None,
             command: Vec::new(),
-            sweep,
-            trial,
+            sweep: None,
+            trial: None,
             settings: Map::new(),
             metrics: Vec::new(),
-        };
-        match (run.status(), run.read_summary()) {
-            (Ok(status), Ok(summary)) => record.fill(status, summary),
-            // Killed while it was created: it has an identity, and nothing else yet.
-            (Err(StorageError::Io { source, .. }), _) if source.kind() == std::io::ErrorKind::NotFound => {
-                (record.status, record.reason) = (Some(RunStatus::Interrupted), Some("ended before its first step".to_owned()));
-            }
-            (Err(error), _) | (_, Err(error)) => record.reason = Some(error.to_string()),
         }
-        match run.read_config() {
-            Ok(Value::Object(config)) => {
-                record.settings = flatten(config);
-                for (axis, label) in axes_of(path) {
-                    record.settings.entry(axis).or_insert(label);
-                }
-            }
-            Ok(_) => {}
-            Err(error) => record.reason = record.reason.or_else(|| Some(error.to_string())),
-        }
-        Ok(record)
     }
 
-    fn fill(&mut self, status: RunStatus, summary: Summary) {
-        let died = status == RunStatus::Interrupted && summary.status == RunStatus::Running;
+    fn fill(&mut self, held: bool, summary: Summary) {
+        let died = summary.status == RunStatus::Running && !held;
+        let status = if died { RunStatus::Interrupted } else { summary.status };
         let reason = died.then(|| "its process ended without a word; `ibhost resume` continues from the last checkpoint".to_owned());
         (self.status, self.reason) = (Some(status), summary.reason.or(reason));
         (self.objective, self.encoder, self.dataset) = (Some(summary.objective), Some(summary.encoder), Some(summary.dataset));
@@ -138,7 +174,7 @@ impl RunRecord {
 
     /// Name of its folder.
     pub fn folder_name(&self) -> String {
-        self.run_dir.file_name().map_or_else(|| self.run_dir.display().to_string(), |name| name.to_string_lossy().into_owned())
+        folder_name(&self.run_dir)
     }
 
     /// The value of a measurement.
@@ -148,29 +184,38 @@ impl RunRecord {
 
     /// The word for its status.
     pub fn status_word(&self) -> &'static str {
-        match self.status {
-            Some(RunStatus::Running) => "running",
-            Some(RunStatus::Completed) => "completed",
-            Some(RunStatus::Interrupted) => "interrupted",
-            Some(RunStatus::Failed) => "failed",
-            None => "damaged",
-        }
+        status_word(self.status)
     }
+}
 
-    /// Everything that can be filtered and sorted by: state, settings and measurements.
-    pub fn fields(&self) -> Vec<(String, Value)> {
-        let mut fields = vec![("status".to_owned(), Value::from(self.status_word())), ("run".to_owned(), self.folder_name().into())];
-        let mut add = |key: &str, value: Option<Value>| fields.extend(value.map(|value| (key.to_owned(), value)));
-        add("sweep", self.sweep.clone().map(Value::from));
-        add("trial", self.trial.map(Value::from));
-        add("steps_done", self.steps.map(Value::from));
-        add("epochs_done", self.epochs.map(Value::from));
-        add("started", self.started.clone().map(Value::from));
-        add("seconds", self.seconds.map(Value::from));
-        add("best", self.best.as_ref().map(|best| Value::from(best.value)));
-        fields.extend(self.settings.iter().map(|(key, value)| (key.clone(), value.clone())));
-        fields.extend(self.metrics.iter().map(|(name, value)| (name.clone(), Value::from(*value))));
-        fields
+/// The last name in `path`; that of the folder itself for `.` and the like.
+pub(super) fn folder_name(path: &Path) -> String {
+    let whole = path.file_name().is_none().then(|| path.canonicalize().ok()).flatten();
+    let path = whole.as_deref().unwrap_or(path);
+    path.file_name().map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned())
+}
+
+/// The word for a status.
+pub(super) fn status_word(status: Option<RunStatus>) -> &'static str {
+    match status {
+        Some(RunStatus::Running) => "running",
+        Some(RunStatus::Completed) => "completed",
+        Some(RunStatus::Interrupted) => "interrupted",
+        Some(RunStatus::Failed) => "failed",
+        None => "damaged",
+    }
+}
+
+/// The summary, and whether a process is at work on the run. Only a run that says it is running is worth a look at the lock.
+fn summary_and_holder(run: &RunDir) -> Result<(Summary, bool), StorageError> {
+    let summary = run.read_summary()?;
+    if summary.status != RunStatus::Running {
+        return Ok((summary, false));
+    }
+    match RunDir::holder(run.path())? {
+        Some(_) => Ok((summary, true)),
+        // A process that ended meanwhile has written its last word by now.
+        None => Ok((run.read_summary()?, false)),
     }
 }
 
@@ -193,40 +238,27 @@ fn flatten(config: Map<String, Value>) -> Map<String, Value> {
     flat
 }
 
-/// The folders of all runs in `folder` and below, sorted; links are not followed.
+/// The folders of all runs in `folder` and below, sorted, the folder itself where it is a run; links are not followed. What only looks like
+/// a run is none, see [`find_all`].
 ///
 /// # Errors
 /// When `folder` itself cannot be listed; what cannot be read below it is passed over with a warning.
 pub fn find_runs(folder: &Path) -> Result<Vec<PathBuf>, std::io::Error> {
-    let mut found = Vec::new();
-    let mut open = vec![(folder.to_path_buf(), 0)];
-    while let Some((next, depth)) = open.pop() {
-        let entries = match fs::read_dir(&next) {
-            Ok(entries) => entries,
-            Err(error) if depth == 0 => return Err(error),
-            Err(error) => {
-                tracing::warn!("`{}` is passed over: {error}", next.display());
-                continue;
-            }
-        };
-        for entry in entries.flatten() {
-            if !entry.file_type().is_ok_and(|kind| kind.is_dir()) || entry.file_name().to_string_lossy().starts_with('.') {
-                continue;
-            }
-            let path = entry.path();
-            if path.join(".run.json").is_file() {
-                found.push(path);
-            } else if depth < DEPTH {
-                open.push((path, depth + 1));
-            }
-        }
-    }
-    found.sort();
-    Ok(found)
+    Ok(find_all(folder)?.into_iter().filter_map(|(path, broken)| broken.is_none().then_some(path)).collect())
+}
+
+/// As [`find_runs`], with the folders that were to become runs, or were runs once, each with what is wrong.
+///
+/// # Errors
+/// As [`find_runs`].
+pub fn find_all(folder: &Path) -> Result<Vec<(PathBuf, Option<String>)>, std::io::Error> {
+    Ok(scan(folder, SystemTime::now(), &Sweeps::default())?.into_iter().map(|found| (found.path, found.broken)).collect())
 }
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use std::fs;
+
     use ibhost_framework::storage::{FinalMetrics, Versions};
     use serde_json::json;
 
@@ -271,7 +303,7 @@ pub(crate) mod tests {
         fs::create_dir_all(&trial).unwrap();
         fs::write(folder.path().join("sweeps/grid/sweep.json"), "{}").unwrap();
         let path = make_run(&trial, 0.5, 0.75);
-        let record = RunRecord::read(&path).unwrap();
+        let record = RunRecord::read(&path);
         assert_eq!((record.status_word(), record.sweep.as_deref(), record.trial), ("completed", Some("grid"), Some(7)));
         assert_eq!((record.settings["objective"].as_str(), record.settings["objective.beta"].as_f64()), (Some("vib"), Some(0.5)));
         assert_eq!(record.metric("test.accuracy"), Some(0.75));
@@ -291,7 +323,10 @@ pub(crate) mod tests {
         assert_eq!(find_runs(folder.path()).unwrap(), expected);
         assert!(find_runs(&folder.path().join("absent")).is_err());
         let half = RunDir::create(folder.path(), "half", None).unwrap();
-        let record = RunRecord::read(half.path()).unwrap();
+        assert_eq!(RunRecord::read(half.path()).status_word(), "running", "its process is alive");
+        let path = half.path().to_path_buf();
+        drop(half);
+        let record = RunRecord::read(&path);
         assert_eq!((record.status_word(), record.reason.as_deref()), ("interrupted", Some("ended before its first step")));
     }
 }

@@ -29,6 +29,23 @@ pub fn statistics(points: impl Iterator<Item = (f64, f64)>) -> Vec<(f64, [f64; 2
     at.into_iter().map(|(x, values)| (x, mean_and_std(&values))).collect()
 }
 
+/// `label (n=3)`, or `label (n=2-3)` where places differ: how many of `points` there are at each place. `label` alone without points.
+pub fn counted(label: &str, points: impl Iterator<Item = f64>) -> String {
+    let mut counts: Vec<(f64, usize)> = Vec::new();
+    for x in points {
+        match counts.iter_mut().find(|(place, _)| *place == x) {
+            Some((_, count)) => *count += 1,
+            None => counts.push((x, 1)),
+        }
+    }
+    let counts = counts.iter().map(|(_, count)| *count);
+    match (counts.clone().min(), counts.max()) {
+        (Some(low), Some(high)) if low == high => format!("{label} (n={low})"),
+        (Some(low), Some(high)) => format!("{label} (n={low}-{high})"),
+        _ => label.to_owned(),
+    }
+}
+
 /// A curve of two pixels without transparency.
 pub fn curve(points: Vec<[f64; 2]>, colour: Colour, stroke: Stroke) -> Layer {
     Layer::Curve { points, colour, opacity: 1.0, width: 2, stroke }
@@ -66,6 +83,12 @@ pub fn means_against(title: &str, setting: &str, y_label: &str, series: &[Series
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn labels_say_how_many_values_are_behind_a_mean() {
+        let count = |points: &[f64]| counted("a", points.iter().copied());
+        assert_eq!([count(&[1.0, 2.0, 1.0, 2.0]), count(&[1.0, 1.0, 2.0]), count(&[])], ["a (n=2)", "a (n=1-2)", "a"]);
+    }
 
     #[test]
     fn places_over_decades_are_logarithmic_and_values_at_one_place_are_averaged() {

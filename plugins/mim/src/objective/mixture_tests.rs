@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use burn::module::{ModuleVisitor, Param};
 use burn::tensor::Gradients;
 use ibhost_datasets::toy::ToyConfig;
-use ibhost_framework::analysis::{AnalysisConfig, AnalysisContext};
+use ibhost_framework::analysis::{self, AnalysisConfig, AnalysisContext};
 use ibhost_framework::build::BuildContext;
 use ibhost_framework::dataset::{DataRoot, Dataset, DatasetConfig, Split};
 use ibhost_framework::decoder::DecoderConfig;
@@ -272,6 +272,7 @@ fn training_lowers_the_loss_resumes_exactly_and_its_statistics_are_finite() {
         root: &root,
         device: &session.device,
         run_dir: &path,
+        output: &analysis::Output::of_run(&path),
         label: "mixture",
         seed: 1,
     };

@@ -1,0 +1,402 @@
+//! Results of analyses on disk: one document for each analysis under each of its settings, found by what it says and not by its file's name.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use ibhost_framework::analysis::{Sources, with_suffix};
+use ibhost_framework::component::Component;
+use ibhost_framework::registry::Kind;
+use ibhost_framework::storage::inside;
+use serde_json::Value;
+
+use crate::exit::Failure;
+use crate::kept::Origin;
+use crate::paths::show;
+
+/// Folder of the results below a run or another folder of results.
+const FOLDER: &str = "analyses";
+/// Most results a message lists.
+const SHOWN: usize = 12;
+
+/// What a result was made with, the data and what judges left out.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    /// Name of the analysis.
+    pub name: String,
+    /// The analysis in canonical form; its document's own words when this program does not know it.
+    pub analysis: String,
+    /// `last` or `best`; `last` where an old document does not say it.
+    pub checkpoint: String,
+    /// Whether weights are averaged.
+    pub average: bool,
+    /// Seed of the draws where it is not the run's own.
+    pub seed: Option<u64>,
+}
+
+impl Settings {
+    /// Start of the names of its files: the analysis' name alone under default settings, otherwise with a part for each that differs.
+    pub fn stem(&self) -> String {
+        format!("{}{}", self.name, self.suffix())
+    }
+
+    /// What follows the name: a hash of the parameters, `-best`, `-average`, `-seed7`, each where it is not the default.
+    pub fn suffix(&self) -> String {
+        let mut suffix = String::new();
+        if self.analysis != self.name {
+            suffix += &format!("-{}", &blake3::hash(self.analysis.as_bytes()).to_hex()[..8]);
+        }
+        if self.checkpoint != "last" {
+            suffix += &format!("-{}", self.checkpoint);
+        }
+        if self.average {
+            suffix += "-average";
+        }
+        if let Some(seed) = self.seed {
+            suffix += &format!("-seed{seed}");
+        }
+        suffix
+    }
+
+    /// In words: `ksg/k:3 of the best checkpoint, averaged weights`.
+    pub fn words(&self) -> String {
+        let average = if self.average { ", averaged weights" } else { "" };
+        let seed = self.seed.map(|seed| format!(", seed {seed}")).unwrap_or_default();
+        format!("{} of the {} checkpoint{average}{seed}", self.analysis, self.checkpoint)
+    }
+}
+
+/// A document.
+#[derive(Clone, Debug)]
+pub struct Document {
+    /// Its file.
+    pub path: PathBuf,
+    /// What it was made with.
+    pub settings: Settings,
+    /// Its content.
+    pub value: Value,
+}
+
+impl Document {
+    /// What it says it was made from; nothing for one of an earlier version.
+    pub fn origin(&self) -> Option<Origin> {
+        serde_json::from_value(self.value.clone()).ok()
+    }
+
+    /// What it depends on besides model and data, as far as it says so.
+    pub fn sources(&self) -> Sources {
+        self.value.get("sources").and_then(|value| serde_json::from_value(value.clone()).ok()).unwrap_or_default()
+    }
+
+    /// Its file's name without the ending.
+    pub fn stem(&self) -> String {
+        stem(&self.path)
+    }
+
+    /// What it is called on the command line: its file's name, with a slash where that is the name of the analysis alone.
+    fn call(&self) -> String {
+        let stem = self.stem();
+        if stem == self.settings.name { format!("{stem}/") } else { stem }
+    }
+
+    /// Settings in words, with the data and what judged where `others` have the same settings.
+    fn words(&self, others: &[Document]) -> String {
+        let mut words = self.settings.words();
+        if others.iter().filter(|other| other.settings == self.settings).count() > 1 {
+            let data = self.value["data"].as_str().map(|data| ("data".to_owned(), data.chars().take(8).collect()));
+            let details: Vec<String> = data.into_iter().chain(self.sources()).map(|(what, which)| format!(", {what} {which}")).collect();
+            words += &details.concat();
+        }
+        words
+    }
+
+    /// The file that is called `relative` under default settings; nothing when the analysis wrote none of this name.
+    pub fn file(&self, root: &Path, relative: &str) -> Option<PathBuf> {
+        let stem = self.stem();
+        let own = with_suffix(relative, stem.strip_prefix(self.settings.name.as_str()).unwrap_or_default());
+        match self.value.get("files").and_then(Value::as_array) {
+            Some(files) => files.iter().any(|file| file == own.as_str()).then(|| root.join(own)),
+            // A document of an earlier version does not list its files, whose names did not tell settings apart.
+            None => Some(root.join(relative)).filter(|path| path.is_file()),
+        }
+    }
+}
+
+fn stem(path: &Path) -> String {
+    path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default()
+}
+
+/// What was found of an analysis.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// Its documents, sorted by name.
+    pub documents: Vec<Document>,
+    /// Files that cannot be read or are no documents, with the reason.
+    pub damaged: Vec<(PathBuf, String)>,
+}
+
+/// All documents of the analysis `name` below `root`. `seed` is the run's own.
+pub fn documents(root: &Path, name: &str, seed: u64) -> Found {
+    let folder = root.join(FOLDER);
+    let mut damaged = Vec::new();
+    let mut paths: Vec<PathBuf> = match fs::read_dir(&folder) {
+        Ok(entries) => entries.flatten().map(|entry| entry.path()).collect(),
+        Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
+        Err(error) => {
+            damaged.push((folder, format!("cannot be listed: {error}")));
+            Vec::new()
+        }
+    };
+    let own = |path: &PathBuf| {
+        let rest = stem(path).strip_prefix(name).map(|rest| rest.is_empty() || rest.starts_with('-'));
+        path.extension().is_some_and(|end| end == "json") && rest == Some(true)
+    };
+    paths.retain(own);
+    paths.sort();
+    let mut found: Vec<Document> = Vec::new();
+    for path in paths {
+        let text = inside::read_text(&path).map_err(|error| format!("cannot be read: {error}"));
+        let value: Value = match text.and_then(|text| serde_json::from_str(&text).map_err(|error| format!("is not valid JSON: {error}"))) {
+            Ok(value) => value,
+            Err(reason) => {
+                damaged.push((path, reason));
+                continue;
+            }
+        };
+        let settings = settings_of(&value, &stem(&path), seed);
+        if settings.name == name {
+            found.push(Document { path, settings, value });
+        }
+    }
+    // A document of an earlier version, whose name does not tell its settings, counts until the same was made anew.
+    let new: Vec<Settings> = found.iter().filter(|document| document.value["run"].is_string()).map(|d| d.settings.clone()).collect();
+    found.retain(|document| document.value["run"].is_string() || !new.contains(&document.settings));
+    Found { documents: found, damaged }
+}
+
+/// The settings a document names; where an old one is silent, those that were usual.
+fn settings_of(value: &Value, stem: &str, own_seed: u64) -> Settings {
+    let analysis = &value["analysis"];
+    let (name, text) = match Component::from_json(Kind::Analysis, analysis) {
+        Ok(component) => (component.name.clone(), component.to_string()),
+        Err(_) if analysis.is_object() => (analysis["name"].as_str().unwrap_or(stem).to_owned(), analysis.to_string()),
+        Err(_) => (stem.to_owned(), stem.to_owned()),
+    };
+    Settings {
+        name,
+        analysis: text,
+        checkpoint: value["checkpoint"].as_str().unwrap_or("last").to_owned(),
+        average: value["average"].as_bool().unwrap_or(false),
+        seed: value["seed"].as_u64().filter(|seed| *seed != own_seed),
+    }
+}
+
+/// Which of the results of an analysis is meant.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Selector {
+    /// The only one of the analysis: `ksg`.
+    Only(String),
+    /// The one under default settings: `ksg/`.
+    Default(String),
+    /// The one with these parameters: `ksg/k:3`.
+    Component(Component),
+}
+
+impl Selector {
+    /// Reads `ksg`, `ksg/`, `ksg/k:3`, or the start of a file's name such as `ksg-1a2b3c4d-best`.
+    ///
+    /// # Errors
+    /// When it is no analysis in the form of a component.
+    pub fn read(text: &str) -> Result<Self, Failure> {
+        if let Some(name) = text.strip_suffix('/') {
+            return Ok(Self::Default(name.to_owned()));
+        }
+        if text.contains('/') {
+            let component = Component::parse(Kind::Analysis, text);
+            return component.map(Self::Component).map_err(|error| Failure::component("analysis", &error));
+        }
+        Ok(Self::Only(text.to_owned()))
+    }
+
+    /// Name of the analysis.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Only(text) => text.split('-').next().unwrap_or(text),
+            Self::Default(name) => name,
+            Self::Component(component) => &component.name,
+        }
+    }
+
+    fn accepts(&self, document: &Document) -> bool {
+        let settings = &document.settings;
+        match self {
+            Self::Only(text) => settings.name == *text || settings.stem() == *text || document.stem() == *text,
+            Self::Default(name) => settings.stem() == *name || document.stem() == *name,
+            Self::Component(component) => settings.analysis == component.to_string(),
+        }
+    }
+
+    /// Whether the file of `document` is called by its very name.
+    fn is_exactly(&self, document: &Document) -> bool {
+        match self {
+            Self::Only(text) => document.stem() == *text && document.settings.name != *text,
+            Self::Default(name) => document.stem() == *name,
+            Self::Component(_) => false,
+        }
+    }
+}
+
+/// The one of `documents` that `selector` means.
+///
+/// # Errors
+/// A sentence that lists those there are, when it is none or more than one of them.
+pub fn select(documents: Vec<Document>, selector: &Selector) -> Result<Option<Document>, String> {
+    let (mut fits, others): (Vec<Document>, Vec<Document>) = documents.into_iter().partition(|document| selector.accepts(document));
+    if fits.iter().any(|document| selector.is_exactly(document)) {
+        fits.retain(|document| selector.is_exactly(document));
+    }
+    let list = |documents: &[Document]| {
+        let line = |document: &Document| format!("\n    {}  {}", document.call(), document.words(documents));
+        let more = if documents.len() > SHOWN { format!("\n    and {} more", documents.len() - SHOWN) } else { String::new() };
+        documents.iter().take(SHOWN).map(line).collect::<String>() + &more
+    };
+    if fits.len() > 1 {
+        let hint = "name the one that is meant, by its first word here or by its parameters";
+        return Err(format!("there are {} results of `{}`:{}\n  hint: {hint}", fits.len(), selector.name(), list(&fits)));
+    }
+    match fits.pop() {
+        None if !others.is_empty() => Err(format!("there are only results under other settings:{}", list(&others))),
+        found => Ok(found),
+    }
+}
+
+/// The file a result with `settings` and `origin` is written to below `root`, without its ending, and the suffix of its other files. A result
+/// from the same settings, data and judge is replaced; any other is kept beside it.
+///
+/// # Errors
+/// When the results in `root` belong to another run, by a sentence.
+pub fn place(root: &Path, settings: &Settings, origin: &Origin, own_seed: u64) -> Result<(PathBuf, String), String> {
+    let existing = documents(root, &settings.name, own_seed).documents;
+    if let Some((document, run)) = existing.iter().find_map(|document| Some((document, document.value["run"].as_str()?)))
+        && run != origin.run
+    {
+        let path = show(&document.path);
+        return Err(format!("`{path}` is a result of run {run}, not of run {}\n  hint: name another folder", origin.run));
+    }
+    // A document of an earlier version does not say what it was made from; it counts as made from the same.
+    let same = |document: &Document| {
+        let other_data = document.value["data"].as_str().is_some_and(|data| data != origin.data);
+        let judged = document.value["sources"].is_object() && document.sources() != origin.sources.clone().unwrap_or_default();
+        document.settings == *settings && !other_data && !judged
+    };
+    let suffix = settings.suffix();
+    let key = format!("{} {:?}", origin.data, origin.sources);
+    let apart = format!("{suffix}-{}", &blake3::hash(key.as_bytes()).to_hex()[..8]);
+    let at = |suffix: &str| root.join(FOLDER).join(format!("{}{suffix}", settings.name));
+    let there = |suffix: &str| existing.iter().find(|document| document.path.with_extension("") == at(suffix));
+    let is_free = there(&suffix).is_none_or(same);
+    let suffix = if there(&apart).is_some_and(same) || !is_free { apart } else { suffix };
+    Ok((at(&suffix), suffix))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn settings(analysis: &str, checkpoint: &str, average: bool, seed: Option<u64>) -> Settings {
+        let name = analysis.split('/').next().unwrap().to_owned();
+        Settings { name, analysis: analysis.to_owned(), checkpoint: checkpoint.to_owned(), average, seed }
+    }
+
+    fn origin(data: &str, judge: Option<&str>) -> Origin {
+        let sources = Some(judge.map(|judge| ("judge".to_owned(), judge.to_owned())).into_iter().collect());
+        let (weights, program) = ("w".into(), "p".into());
+        Origin { run: "run1".into(), step: 1, weights, seed: 0, data: data.into(), program, sources }
+    }
+
+    /// Writes a result as `analyze` does and returns the start of its file's name.
+    fn write(root: &Path, settings: &Settings, origin: &Origin) -> String {
+        let (stem, _) = place(root, settings, origin, 0).unwrap();
+        let component = Component::parse(Kind::Analysis, &settings.analysis).unwrap();
+        let mut value =
+            json!({"analysis": component.to_json_full(), "checkpoint": settings.checkpoint, "average": settings.average, "result": {}});
+        if let (Value::Object(map), Value::Object(more)) = (&mut value, serde_json::to_value(origin).unwrap()) {
+            map.extend(more);
+        }
+        fs::create_dir_all(root.join(FOLDER)).unwrap();
+        fs::write(stem.with_extension("json"), value.to_string()).unwrap();
+        stem.file_name().unwrap().to_str().unwrap().to_owned()
+    }
+
+    #[test]
+    fn every_setting_is_a_part_of_the_name() {
+        let stems = [
+            settings("ksg", "last", false, None),
+            settings("ksg", "best", true, Some(7)),
+            settings("ksg/k:3", "last", false, None),
+            settings("ksg/k:4", "last", false, None),
+        ]
+        .map(|settings| settings.stem());
+        assert_eq!(stems[..2], ["ksg", "ksg-best-average-seed7"]);
+        assert!(stems[2].starts_with("ksg-") && stems[2].len() == 12 && stems[2] != stems[3], "{stems:?}");
+    }
+
+    #[test]
+    fn results_lie_side_by_side_and_are_found_by_component_or_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path();
+        let plain = settings("salt_pepper/p:[0.1]", "last", false, None);
+        let [one, two] = ["salt_pepper/p:[0.1]", "salt_pepper/p:[0.2]"]
+            .map(|text| write(root, &settings(text, "last", false, None), &origin("d", None)));
+        let best = write(root, &settings("salt_pepper/p:[0.1]", "best", false, None), &origin("d", None));
+        assert!(one != two && best == format!("{one}-best"), "{one} {two} {best}");
+        assert_eq!(write(root, &plain, &origin("d", None)), one, "the same settings are replaced");
+        let found = |text: &str| select(documents(root, "salt_pepper", 0).documents, &Selector::read(text).unwrap());
+        let stem = |text: &str| found(text).unwrap().unwrap().settings.stem();
+        assert_eq!((stem("salt_pepper/p:[0.2]"), stem(&two), stem(&best)), (two.clone(), two.clone(), best.clone()));
+        let error = found("salt_pepper").unwrap_err();
+        assert!(
+            [&one, &two, &best].into_iter().all(|stem| error.contains(stem.as_str())) && error.contains("p:[0.2] of the last"),
+            "{error}"
+        );
+        assert!(found("salt_pepper/p:[0.1]").unwrap_err().contains("2 results"), "of two checkpoints");
+        assert!(found("salt_pepper/").unwrap_err().contains("only results under other settings"));
+        assert!(found("salt_pepper/p:[0.3]").unwrap_err().contains(&two));
+        assert!(Selector::read("salt_pepper/q:1").is_err());
+        assert!(documents(root, "salt", 0).documents.is_empty() && documents(&root.join("absent"), "ksg", 0).documents.is_empty());
+    }
+
+    #[test]
+    fn other_data_and_judges_are_kept_apart_and_other_runs_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let (root, plain) = (folder.path(), settings("psnr", "last", false, None));
+        assert_eq!(write(root, &plain, &origin("a", None)), "psnr");
+        let other = write(root, &plain, &origin("b", None));
+        let judged = write(root, &plain, &origin("a", Some("j")));
+        assert!(other.starts_with("psnr-") && judged.starts_with("psnr-") && other != judged, "{other} {judged}");
+        assert_eq!(write(root, &plain, &origin("a", None)), "psnr");
+        assert_eq!(write(root, &plain, &origin("b", None)), other, "found again");
+        let foreign = Origin { run: "run2".into(), ..origin("a", None) };
+        assert!(place(root, &plain, &foreign, 0).unwrap_err().contains("run1"));
+    }
+
+    #[test]
+    fn documents_of_earlier_versions_are_read_and_kept_where_their_settings_differ() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path();
+        fs::create_dir_all(root.join(FOLDER)).unwrap();
+        let old = Component::parse(Kind::Analysis, "salt_pepper/p:[0.1]").unwrap().to_json_full();
+        let text = json!({"analysis": old, "checkpoint": "best", "average": false, "step": 3, "result": {}}).to_string();
+        fs::write(root.join("analyses/salt_pepper.json"), &text).unwrap();
+        let found = documents(root, "salt_pepper", 0).documents;
+        assert_eq!(found[0].settings, settings("salt_pepper/p:[0.1]", "best", false, None));
+        assert_ne!(write(root, &settings("salt_pepper", "last", false, None), &origin("d", None)), "salt_pepper");
+        assert_eq!(fs::read_to_string(root.join("analyses/salt_pepper.json")).unwrap(), text);
+        fs::write(root.join("analyses/mnistc.json"), r#"{"result": {}}"#).unwrap();
+        assert_eq!(documents(root, "mnistc", 0).documents[0].settings.stem(), "mnistc");
+        fs::write(root.join("analyses/ksg.json"), "{").unwrap();
+        assert!(documents(root, "ksg", 0).damaged[0].1.contains("not valid JSON"));
+    }
+}
