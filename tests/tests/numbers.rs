@@ -24,9 +24,12 @@ fn hierarchical(host: &CommandLine, objective: &str) -> PathBuf {
     host.train(&[&parts[..], &["--epochs", "1"]].concat()).1
 }
 
-fn analysed(host: &CommandLine, run: &Path, analysis: &str, seed: &str) -> Value {
-    let ended = host.run(&["analyze", run.to_str().unwrap(), "--analysis", analysis, "--seed", seed, "--format", "json"]).expect(0);
-    serde_json::from_str::<Value>(&ended.stdout).unwrap()[0]["result"].clone()
+/// Results of `analyses` of `run`, made with one command.
+fn analysed<const N: usize>(host: &CommandLine, run: &Path, analyses: [&str; N], seed: &str) -> [Value; N] {
+    let mut arguments = vec!["analyze", run.to_str().unwrap(), "--seed", seed, "--format", "json"];
+    arguments.extend(analyses.iter().flat_map(|analysis| ["--analysis", analysis]));
+    let document: Value = serde_json::from_str(&host.run(&arguments).expect(0).stdout).unwrap();
+    std::array::from_fn(|at| document[at]["result"].clone())
 }
 
 #[test]
@@ -35,54 +38,34 @@ fn measures_draw_from_the_whole_prior_whatever_its_number_of_components() {
     let host = CommandLine::new(HOST, folder.path());
     let (_, judge) = host.train(&["--objective", "classifier", "--encoder", "mnist_cnn/z:16", "--dataset", DATA, "--epochs", "2"]);
     let judge = judge.file_name().unwrap().to_str().unwrap();
+    let fid = format!("fid/classifier:{judge}|samples:230");
+    let score = format!("inception_score/classifier:{judge}|samples:230|splits:2");
     // Fewer components than samples are drawn at once.
     let few = hierarchical(&host, "hvae/components:20");
-    let statistics = analysed(&host, &few, "mim_statistics/points:60", "1");
+    let [statistics, distance, _] = analysed(&host, &few, ["mim_statistics/points:60", &fid, &score], "1");
     assert!(["Dkl_p_q", "MI", "H_q_x", "x_recon_err"].iter().all(|name| statistics[name].as_f64().is_some_and(f64::is_finite)));
-    let fid = |run: &Path, seed: &str| analysed(&host, run, &format!("fid/classifier:{judge}|samples:230"), seed);
-    let score = |run: &Path| analysed(&host, run, &format!("inception_score/classifier:{judge}|samples:230|splits:2"), "1");
-    assert!(fid(&few, "1")["fid"].as_f64().is_some_and(f64::is_finite) && score(&few)["inception_score"].as_f64().is_some());
+    assert!(distance["fid"].as_f64().is_some_and(f64::is_finite), "{distance}");
     // More of them: the option of the sampled branch, which a plain VAE does not have, must not decide what is measured.
     let [in_order, random] = ["hvae", "hvae/sample_components:true"].map(|objective| hierarchical(&host, objective));
-    assert_eq!(fid(&in_order, "1")["fid"], fid(&random, "1")["fid"]);
-    assert_eq!(score(&in_order), score(&random));
-    assert_ne!(fid(&in_order, "1")["fid"], fid(&in_order, "2")["fid"]);
+    let found = analysed(&host, &in_order, [&fid, &score], "1");
+    assert_eq!(found, analysed(&host, &random, [&fid, &score], "1"));
+    assert_ne!(found[0]["fid"], analysed(&host, &in_order, [&fid], "2")[0]["fid"]);
 }
 
 #[test]
 fn every_measure_of_decoded_inputs_says_whether_they_are_means_or_draws() {
     let folder = tempfile::tempdir().unwrap();
     let host = CommandLine::new(HOST, folder.path());
-    let train = |parts: &[&str]| host.train(&[parts, &["--epochs", "1"]].concat()).1;
     let normal = |objective: &str| {
-        train(&[
-            "--objective",
-            objective,
-            "--encoder",
-            "vector_mlp/z:3",
-            "--decoder",
-            "vector_mlp",
-            "--dataset",
-            "digits/scale:unit|first:300",
-        ])
+        let parts = ["--objective", objective, "--encoder", "vector_mlp/z:3", "--decoder", "vector_mlp"];
+        host.train(&[&parts[..], &["--dataset", "digits/scale:unit|first:300", "--epochs", "1"]].concat()).1
     };
-    let hit = [
-        "--objective",
-        "hit/layers:1",
-        "--encoder",
-        "vector_mlp/z:3",
-        "--decoder",
-        "vector_mlp",
-        "--dataset",
-        "digits/scale:unit|first:300",
-    ];
-    for run in [normal("mim"), train(&hit), hierarchical(&host, "hvae/components:20")] {
-        let of = |analysis: &str, seed: &str| analysed(&host, &run, analysis, seed);
-        let [one, other] = ["1", "2"].map(|seed| of("psnr/points:60", seed));
+    for run in [normal("mim"), normal("hit/layers:1"), hierarchical(&host, "hvae/components:20")] {
+        let measures = ["psnr/points:60", "psnr/points:60|decode:sample", "rmse/points:60", "rmse/points:60|decode:mean"];
+        let [one, drawn, sample, mean] = analysed(&host, &run, measures, "1");
+        let [other] = analysed(&host, &run, ["psnr/points:60"], "2");
         assert_eq!((&one["decoding"], &one["mean_squared_error"]), (&"mean".into(), &other["mean_squared_error"]), "{}", run.display());
-        let drawn = of("psnr/points:60|decode:sample", "1");
         assert!(drawn["decoding"] == "sample" && drawn["psnr"].as_f64() < one["psnr"].as_f64(), "{drawn} {one}");
-        let [sample, mean] = ["rmse/points:60", "rmse/points:60|decode:mean"].map(|analysis| of(analysis, "1"));
         assert!(sample["decoding"] == "sample" && mean["decoding"] == "mean", "{sample} {mean}");
         assert!(sample["rmse"].as_f64() > mean["rmse"].as_f64(), "{sample} {mean}");
     }

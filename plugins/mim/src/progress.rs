@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use burn::tensor::Tensor;
+use ibhost_analyses::decoding::Decoding;
 use ibhost_analyses::output::{picture, write};
 use ibhost_analyses::plot::{PlotError, panels_png};
 use ibhost_framework::analysis::{AnalysisConfig, AnalysisContext, AnalysisError, AnalysisReport, Output};
@@ -28,7 +29,7 @@ const FFMPEG: &str = "ffmpeg";
 
 /// The portrait after every epoch of a run, as pictures and as animations.
 ///
-/// Draws the reconstructions after each epoch: `plots/progress/reconstruction_<epoch>.png`, and from these at 10 frames a second an animated
+/// Draws the reconstructions after each epoch, samples of p(x|z): `plots/progress/reconstruction_<epoch>.png`, and from these at 10 frames a second an animated
 /// PNG, a GIF and, with mp4, a film that the program `ffmpeg` makes; their name is that of the original,
 /// `plots/<data set>_<code>_<model>_progress_reconstruction-video.png`. The weights are those of the checkpoints where a run kept one for every epoch
 /// (`checkpoint_every: 1epochs`, `checkpoints_kept: 49`); otherwise the run is trained once more from its configuration, which repeats
@@ -127,7 +128,11 @@ impl AnalysisConfig for MimProgress {
         }
         let count = frames.len();
         let table = vec![["frames", "trained again"].map(str::to_owned).to_vec(), vec![count.to_string(), repeated.to_string()]];
-        Ok(AnalysisReport { result: json!({"frames": count, "trained_again": repeated}), table, files })
+        Ok(AnalysisReport {
+            result: json!({"frames": count, "trained_again": repeated, "decoding": Decoding::Sample.name()}),
+            table,
+            files,
+        })
     }
 }
 
