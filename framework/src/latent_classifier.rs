@@ -131,8 +131,9 @@ pub fn quantities(l: usize, class_meaning: &str) -> Vec<Quantity> {
             Direction::Maximise,
         )
         .tagged(averaged),
-        Quantity::new("izx_bits", "bits", rate, Direction::Neutral).tagged("I_XZ"),
-        Quantity::new("izx_nats", "nats", rate, Direction::Neutral).tagged("I_XZ_nats"),
+        // A rate that has no weight in the loss may grow until it bounds nothing.
+        Quantity::new("izx_bits", "bits", rate, Direction::Neutral).tagged("I_XZ").possibly_infinite(),
+        Quantity::new("izx_nats", "nats", rate, Direction::Neutral).tagged("I_XZ_nats").possibly_infinite(),
         Quantity::new("izy_bits", "bits", information, Direction::Maximise).tagged("I_YZ"),
         Quantity::new("izy_nats", "nats", information, Direction::Maximise).tagged("I_YZ_nats"),
     ]

@@ -11,7 +11,7 @@ use ibhost_datasets as _;
 use ibhost_disenib as _;
 use ibhost_framework::build::BuildError;
 use ibhost_framework::dataset::{Batch, DataRoot};
-use ibhost_framework::engine::{EngineError, Job, Orders, Quiet, Session, State, StepState, training_step};
+use ibhost_framework::engine::{EngineError, Job, Orders, Quiet, Session, State, StepState, open_finished, training_step};
 use ibhost_framework::latent_classifier::{LatentClassifier, averaged_log_likelihood_loss};
 use ibhost_framework::noise::Draws;
 use ibhost_framework::objective::{
@@ -255,7 +255,9 @@ fn an_infinite_mean_is_a_result_where_the_quantity_says_so() {
     let folder = tempfile::tempdir().unwrap();
     let (run, result) = train(settings("contract_table/infinite:true"), folder.path());
     assert_eq!(result, Ok(()));
-    assert_eq!(run.read_summary().unwrap().status, RunStatus::Completed);
+    let summary = run.read_summary().unwrap();
+    assert_eq!((summary.status, summary.final_metrics.test.get("drift")), (RunStatus::Completed, Some(f64::NEG_INFINITY)));
+    assert!(open_finished(run.path(), &DataRoot("absent".into()), Label::Last).is_ok());
 }
 
 #[test]

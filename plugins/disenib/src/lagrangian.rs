@@ -100,7 +100,8 @@ impl ObjectiveConfig for LagrangianConfig {
                  upper bound on what a code tells about which of the batch's inputs it came from",
                 Direction::Neutral,
             )
-            .tagged("train/losses/loss_kl"),
+            .tagged("train/losses/loss_kl")
+            .possibly_infinite(),
             Quantity::new("accuracy", "share", "inputs classified right with one code", Direction::Maximise).tagged("eval/acc"),
         ]
     }

@@ -129,8 +129,9 @@ impl ObjectiveConfig for HitConfig {
         let mut all = vec![
             nats("loss", "batch mean of the loss; the rates have their full weight in evaluations", Direction::Minimise),
             nats("distortion", "-mean ln p(x|y), summed over channels and pixels", Direction::Minimise),
-            nats("rate", "sum of the rates of all levels: upper bound on I(x;z) in expectation", Direction::Neutral),
-            nats("negative_evidence_bound", "distortion plus rate: upper bound on -ln p(x) in expectation", Direction::Minimise),
+            nats("rate", "sum of the rates of all levels: upper bound on I(x;z) in expectation", Direction::Neutral).possibly_infinite(),
+            nats("negative_evidence_bound", "distortion plus rate: upper bound on -ln p(x) in expectation", Direction::Minimise)
+                .possibly_infinite(),
         ];
         for (level, name) in self.rate_names().iter().enumerate() {
             let meaning = if level + 1 == self.layers {
@@ -138,7 +139,7 @@ impl ObjectiveConfig for HitConfig {
             } else {
                 format!("mean KL of the posterior of level {} from its prior, given one sample of the levels above", level + 1)
             };
-            all.push(nats(name, &meaning, Direction::Neutral));
+            all.push(nats(name, &meaning, Direction::Neutral).possibly_infinite());
         }
         if self.layers == 1 {
             all.push(nats("rate_z", "0: there is no level above", Direction::Neutral));

@@ -171,13 +171,15 @@ impl ObjectiveConfig for HierarchicalConfig {
                 "nats",
                 "mean ln q(z|x) - ln p(z) with one code, all levels: upper bound on I(x;z) in expectation",
                 Direction::Neutral,
-            ),
+            )
+            .possibly_infinite(),
             Quantity::new(
                 "negative_evidence_bound",
                 "nats",
                 "distortion plus rate: single-sample upper bound on -ln p(x)",
                 Direction::Minimise,
-            ),
+            )
+            .possibly_infinite(),
             Quantity::new("beta", "1", "weight of the rate or of the encoding joint in this epoch", Direction::Neutral),
         ]
     }
