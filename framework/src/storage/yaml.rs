@@ -194,8 +194,8 @@ mod tests {
                 assert!(!error.contains(jargon), "{jargon} is said of {text}: {error}");
             }
         }
-        let error = error::<Sheet>("title: [\n");
-        assert!(error.contains("mine.yml` is not valid YAML, line 2"), "{error}");
+        let error = error::<Sheet>("rows: [\n");
+        assert!(error.contains("mine.yml` is not valid YAML, line ") && error.contains("bracket"), "{error}");
     }
 
     #[test]
