@@ -23,7 +23,9 @@ pub fn check(options: &Options, by_flag: bool) -> Result<(), Failure> {
         return Ok(());
     }
     say!("the sweep's file brings commands that would run on the cluster in your name:");
-    commands.text.lines().for_each(|line| say!("  {}", one_line(line)));
+    for line in commands.text.lines() {
+        say!("  {}", one_line(line));
+    }
     if !by_flag && !agrees() {
         let hint = "read them; `--accept-setup` runs them, now and whenever they come again";
         return Err(Failure::usage(format!("these commands were not accepted, so nothing is submitted\n  hint: {hint}")));

@@ -81,7 +81,12 @@ fn watch(mut take: impl FnMut(bool) + Send + 'static) -> io::Result<()> {
     let wanted: Vec<libc::c_int> = asking().into_iter().filter(|signal| ends_the_process(*signal)).collect();
     let mut signals = signal_hook::iterator::Signals::new(wanted)?;
     let thread = std::thread::Builder::new().name("signals".to_owned());
-    thread.spawn(move || signals.forever().for_each(|signal| take(signal == libc::SIGINT))).map(|_| ())
+    let listen = move || {
+        for signal in &mut signals {
+            take(signal == libc::SIGINT);
+        }
+    };
+    thread.spawn(listen).map(|_| ())
 }
 
 /// This system has no signals but Ctrl-C.

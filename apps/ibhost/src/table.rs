@@ -73,7 +73,7 @@ static LOST: OnceLock<String> = OnceLock::new();
 
 /// Prints `text` and a line end, with what would steer the terminal shown as escapes. A reader that went away is not an error; anything else is
 /// told by [`lost`] when the work is done, which printing never ends.
-#[expect(clippy::unnecessary_wraps, reason = "printing is the last step of commands that return a result")]
+#[allow(clippy::unnecessary_wraps, reason = "printing is the last step of commands that return a result")]
 pub fn print(text: &str) -> Result<(), Failure> {
     let mut out = std::io::stdout().lock();
     match out.write_all(visible(text).as_bytes()).and_then(|()| out.write_all(b"\n")).and_then(|()| out.flush()) {

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use serde::de::{DeserializeOwned, IgnoredAny};
@@ -36,7 +37,7 @@ pub enum YamlError {
 pub fn read_yaml<T: DeserializeOwned>(path: &Path) -> Result<T, YamlError> {
     let failed = |reason: String| YamlError::Text { path: path.to_path_buf(), reason };
     let text = String::from_utf8(atomic::read(path)?).map_err(|e| failed(format!(" is no text: not valid UTF-8: {e}")))?;
-    let name = path.file_name().map_or_else(|| path.to_string_lossy(), |name| name.to_string_lossy());
+    let name = path.file_name().map_or_else(|| path.to_string_lossy(), OsStr::to_string_lossy);
     parse(&text, NonFiniteFloatPolicy::AsString).map_err(|error| failed(told(&error, &name)))
 }
 
@@ -72,7 +73,8 @@ fn told(error: &Error, name: &str) -> String {
     let options = serde_saphyr::render_options! { formatter: &InPlainWords, source_name: Some(name) };
     let rendered = error.render_with_options(options);
     // The first line of a rendering with lines around the place says where it is and what is wrong, as this does.
-    let around: String = rendered.lines().skip(1).filter(|line| !line.trim().is_empty()).map(|line| format!("\n{line}")).collect();
+    let around = rendered.lines().skip(1).filter(|line| !line.trim().is_empty());
+    let around = around.map(|line| format!("\n{line}")).collect::<Vec<_>>().concat();
     let bare = bare(error);
     let place = error.location().filter(|location| location.line() > 0);
     let place = place.map_or_else(String::new, |place| format!(", line {}, column {}", place.line(), place.column()));
@@ -194,8 +196,8 @@ mod tests {
                 assert!(!error.contains(jargon), "{jargon} is said of {text}: {error}");
             }
         }
-        let error = error::<Sheet>("title: [\n");
-        assert!(error.contains("mine.yml` is not valid YAML, line 2"), "{error}");
+        let error = error::<Sheet>("rows: [\n");
+        assert!(error.contains("mine.yml` is not valid YAML, line ") && error.contains("bracket"), "{error}");
     }
 
     #[test]
