@@ -193,14 +193,15 @@ pub fn open_append(path: &Path) -> Result<File, StorageError> {
 }
 
 /// Whether other names share the bytes of a file.
+#[cfg(unix)]
 fn is_shared(found: &Metadata) -> bool {
-    #[cfg(unix)]
-    return std::os::unix::fs::MetadataExt::nlink(found) > 1;
-    #[cfg(not(unix))]
-    {
-        let _ = found;
-        false
-    }
+    std::os::unix::fs::MetadataExt::nlink(found) > 1
+}
+
+/// This system does not tell.
+#[cfg(not(unix))]
+fn is_shared(_found: &Metadata) -> bool {
+    false
 }
 
 /// Gives the file at `path` bytes of its own.
@@ -220,17 +221,16 @@ pub fn is_current(file: &File, path: &Path) -> bool {
     is_same(&opened, &named)
 }
 
+#[cfg(unix)]
 fn is_same(a: &Metadata, b: &Metadata) -> bool {
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::MetadataExt;
-        (a.dev(), a.ino()) == (b.dev(), b.ino())
-    }
-    #[cfg(not(unix))]
-    {
-        let _ = (a, b);
-        true
-    }
+    use std::os::unix::fs::MetadataExt;
+    (a.dev(), a.ino()) == (b.dev(), b.ino())
+}
+
+/// This system does not tell.
+#[cfg(not(unix))]
+fn is_same(_a: &Metadata, _b: &Metadata) -> bool {
+    true
 }
 
 /// Before an open file is written to again: if a snapshot by hard links was taken of it meanwhile, the writer goes on with a copy.

@@ -114,14 +114,15 @@ impl LockHolder {
 }
 
 /// The number of a folder on its disk.
+#[cfg(unix)]
 fn number_of(folder: &Path) -> Option<u64> {
-    #[cfg(unix)]
-    return fs::metadata(folder).ok().map(|found| std::os::unix::fs::MetadataExt::ino(&found));
-    #[cfg(not(unix))]
-    {
-        let _ = folder;
-        None
-    }
+    fs::metadata(folder).ok().map(|found| std::os::unix::fs::MetadataExt::ino(&found))
+}
+
+/// This system does not tell.
+#[cfg(not(unix))]
+fn number_of(_folder: &Path) -> Option<u64> {
+    None
 }
 
 /// The lock file of the name `path` that is no other name's, opened in place of `shared`.

@@ -276,13 +276,24 @@ pub fn complete(path: &Path, root: &DataRoot, stop: &AtomicBool) -> Result<Vec<&
     analyze::while_results_change(&run, || Ok(draw(&run, root, &missing, stop)))
 }
 
-/// Whether the plot `name` of `run` was drawn to its end, which its document tells, and none of the listed plots is gone.
+/// How the names of the pictures begin that the analysis `name` draws.
+fn pictures_of(name: &str) -> &'static [&'static str] {
+    match name {
+        "curves" => &["plots/curves", "plots/information-plane"],
+        "latent_plot" => &["plots/latent-representation"],
+        _ => &[],
+    }
+}
+
+/// Whether the plot `name` of `run` was drawn to its end, which its document tells, and none of its listed pictures is gone.
 fn is_drawn(run: &RunDir, list: &FileList, name: &str) -> bool {
-    let ends = |rest: &str| !rest.starts_with(|c: char| c.is_alphanumeric() || c == '_') && rest.ends_with(".json");
-    let is_document = |file: &str| file.strip_prefix("analyses/").and_then(|file| file.strip_prefix(name)).is_some_and(ends);
+    let is_json = |file: &str| Path::new(file).extension().is_some_and(|extension| extension == "json");
+    let ends = |rest: &str| !rest.starts_with(|c: char| c.is_alphanumeric() || c == '_');
+    let is_document =
+        |file: &str| is_json(file) && file.strip_prefix("analyses/").and_then(|file| file.strip_prefix(name)).is_some_and(ends);
     let is_there = |file: &String| inside::is_file(&run.path().join(file));
     list.files.keys().any(|file| is_document(file) && is_there(file))
-        && list.files.keys().filter(|file| file.starts_with("plots/")).all(is_there)
+        && list.files.keys().filter(|file| pictures_of(name).iter().any(|start| file.starts_with(start))).all(is_there)
 }
 
 /// The one line that `--format json` ends stdout with.
