@@ -92,7 +92,7 @@ impl LeftOut {
 
 /// Says which runs a number is not made of, even where messages were asked to be few. One that cannot be written is lost.
 fn note(line: &str) {
-    let _ = writeln!(std::io::stderr(), "{line}");
+    say!("{line}");
 }
 
 /// The word for a state.
