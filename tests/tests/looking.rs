@@ -71,7 +71,8 @@ fn commands_that_look_change_no_file_no_name_and_no_time_of_a_run() {
         let inside = run.join(output);
         let inside = inside.to_str().unwrap();
         host.run(&["report", run_text, "--output", inside]).refused(2, &["lies in the run", "hint"]);
-        host.run(&["plot", run_text, "--figure", "curves", "--columns", "objective.name", "--output", inside]).refused(2, &["lies in the run"]);
+        host.run(&["plot", run_text, "--figure", "curves", "--columns", "objective.name", "--output", inside])
+            .refused(2, &["lies in the run"]);
     }
     assert!(state(&folder.path().join("runs")) == before);
 }
@@ -173,7 +174,8 @@ fn a_report_averages_runs_that_differ_in_their_seed_alone() {
     let table = rows(folder.path(), "report-t.csv");
     let counted = |table: &[Vec<String>]| {
         let columns = ["objective.name", "objective.samples", "test.loss (n)"].map(|name| column(table, name));
-        let mut rows: Vec<String> = (0..columns[0].len()).map(|row| columns.each_ref().map(|column| column[row].as_str()).join(" ")).collect();
+        let mut rows: Vec<String> =
+            (0..columns[0].len()).map(|row| columns.each_ref().map(|column| column[row].as_str()).join(" ")).collect();
         rows.sort();
         rows
     };
