@@ -27,7 +27,7 @@ fn json(path: &Path) -> Value {
 /// Names of the documents of `analysis`.
 fn documents(folder: &Path, analysis: &str) -> Vec<String> {
     let names = entries(&folder.join("analyses"));
-    names.into_iter().filter(|name| name.starts_with(analysis) && name.ends_with(".json")).collect()
+    names.into_iter().filter(|name| name.starts_with(analysis) && name.strip_suffix(".json").is_some()).collect()
 }
 
 /// Every file below `folder` with its content and time.
@@ -150,6 +150,13 @@ fn means_are_made_of_what_belongs_together() {
         table[0].as_object().unwrap().iter().find(|(key, _)| !key.contains('\\')).unwrap().1.as_str().unwrap().to_owned()
     };
     assert!(cell(on(&["tabulate"], &[all[0], &other], &[&table[..], &["--over", "lr"]].concat()).expect(0)).ends_with("(n=2)"));
+
+    // A result that was copied from another run.
+    let [mine, theirs] = [0, 1].map(|i: usize| runs[i].join("analyses/curves.json"));
+    let own = fs::read(&mine).unwrap();
+    fs::copy(&theirs, &mine).unwrap();
+    on(&["plot"], &all[..1], &[&axis[..], &["curves.rows"]].concat()).refused(2, &["is a result of run"]);
+    fs::write(&mine, own).unwrap();
 
     // A run that is not completed, a copy, and a run named twice.
     let summary = fs::read_to_string(runs[2].join("summary.yml")).unwrap();

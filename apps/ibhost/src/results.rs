@@ -280,7 +280,7 @@ pub fn place(root: &Path, settings: &Settings, origin: &Origin, own_seed: u64) -
         && run != origin.run
     {
         let path = show(&document.path);
-        return Err(format!("`{path}` is a result of run {run}, not of run {}\n  hint: name another folder", origin.run));
+        return Err(format!("`{path}` is a result of run {run}, not of run {}\n  hint: move it away, or name another folder", origin.run));
     }
     // A document of an earlier version does not say what it was made from; it counts as made from the same.
     let same = |document: &Document| {

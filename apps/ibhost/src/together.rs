@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use ibhost_framework::storage::RunStatus;
@@ -89,6 +90,11 @@ impl LeftOut {
     }
 }
 
+/// Says which runs a number is not made of, even where messages were asked to be few. One that cannot be written is lost.
+fn note(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
+
 /// The word for a state.
 pub fn status_word(status: RunStatus) -> &'static str {
     match status {
@@ -106,7 +112,7 @@ pub fn distinct_folders(paths: &[PathBuf]) -> Vec<PathBuf> {
     for path in paths {
         let real = fs::canonicalize(path).unwrap_or_else(|_| path.clone());
         if seen.contains(&real) {
-            tracing::warn!("{} was named before and counts once", show(path));
+            note(&format!("{} was named before and counts once", show(path)));
         } else {
             seen.push(real);
             distinct.push(path.clone());
@@ -129,7 +135,7 @@ pub fn open_runs(paths: &[PathBuf], unfinished: bool) -> Result<(Vec<Run>, LeftO
         if status != RunStatus::Completed && !unfinished {
             left_out.unfinished.push((path, status_word(status)));
         } else if let Some(other) = runs.iter().find(|other| other.id == run.id) {
-            tracing::warn!("{} is a copy of {} and left out: it is no run of its own", show(&path), show(&other.path));
+            note(&format!("{} is a copy of {} and left out: it is no run of its own", show(&path), show(&other.path)));
         } else {
             runs.push(run);
         }
@@ -138,7 +144,7 @@ pub fn open_runs(paths: &[PathBuf], unfinished: bool) -> Result<(Vec<Run>, LeftO
         return Err(left_out.nothing_left());
     }
     for (path, word) in &left_out.unfinished {
-        tracing::warn!("{} is {word} and left out", show(path));
+        note(&format!("{} is {word} and left out", show(path)));
     }
     Ok((runs, left_out))
 }
@@ -165,7 +171,9 @@ pub fn check_same_settings(what: &str, runs: &[&Run], over: &[String]) -> Result
         names.dedup();
         // A component's own name says enough where that differs.
         let kinds: Vec<&str> = names.iter().filter_map(|name| name.strip_suffix(".name")).collect();
-        let told = names.iter().filter(|name| name.ends_with(".name") || !kinds.iter().any(|kind| name.starts_with(&format!("{kind}."))));
+        let told = names
+            .iter()
+            .filter(|name| name.strip_suffix(".name").is_some() || !kinds.iter().any(|kind| name.starts_with(&format!("{kind}."))));
         let mut differences: Vec<String> = told
             .map(|name| format!("{name} ({}, {})", ours.get(*name).unwrap_or(&missing), theirs.get(*name).unwrap_or(&missing)))
             .collect();

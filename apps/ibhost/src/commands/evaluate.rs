@@ -166,7 +166,8 @@ impl Work<'_> {
                 };
                 Ok(documents.into_iter().find(same).map(|document| document.value["result"].clone()))
             };
-            let result = match if self.arguments.fresh { None } else { kept()? } {
+            let kept = if self.arguments.fresh { None } else { kept()? };
+            let result = match kept {
                 Some(result) => result,
                 None => self.make(run, &component.to_string())?,
             };

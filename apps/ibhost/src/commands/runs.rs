@@ -67,8 +67,15 @@ impl Run {
         let selector = Selector::read(selector)?;
         let name = selector.name();
         let Found { documents, damaged } = documents(&self.results, name, self.config.training.seed);
-        let (documents, stale) = self.current(documents.into_iter().filter(keep).collect())?;
+        // Results can be copied from one folder to another.
+        let is_own = |document: &Document| document.value["run"].as_str().is_none_or(|run| run == self.id);
+        let (documents, foreign): (Vec<Document>, Vec<Document>) = documents.into_iter().filter(keep).partition(is_own);
+        let (documents, stale) = self.current(documents)?;
         let found = select(documents, &selector).map_err(|problem| Failure::usage(format!("{}: {problem}", show(&self.path))))?;
+        if let (None, Some(document)) = (&found, foreign.first()) {
+            let what = format!("is a result of run {}, this is run {}", document.value["run"], self.id);
+            return Err(self.lacks(&document.path, name, &what));
+        }
         match (&found, stale.first(), damaged.first()) {
             (None, Some((document, newest)), _) => {
                 let what = format!("is about the weights of step {}, the run has those of step {newest}", document.value["step"]);
