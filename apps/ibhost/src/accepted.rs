@@ -11,7 +11,6 @@ use ibhost_sweep::slurm::{Commands, Options};
 use crate::exit::Failure;
 use crate::messages::say;
 use crate::paths::show;
-use crate::text::one_line;
 
 /// Lets the launch go on when `options`, as they stand in a file, bring no commands, or commands that this user accepted before, accepts
 /// by a flag, or accepts now.
@@ -24,7 +23,7 @@ pub fn check(options: &Options, by_flag: bool) -> Result<(), Failure> {
     }
     say!("the sweep's file brings commands that would run on the cluster in your name:");
     for line in commands.text.lines() {
-        say!("  {}", one_line(line));
+        say!("  {line}");
     }
     if !by_flag && !agrees() {
         let hint = "read them; `--accept-setup` runs them, now and whenever they come again";

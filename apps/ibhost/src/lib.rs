@@ -57,14 +57,14 @@ pub fn main() -> ExitCode {
     match ended {
         Ok(Ok(code)) => ExitCode::from(code),
         Ok(Err(failure)) => {
-            say!("{failure}");
+            messages::fail(&failure);
             ExitCode::from(failure.code())
         }
         Err(_) => {
             say!(
                 "error: this is a bug in ibhost: {}\n  hint: a run's summary.yml and log.txt say the same, and what it saved before is sound \
                  (`ibhost verify`); report these lines with the command line",
-                text::visible(&panics::last().unwrap_or_else(|| "it panicked without a message".to_owned()))
+                panics::last().unwrap_or_else(|| "it panicked without a message".to_owned())
             );
             ExitCode::from(exit::BUG)
         }

@@ -3,14 +3,27 @@
 use std::fmt;
 use std::io::{Result, Write};
 
+use crate::exit::Failure;
+use crate::text::visible;
+
 /// Writes a line to stderr as `eprintln!` does, which panics where nobody can read it: a closed pipe, a full disk, a terminal that is gone.
 macro_rules! say {
     ($($words:tt)*) => { $crate::messages::write(format_args!($($words)*)) };
 }
 pub(crate) use say;
 
-/// The line behind [`say!`], written at once so that lines of several threads do not mix.
+/// The line behind [`say!`], with what would steer the terminal shown as escapes.
 pub fn write(line: fmt::Arguments<'_>) {
+    show(visible(&line.to_string()).as_ref());
+}
+
+/// Writes `failure` to stderr, which may have colours of its own and nothing else that steers a terminal.
+pub fn fail(failure: &Failure) {
+    show(&failure.to_string());
+}
+
+/// Written at once, so that lines of several threads do not mix.
+fn show(line: &str) {
     // What cannot be said cannot be said about that either.
     let _ = std::io::stderr().write_all(format!("{line}\n").as_bytes());
 }

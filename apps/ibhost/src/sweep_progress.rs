@@ -10,6 +10,7 @@ use ibhost_sweep::{SweepFolder, TrialFolder, TrialRecord, TrialStatus};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use crate::messages::say;
+use crate::text::one_line;
 
 /// Bytes at the end of a log of measurements that hold its last line.
 const TAIL: i64 = 4096;
@@ -50,7 +51,7 @@ impl<'a> SweepProgress<'a> {
     }
 
     fn title(&self, number: usize) -> String {
-        self.sweep.plan.trial(number).map_or_else(|| number.to_string(), ibhost_sweep::Trial::title)
+        self.sweep.plan.trial(number).map_or_else(|| number.to_string(), |trial| one_line(&trial.title()).into_owned())
     }
 }
 
@@ -72,8 +73,11 @@ impl Watcher for SweepProgress<'_> {
         if self.quiet {
             return;
         }
-        let reason =
-            record.reason.as_deref().and_then(|reason| reason.lines().next()).map_or_else(String::new, |reason| format!(": {reason}"));
+        let reason = record
+            .reason
+            .as_deref()
+            .and_then(|reason| reason.lines().next())
+            .map_or_else(String::new, |reason| format!(": {}", one_line(reason)));
         let line = format!("trial {} {} after {:.1} s{reason}", self.title(number), record.status.as_str(), record.seconds);
         match &self.bars {
             Some((_, bar)) => {

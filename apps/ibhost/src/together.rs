@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use ibhost_framework::storage::RunStatus;
 
 use crate::commands::runs::Run;
 use crate::exit::Failure;
+use crate::messages::say;
 use crate::paths::show;
 use crate::results::Document;
 

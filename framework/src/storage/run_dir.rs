@@ -224,6 +224,14 @@ impl RunDir {
         read_sealed(&self.config_path())
     }
 
+    /// The text of `config.yml` without its seal, which is checked.
+    ///
+    /// # Errors
+    /// [`StorageError::Damaged`] when the text is not what was written.
+    pub fn config_text(&self) -> Result<String, StorageError> {
+        sealed_text(&self.config_path())
+    }
+
     /// Replaces `summary.yml`.
     ///
     /// # Errors
@@ -356,14 +364,21 @@ fn write_sealed<T: Serialize>(path: &Path, value: &T) -> Result<(), StorageError
 
 /// Reads what [`write_sealed`] wrote.
 fn read_sealed<T: DeserializeOwned>(path: &Path) -> Result<T, StorageError> {
-    let text = inside::read_text(path)?;
+    let text = sealed_text(path)?;
+    yaml_from_str(&text).map_err(|reason| StorageError::damaged(path, reason))
+}
+
+/// The text that [`write_sealed`] sealed.
+fn sealed_text(path: &Path) -> Result<String, StorageError> {
+    let mut text = inside::read_text(path)?;
     let body = text.rfind(SEAL).map(|start| text.split_at(start));
     let sound = body.filter(|(body, seal)| **seal == format!("{SEAL}{}\n", blake3::hash(body.as_bytes()).to_hex()));
-    let Some((body, _)) = sound else {
+    let Some(length) = sound.map(|(body, _)| body.len()) else {
         let reason = "its text does not match the hash in its last line; if it was edited on purpose, start a new run from a copy";
         return Err(StorageError::damaged(path, reason));
     };
-    yaml_from_str(body).map_err(|reason| StorageError::damaged(path, reason))
+    text.truncate(length);
+    Ok(text)
 }
 
 #[cfg(test)]

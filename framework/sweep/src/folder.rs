@@ -234,7 +234,8 @@ impl SweepFolder {
     /// # Errors
     /// What the disk refused.
     pub fn write_table(&self, states: &[TrialState], runs: &[RunRecord]) -> Result<PathBuf, SweepError> {
-        let by_trial: HashMap<usize, &RunRecord> = runs.iter().filter_map(|run| Some((run.trial?, run))).collect();
+        let by_trial: HashMap<usize, &RunRecord> =
+            runs.iter().filter(|run| run.status.is_some()).filter_map(|run| Some((run.trial?, run))).collect();
         let metrics: Vec<&[(String, f64)]> =
             states.iter().map(|state| by_trial.get(&state.trial).map_or(&[][..], |run| run.metrics.as_slice())).collect();
         let mut names: Vec<&str> = Vec::new();

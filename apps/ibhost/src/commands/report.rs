@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use ibhost_framework::plain::plain;
 use ibhost_framework::storage::run_dir::read_yaml;
-use ibhost_framework::storage::{RunStatus, inside, write_atomic};
+use ibhost_framework::storage::{RunDir, RunStatus, inside, write_atomic};
 use ibhost_sweep::SweepFolder;
 use ibhost_sweep::store::find_all;
 use serde_json::{Map, Value};
@@ -63,7 +63,7 @@ fn open_all(paths: &[PathBuf]) -> Result<(Vec<Trial>, Vec<(PathBuf, String)>), F
             if !seen.insert(folder.canonicalize().unwrap_or_else(|_| folder.clone())) {
                 continue;
             }
-            match broken.map_or_else(|| Trial::open(&folder).map_err(|failure| failure.reason().to_owned()), Err) {
+            match broken.map_or_else(|| Trial::open(&folder).map_err(|failure| reason_of(&folder, &failure)), Err) {
                 Ok(trial) => opened.push(trial),
                 Err(reason) => left_out.push((folder, reason)),
             }
@@ -92,6 +92,18 @@ fn open_all(paths: &[PathBuf]) -> Result<(Vec<Trial>, Vec<(PathBuf, String)>), F
         tracing::warn!("{} is {} and in no number of the report", show(&trial.run.path), status_word(trial.status));
     }
     Ok((trials, left_out))
+}
+
+/// Why the run in `path` cannot be shown, with the program that made it where that is another one, which may know more components.
+fn reason_of(path: &Path, failure: &Failure) -> String {
+    let name = |program: &Path| program.file_name().map(|name| name.to_string_lossy().into_owned());
+    let made_by = RunDir::open_read_only(path).and_then(|run| run.read_summary()).ok();
+    let made_by = made_by.and_then(|summary| name(Path::new(summary.command.first()?)));
+    let ours = std::env::current_exe().ok().and_then(|program| name(&program));
+    match made_by.filter(|made_by| Some(made_by) != ours.as_ref()) {
+        Some(program) => format!("{} (it was made by `{program}`)", failure.reason()),
+        None => failure.reason().to_owned(),
+    }
 }
 
 /// The template that comes with the sweep in `path`; none when that is no sweep or has none.

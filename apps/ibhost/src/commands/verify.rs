@@ -12,7 +12,6 @@ use crate::exit::{FAILED, Failure};
 use crate::messages::say;
 use crate::paths::show;
 use crate::table;
-use crate::text::visible;
 
 /// Most names of files that are not covered in the one line about them.
 const MOST_NAMES: usize = 20;
@@ -66,7 +65,7 @@ pub fn verify(arguments: &VerifyArgs) -> Result<u8, Failure> {
         Err(error) => note(Err(error)),
     }
     for problem in &problems {
-        say!("damaged: {}", visible(&problem.to_string()));
+        say!("damaged: {problem}");
     }
     if problems.is_empty()
         && let Some(files) = uncovered

@@ -12,7 +12,7 @@ use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 use super::filter::Filter;
 use super::record::RunRecord;
 use super::row::{Details, Row, Words};
-use super::scan::{Found, IDENTITY, Stamp, Sweeps, scan};
+use super::scan::{Found, IDENTITY, Shared, Stamp, scan};
 use super::select::select;
 use crate::error::SweepError;
 
@@ -75,10 +75,10 @@ impl Index {
     }
 
     fn open_at(folder: &Path, now: SystemTime) -> Result<Self, SweepError> {
-        let sweeps = Sweeps::default();
+        let shared = Shared::default();
         let file = file_of(folder);
         let was_there = file.as_ref().is_some_and(|file| file.exists());
-        let (found, stored) = rayon::join(|| scan(folder, now, &sweeps), || file.as_deref().map_or_else(|| Ok(Stored::default()), load));
+        let (found, stored) = rayon::join(|| scan(folder, now, &shared), || file.as_deref().map_or_else(|| Ok(Stored::default()), load));
         let found = found.map_err(|source| {
             SweepError::Request(format!(
                 "cannot list `{}`: {source}\n  hint: name the folder that was given to `ibhost run --output-dir`",
@@ -90,7 +90,7 @@ impl Index {
             Stored::default()
         });
         let (generation, before, first) = (stored.generation, stored.rows.len(), stored.words.len());
-        let mut index = Self::refreshed(folder, found, stored, &sweeps);
+        let mut index = Self::refreshed(folder, found, stored, &shared);
         if let Some(file) = file.filter(|_| was_there || index.runs.len() >= WORTHWHILE) {
             let kept = index.runs.iter().filter(|run| run.kept).count();
             if kept != before || index.runs.iter().any(|run| !run.kept && run.stamp.is_some()) {
@@ -104,7 +104,7 @@ impl Index {
     }
 
     /// Takes what is `stored` of the runs that were `found`, and reads what changed.
-    fn refreshed(folder: &Path, found: Vec<Found>, stored: Stored, sweeps: &Sweeps) -> Self {
+    fn refreshed(folder: &Path, found: Vec<Found>, stored: Stored, shared: &Shared) -> Self {
         let Stored { words, mut rows, .. } = stored;
         let mut index = Self { folder: folder.to_path_buf(), words, runs: Vec::with_capacity(found.len()) };
         let mut stale = Vec::new();
@@ -119,8 +119,8 @@ impl Index {
         }
         for batch in stale.chunks(BATCH) {
             let read = batch.par_iter().map(|(_, found)| match &found.broken {
-                Some(reason) => (RunRecord::broken(&found.path, reason.clone()), false),
-                None => RunRecord::look(&found.path, sweeps),
+                Some(reason) => (RunRecord::broken(&found.path, reason.clone(), shared), false),
+                None => RunRecord::look(&found.path, shared),
             });
             let records: Vec<(RunRecord, bool)> = read.collect();
             for ((path, found), (record, settled)) in batch.iter().zip(records) {

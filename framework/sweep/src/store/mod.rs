@@ -5,6 +5,7 @@ pub mod index;
 pub mod record;
 mod row;
 mod scan;
+mod sections;
 pub mod select;
 
 pub use filter::Filter;

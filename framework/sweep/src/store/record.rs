@@ -7,7 +7,7 @@ use ibhost_framework::storage::{Best, Metrics, RunDir, RunStatus, StorageError, 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::scan::{Sweeps, scan};
+use super::scan::{Shared, scan};
 use crate::folder::axes_in;
 
 /// A run as its files tell. Reading one changes nothing.
@@ -71,14 +71,14 @@ mod pairs {
 impl RunRecord {
     /// Reads the run in `path`; what is missing or damaged becomes the `reason`.
     pub fn read(path: &Path) -> Self {
-        Self::look(path, &Sweeps::default()).0
+        Self::look(path, &Shared::default()).0
     }
 
     /// Reads the run in `path`, and says whether the row stays as it is until one of its files changes: that of a live run does not, nor one that says
     /// why something cannot be read, which may be readable the next time and names the folder as it was called this time.
-    pub(super) fn look(path: &Path, sweeps: &Sweeps) -> (Self, bool) {
+    pub(super) fn look(path: &Path, shared: &Shared) -> (Self, bool) {
         let mut record = Self::nameless(path);
-        let member = sweeps.of(path);
+        let member = shared.of(path);
         if let Some((sweep, trial)) = &member {
             (record.sweep, record.trial) = (Some(sweep.name.clone()), Some(*trial));
         }
@@ -108,7 +108,7 @@ impl RunRecord {
                 false
             }
         };
-        match run.read_config() {
+        match read_config(&run, shared) {
             Ok(Value::Object(config)) => {
                 record.settings = flatten(config);
                 if let Some((sweep, trial)) = member {
@@ -127,8 +127,9 @@ impl RunRecord {
     }
 
     /// A row for a folder that is no run, and why.
-    pub(super) fn broken(path: &Path, reason: String) -> Self {
-        Self { reason: Some(reason), ..Self::nameless(path) }
+    pub(super) fn broken(path: &Path, reason: String, shared: &Shared) -> Self {
+        let (sweep, trial) = shared.of(path).map(|(sweep, trial)| (sweep.name.clone(), trial)).unzip();
+        Self { reason: Some(reason), sweep, trial, ..Self::nameless(path) }
     }
 
     /// A row of which only the folder is known.
@@ -206,6 +207,12 @@ pub(super) fn status_word(status: Option<RunStatus>) -> &'static str {
     }
 }
 
+/// The settings, of which many runs have most in common.
+fn read_config(run: &RunDir, shared: &Shared) -> Result<Value, StorageError> {
+    let text = run.config_text()?;
+    shared.sections.read(&text).map_or_else(|| run.read_config(), |config| Ok(Value::Object(config)))
+}
+
 /// The summary, and whether a process is at work on the run. Only a run that says it is running is worth a look at the lock.
 fn summary_and_holder(run: &RunDir) -> Result<(Summary, bool), StorageError> {
     let summary = run.read_summary()?;
@@ -252,7 +259,7 @@ pub fn find_runs(folder: &Path) -> Result<Vec<PathBuf>, std::io::Error> {
 /// # Errors
 /// As [`find_runs`].
 pub fn find_all(folder: &Path) -> Result<Vec<(PathBuf, Option<String>)>, std::io::Error> {
-    Ok(scan(folder, SystemTime::now(), &Sweeps::default())?.into_iter().map(|found| (found.path, found.broken)).collect())
+    Ok(scan(folder, SystemTime::now(), &Shared::default())?.into_iter().map(|found| (found.path, found.broken)).collect())
 }
 
 #[cfg(test)]

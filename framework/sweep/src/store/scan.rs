@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use ibhost_framework::storage::RunDir;
 use rayon::prelude::*;
 
+use super::sections::Sections;
 use crate::definition::Definition;
 use crate::folder::{SWEEP_FILE, SweepFolder, membership};
 
@@ -39,9 +40,13 @@ pub(super) struct Found {
     pub stamp: Option<Stamp>,
 }
 
-/// The sweeps that runs belong to, each read once.
+/// What runs have in common, each read once: the sweeps they belong to, and sections of their settings.
 #[derive(Debug, Default)]
-pub(super) struct Sweeps(Mutex<HashMap<PathBuf, Option<Arc<Sweep>>>>);
+pub(super) struct Shared {
+    known: Mutex<HashMap<PathBuf, Option<Arc<Sweep>>>>,
+    /// Settings.
+    pub sections: Sections,
+}
 
 /// One sweep.
 #[derive(Debug)]
@@ -53,13 +58,13 @@ pub(super) struct Sweep {
     times: Option<Vec<u8>>,
 }
 
-impl Sweeps {
+impl Shared {
     /// The sweep and the number of the trial that the run in `path` belongs to.
     pub fn of(&self, path: &Path) -> Option<(Arc<Sweep>, usize)> {
         // Names tell most runs apart from trials without a look at the disk.
         path.parent()?.file_name()?.to_str()?.parse::<usize>().ok()?;
         let (folder, number) = membership(path)?;
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let entry = known.entry(folder.clone()).or_insert_with(|| {
             let times = fs::symlink_metadata(folder.join(SWEEP_FILE)).ok().and_then(|metadata| times(&metadata, SystemTime::now()));
             let definition = SweepFolder::definition(&folder).map_err(|error| error.to_string());
@@ -74,12 +79,12 @@ impl Sweeps {
 ///
 /// # Errors
 /// When `folder` itself cannot be listed; what cannot be read below it is passed over with a warning.
-pub(super) fn scan(folder: &Path, now: SystemTime, sweeps: &Sweeps) -> Result<Vec<Found>, io::Error> {
+pub(super) fn scan(folder: &Path, now: SystemTime, shared: &Shared) -> Result<Vec<Found>, io::Error> {
     let mut found = Vec::new();
     let mut level = vec![folder.to_path_buf()];
     for depth in 0..=DEPTH + 1 {
         // Beyond the deepest level runs are still recognised, but no folder is opened.
-        let seen: Vec<_> = level.into_par_iter().map(|path| (look(&path, depth <= DEPTH, now, sweeps), path)).collect();
+        let seen: Vec<_> = level.into_par_iter().map(|path| (look(&path, depth <= DEPTH, now, shared), path)).collect();
         level = Vec::new();
         for (result, path) in seen {
             match result {
@@ -101,9 +106,9 @@ enum Seen {
     Folder(Vec<PathBuf>),
 }
 
-fn look(path: &Path, opened: bool, now: SystemTime, sweeps: &Sweeps) -> Result<Seen, io::Error> {
+fn look(path: &Path, opened: bool, now: SystemTime, shared: &Shared) -> Result<Seen, io::Error> {
     if fs::symlink_metadata(path.join(IDENTITY)).is_ok() {
-        return Ok(Seen::Run(Found { path: path.to_path_buf(), broken: None, stamp: stamp(path, now, sweeps) }));
+        return Ok(Seen::Run(Found { path: path.to_path_buf(), broken: None, stamp: stamp(path, now, shared) }));
     }
     if !opened {
         return Ok(Seen::Folder(Vec::new()));
@@ -151,7 +156,7 @@ fn is_run_name(path: &Path) -> bool {
 }
 
 /// What changes whenever a file that the row of the run in `path` is made of does, its place in a sweep, or that sweep.
-fn stamp(path: &Path, now: SystemTime, sweeps: &Sweeps) -> Option<Stamp> {
+fn stamp(path: &Path, now: SystemTime, shared: &Shared) -> Option<Stamp> {
     let mut hasher = blake3::Hasher::new();
     for name in FILES {
         match fs::symlink_metadata(path.join(name)) {
@@ -161,7 +166,7 @@ fn stamp(path: &Path, now: SystemTime, sweeps: &Sweeps) -> Option<Stamp> {
             Err(_) => hasher.update(b"none"),
         };
     }
-    if let Some((sweep, number)) = sweeps.of(path) {
+    if let Some((sweep, number)) = shared.of(path) {
         hasher.update(sweep.name.as_bytes()).update(&number.to_le_bytes()).update(sweep.times.as_deref()?);
     }
     let mut stamp = Stamp::default();
@@ -212,7 +217,7 @@ mod tests {
             fs::create_dir_all(at(name)).unwrap();
         }
         fs::write(at("renamed/summary.yml"), "").unwrap();
-        let found = scan(folder.path(), SystemTime::now(), &Sweeps::default()).unwrap();
+        let found = scan(folder.path(), SystemTime::now(), &Shared::default()).unwrap();
         let found: Vec<(&str, &str)> =
             found.iter().map(|found| (found.path.file_name().unwrap().to_str().unwrap(), found.broken.as_deref().unwrap())).collect();
         assert_eq!(found.len(), 2, "{found:?}");
