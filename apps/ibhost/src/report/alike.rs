@@ -1,6 +1,6 @@
 //! What tells runs apart that must not be averaged: only seeds are repetitions, and results of an analysis only when they were made alike.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use ibhost_framework::component::text_of;
 use serde_json::Value;
@@ -46,37 +46,42 @@ pub fn made_with(document: &Document) -> BTreeMap<String, String> {
     made
 }
 
-/// Everything that must agree behind one mean of `quantities` with the run's own, first what names components.
-fn traits_of(trial: &Trial, quantities: &[&str]) -> Vec<(String, String)> {
+/// Settings of a run, first what names components.
+fn own_traits(trial: &Trial) -> Vec<(String, String)> {
     let (names, others): (Vec<_>, Vec<_>) = trial.settings.iter().cloned().partition(|(name, _)| name.ends_with(".name"));
-    let mut traits: Vec<(String, String)> = names.into_iter().chain(others).collect();
-    for of in quantities {
-        if let Ok(Some(measured)) = trial.measured(of) {
-            traits.extend(measured.made_with.clone());
-        }
-    }
-    traits
+    names.into_iter().chain(others).collect()
+}
+
+/// What the results were made with that `quantities` stand in.
+fn result_traits(trial: &Trial, quantities: &[&str]) -> Vec<(String, String)> {
+    let measured = quantities.iter().filter_map(|of| trial.measured(of).ok().flatten());
+    measured.flat_map(|measured| measured.made_with.clone()).collect()
 }
 
 /// The names, beyond the settings `by`, that the runs have to be told apart by so that groups differ in nothing but the seed; as few as do. A
-/// setting that a run does not have is another value.
+/// setting that a run does not have is another value; a result that it does not have is none.
 pub fn told_apart_by(trials: &[(usize, &Trial)], by: &[String], quantities: &[&str]) -> Vec<String> {
-    let traits: Vec<Vec<(String, String)>> = trials.iter().map(|(_, trial)| traits_of(trial, quantities)).collect();
+    let mut groups: Vec<usize> = numbered(trials.iter().map(|(_, trial)| by.iter().map(|name| trial.setting(name)).collect::<Vec<_>>()));
+    let own: Vec<_> = trials.iter().map(|(_, trial)| own_traits(trial)).collect();
+    let results: Vec<_> = trials.iter().map(|(_, trial)| result_traits(trial, quantities)).collect();
+    [refine(&mut groups, &own, true), refine(&mut groups, &results, false)].concat()
+}
+
+/// Divides `groups` until all members of one have the same traits, and returns the names of those that did. `missing` says whether a trait that is
+/// not there is another one.
+fn refine(groups: &mut Vec<usize>, traits: &[Vec<(String, String)>], missing: bool) -> Vec<String> {
     let known: Vec<HashMap<&str, &str>> =
         traits.iter().map(|traits| traits.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect()).collect();
-    let mut names: Vec<&str> = Vec::new();
-    for (name, _) in traits.iter().flatten() {
-        if !names.contains(&name.as_str()) {
-            names.push(name);
-        }
-    }
-    let mut groups: Vec<usize> = numbered(trials.iter().map(|(_, trial)| by.iter().map(|name| trial.setting(name)).collect::<Vec<_>>()));
+    let mut seen = HashSet::new();
+    let names: Vec<&str> = traits.iter().flatten().map(|(name, _)| name.as_str()).filter(|name| seen.insert(*name)).collect();
     let mut chosen = Vec::new();
     for name in names {
-        let finer = numbered(groups.iter().zip(&known).map(|(group, traits)| (*group, traits.get(name))));
-        if finer.iter().max() > groups.iter().max() {
+        let values = || groups.iter().zip(&known).map(|(group, traits)| (*group, traits.get(name)));
+        let counted = || values().filter(|(_, value)| missing || value.is_some());
+        let distinct: HashSet<_> = counted().collect();
+        if distinct.len() > counted().map(|(group, _)| group).collect::<HashSet<usize>>().len() {
             chosen.push(name.to_owned());
-            groups = finer;
+            *groups = numbered(values());
         }
     }
     chosen
@@ -95,12 +100,14 @@ fn numbered<K: std::hash::Hash + Eq>(keys: impl Iterator<Item = K>) -> Vec<usize
 impl Trial {
     /// The value of a setting; nothing where the run does not have it.
     pub fn setting(&self, name: &str) -> Option<String> {
-        self.run.setting(name).ok()
+        // Those of a program that knows more are in the list alone.
+        let listed = || self.settings.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone());
+        self.run.setting(name).ok().or_else(listed)
     }
 
     /// The value of a setting, of the run's configuration or of what a result was made with, as it is shown.
     pub fn shown(&self, name: &str, quantities: &[&str]) -> String {
-        let made = || traits_of(self, quantities).into_iter().find(|(known, _)| known == name).map(|(_, value)| value);
+        let made = || result_traits(self, quantities).into_iter().find(|(known, _)| known == name).map(|(_, value)| value);
         self.setting(name).or_else(made).unwrap_or_else(|| MISSING.to_owned())
     }
 
@@ -130,5 +137,25 @@ mod tests {
     #[test]
     fn groups_are_numbered_in_the_order_they_come() {
         assert_eq!(numbered(["b", "a", "b", "c"].into_iter()), [0, 1, 0, 2]);
+    }
+
+    #[test]
+    fn groups_are_divided_by_as_few_traits_as_tell_their_members_apart() {
+        let of = |traits: &[(&str, &str)]| traits.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect::<Vec<_>>();
+        let traits = [
+            of(&[("objective.name", "vib"), ("objective.samples", "1"), ("lr", "1")]),
+            of(&[("objective.name", "vib"), ("objective.samples", "2"), ("lr", "2")]),
+            of(&[("objective.name", "vdb"), ("lr", "1")]),
+            of(&[("objective.name", "vdb"), ("objective.samples", "1"), ("lr", "1")]),
+        ];
+        let mut groups = vec![0; 4];
+        // The rate differs where the number of samples does.
+        assert_eq!(refine(&mut groups, &traits, true), ["objective.name", "objective.samples"]);
+        assert_eq!(groups, [0, 1, 2, 3]);
+        // Without a result there is nothing that was made in another way.
+        let results = [of(&[("ksg", "ksg/k:1")]), of(&[]), of(&[("ksg", "ksg/k:1")]), of(&[("ksg", "ksg/k:2")])];
+        let mut groups = vec![0, 0, 0, 1];
+        assert!(refine(&mut groups, &results, false).is_empty() && groups == [0, 0, 0, 1]);
+        assert_eq!(refine(&mut vec![0, 0, 0, 0], &results, false), ["ksg"]);
     }
 }
