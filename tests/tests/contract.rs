@@ -12,6 +12,7 @@ use ibhost_disenib as _;
 use ibhost_framework::build::BuildError;
 use ibhost_framework::dataset::{Batch, DataRoot};
 use ibhost_framework::engine::{EngineError, Job, Orders, Quiet, Session, State, StepState, open_finished, training_step};
+use ibhost_framework::identity::OtherDataPolicy;
 use ibhost_framework::latent_classifier::{LatentClassifier, averaged_log_likelihood_loss};
 use ibhost_framework::noise::Draws;
 use ibhost_framework::objective::{
@@ -187,7 +188,7 @@ fn refused(case: &str) -> String {
 /// Tables before and after a step.
 fn moved(case: &str) -> bool {
     let (session, mut state) = open(settings(&format!("contract_table/case:{case}"))).unwrap();
-    let batch = session.training_batch(&(0..32).collect::<Vec<_>>(), 0, "main");
+    let batch = session.training_batch(&(0..32).collect::<Vec<_>>(), 0, "main").unwrap();
     let before = parameters::to_host(&state.model);
     let (mut moving, mut orders) = (Vec::new(), Orders::new());
     let mut parts = StepState { optimisers: &mut state.optimisers, average: None, moving: &mut moving, orders: &mut orders };
@@ -257,7 +258,7 @@ fn an_infinite_mean_is_a_result_where_the_quantity_says_so() {
     assert_eq!(result, Ok(()));
     let summary = run.read_summary().unwrap();
     assert_eq!((summary.status, summary.final_metrics.test.get("drift")), (RunStatus::Completed, Some(f64::NEG_INFINITY)));
-    assert!(open_finished(run.path(), &DataRoot("absent".into()), Label::Last).is_ok());
+    assert!(open_finished(run.path(), &DataRoot("absent".into()), Label::Last, OtherDataPolicy::Refuse).is_ok());
 }
 
 #[test]

@@ -312,8 +312,8 @@ mod tests {
 
     fn origin(data: &str, judge: Option<&str>) -> Origin {
         let sources = Some(judge.map(|judge| ("judge".to_owned(), judge.to_owned())).into_iter().collect());
-        let (weights, program) = ("w".into(), "p".into());
-        Origin { run: "run1".into(), step: 1, weights, seed: 0, data: data.into(), program, sources }
+        let (weights, program, arithmetic) = ("w".into(), "p".into(), "avx2 on flex".into());
+        Origin { run: "run1".into(), step: 1, weights, seed: 0, data: data.into(), program, arithmetic, sources }
     }
 
     /// Writes a result as `analyze` does and returns the start of its file's name.
