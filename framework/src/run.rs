@@ -488,7 +488,7 @@ mod tests {
 
     #[test]
     fn the_known_keys_are_the_fields_of_the_settings() {
-        let training = r#"{ "lr": 0.1, "epochs": 1, "batch_size": 1 }"#;
+        let training = r#"{ "lr": 0.1, "epochs": 1, "batch_size": 1, "data_hash": "0" }"#;
         let training: Training = serde_json::from_str(training).unwrap();
         let value = serde_json::to_value(training).unwrap();
         assert_eq!(value.as_object().unwrap().keys().map(String::as_str).collect::<Vec<_>>(), TRAINING_KEYS);

@@ -87,6 +87,11 @@ impl Scenario<'_> {
         let listed = listed.as_array().unwrap();
         assert!(listed.len() <= 1, "{listed:?}");
         let run = PathBuf::from(listed.first()?["run_dir"].as_str().unwrap());
+        // What died before it was a run is listed with that reason.
+        if listed[0]["reason"].as_str().is_some_and(|reason| reason.contains("while it was created; nothing was computed")) {
+            self.tally.before_the_first_step += 1;
+            return None;
+        }
         let completed = listed[0]["status"] == "completed";
         assert!(completed || listed[0]["status"] == "interrupted", "{listed:?}");
         let run = self.folder.join(run);

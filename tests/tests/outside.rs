@@ -122,7 +122,7 @@ fn a_result_that_cannot_be_printed_is_told_when_the_work_is_saved() {
     assert_eq!(status.code(), Some(0));
     assert_eq!(completed(&folder.path().join("runs")), 3);
     let one = first_run(&folder.path().join("runs")).unwrap();
-    let (one, both) = (one.to_str().unwrap(), ["--analysis", "curves", "--analysis", "salt_pepper/p:[0.1]"]);
+    let (one, both) = (one.to_str().unwrap(), ["--analysis", "curves", "--analysis", "salt_pepper"]);
     let ended = host.command(&[&["analyze", one], &both[..]].concat()).stdout(full_device()).output().unwrap();
     assert_eq!(ended.status.code(), Some(1));
     assert!(Path::new(one).join("analyses/salt_pepper.json").exists(), "the second analysis is made although the first is not shown");

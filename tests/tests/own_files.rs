@@ -196,7 +196,7 @@ fn the_next_command_closes_a_list_that_a_kill_left_open_and_takes_in_no_stray_fi
     let folder = tempfile::tempdir().unwrap();
     let host = host(folder.path());
     let run = killed_at(&host, folder.path(), "runs", "curves.json");
-    let analyze = ["analyze", text(&run), "--analysis", "salt_pepper/p:[0.1]"];
+    let analyze = ["analyze", text(&run), "--analysis", "salt_pepper"];
     host.command(&analyze).env(PLAN, "kill@1:salt_pepper.csv").output().unwrap();
     let strays = ["notes.txt", ".ibhost-index.sqlite", "plots/mine.png", "analyses/mine.json", "tensorboard/train/mine"];
     for stray in strays {
@@ -313,11 +313,11 @@ fn nothing_is_written_into_a_run_or_among_the_trials_of_a_sweep() {
     symlink(run.join("plots"), folder.path().join("elsewhere")).unwrap();
     let before = content(&folder.path().join("runs"));
     for place in [text(&run), text(&run.join("plots")), text(&folder.path().join("elsewhere"))] {
-        host.run(&[&["run", "--output-dir", place], &RUN[..]].concat()).refused(2, &["is the folder of a run", "hint:"]);
-        host.run(&["sweep", "sweep.yml", "--output-dir", place]).refused(2, &["is the folder of a run"]);
+        host.run(&[&["run", "--output-dir", place], &RUN[..]].concat()).refused(2, &["lies in the run", "hint:"]);
+        host.run(&["sweep", "sweep.yml", "--output-dir", place]).refused(2, &["lies in the run"]);
         let page = format!("{place}/summary.yml");
-        host.run(&["report", text(&run), "--output", &page]).refused(2, &["is the folder of a run"]);
-        host.run(&["plot", "--figure", "curves", text(&run), "--output", &page]).refused(2, &["is the folder of a run"]);
+        host.run(&["report", text(&run), "--output", &page]).refused(2, &["lies in the run"]);
+        host.run(&["plot", "--figure", "curves", text(&run), "--output", &page]).refused(2, &["lies in the run"]);
     }
     host.run(&[&["run", "--output-dir", text(&trial)], &RUN[..]].concat()).refused(2, &["among the trials of a sweep"]);
     assert_eq!(content(&folder.path().join("runs")), before);

@@ -133,6 +133,7 @@ pub(crate) mod tests {
         (now.machine.host, now.machine.threads) = ("laptop".into(), 16);
         assert!(now.changes_since(&before).is_empty(), "neither host nor threads change a number");
         now.machine.instructions = "avx512".into();
+        now.program.executable = Some("88".repeat(16));
         now.program.crates.insert("ibhost-vib".into(), "0.2.0".into());
         let changes = now.changes_since(&before).join("; ");
         assert!(

@@ -367,7 +367,7 @@ mod tests {
         let a = run(dir.path(), "a");
         for path in [a.clone(), a.join("plots"), a.join("new/report.html"), a.join("config.yml")] {
             let error = check_outside(&path).unwrap_err().to_string();
-            assert!(error.contains("is the folder of a run") && error.contains("hint:"), "{error}");
+            assert!(error.contains("lies in the run") && error.contains("hint:"), "{error}");
         }
         for path in [dir.path().to_path_buf(), dir.path().join("report.html"), dir.path().join("b/c/d")] {
             check_outside(&path).unwrap();
