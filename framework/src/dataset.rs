@@ -444,7 +444,7 @@ pub enum DataError {
     #[error("`{}` is damaged at byte {offset}: expected {expected}, found {found}\n  hint: delete it and run `{}`", .path.display(), fetch_command(name, root))]
     Damaged {
         /// Data set.
-        name: String,
+        name: Box<str>,
         /// Data folder the file belongs to.
         root: PathBuf,
         /// Damaged file.

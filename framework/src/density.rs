@@ -242,9 +242,9 @@ mod tests {
         ] {
             let sample = values(density.sample("test", &mut Draws::seeded(Noise::new(1), 0, "test")));
             let mean = values(density.mean())[0];
-            let average = sample.iter().sum::<f64>() / count as f64;
-            let deviation = (sample.iter().map(|x| (x - average).powi(2)).sum::<f64>() / count as f64).sqrt();
-            assert!((average - mean).abs() < 5.0 * spread / (count as f64).sqrt() + BIN, "{density:?}: {average} {mean}");
+            let average = sample.iter().sum::<f64>() / f64::from(count);
+            let deviation = (sample.iter().map(|x| (x - average).powi(2)).sum::<f64>() / f64::from(count)).sqrt();
+            assert!((average - mean).abs() < 5.0 * spread / (f64::from(count)).sqrt() + BIN, "{density:?}: {average} {mean}");
             assert!((deviation / spread - 1.0).abs() < 0.1, "{density:?}: {deviation} {spread}");
             assert!(continuous || sample.iter().all(|x| *x == 0.0 || *x == 1.0), "a draw of binary values is binary");
         }

@@ -71,6 +71,7 @@ struct TableConfig {
 }
 
 #[derive(Module, Debug)]
+#[expect(clippy::struct_field_names, reason = "the path of the parameter that the tests name")]
 struct Table {
     model: LatentClassifier,
     table: Param<Tensor<1>>,
@@ -92,7 +93,7 @@ impl Objective for Table {
             Case::Forgotten | Case::Frozen => {}
             Case::Mistyped => groups.push(ParameterGroup::field("tabel")),
             Case::Twice => {
-                groups.extend([ParameterGroup::field("table"), ParameterGroup { name: "again".into(), prefixes: vec!["table".into()] }])
+                groups.extend([ParameterGroup::field("table"), ParameterGroup { name: "again".into(), prefixes: vec!["table".into()] }]);
             }
             _ => groups.push(ParameterGroup::field("table")),
         }

@@ -69,7 +69,8 @@ fn two_forms_that_differ_are_named_by_run_verify_list_and_fetch() {
 
 #[test]
 fn layouts_of_other_programs_are_read_or_named() {
-    let layouts: [(&str, fn(&str) -> String); 3] = [
+    type Layout = (&'static str, fn(&str) -> String);
+    let layouts: [Layout; 3] = [
         ("torchvision", |name| format!("data/MNIST/raw/{name}")),
         ("dots", |name| format!("data/mnist/{}", name.replace("-idx", ".idx"))),
         ("folders", |name| format!("data/mnist/{name}/{name}")),

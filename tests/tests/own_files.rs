@@ -87,9 +87,9 @@ fn links_and_pipes_in_a_run_are_named_and_what_they_lead_to_stays_as_it_is() {
         copy(&sound, &run, false);
         let path = run.join(name);
         if path.is_dir() {
-            fs::remove_dir_all(&path).unwrap()
+            fs::remove_dir_all(&path).unwrap();
         } else {
-            fs::remove_file(&path).unwrap_or_default()
+            fs::remove_file(&path).unwrap_or_default();
         }
         match target {
             Some(target) => symlink(target, &path).unwrap(),

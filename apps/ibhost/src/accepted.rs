@@ -29,14 +29,13 @@ pub fn check(options: &Options, by_flag: bool) -> Result<(), Failure> {
         let hint = "read them; `--accept-setup` runs them, now and whenever they come again";
         return Err(Failure::usage(format!("these commands were not accepted, so nothing is submitted\n  hint: {hint}")));
     }
-    match record {
-        Some(path) => {
-            let kept = path.parent().map_or(Ok(()), fs::create_dir_all).map_err(|e| e.to_string());
-            if let Err(reason) = kept.and_then(|()| write_atomic(&path, commands.text.as_bytes()).map_err(|e| e.to_string())) {
-                tracing::warn!("they will be asked for again, `{}` cannot be written: {reason}", show(&path));
-            }
-        }
-        None => tracing::warn!("they will be asked for again: the home folder is unknown"),
+    let Some(path) = record else {
+        tracing::warn!("they will be asked for again: the home folder is unknown");
+        return Ok(());
+    };
+    let kept = path.parent().map_or(Ok(()), fs::create_dir_all).map_err(|e| e.to_string());
+    if let Err(reason) = kept.and_then(|()| write_atomic(&path, commands.text.as_bytes()).map_err(|e| e.to_string())) {
+        tracing::warn!("they will be asked for again, `{}` cannot be written: {reason}", show(&path));
     }
     Ok(())
 }

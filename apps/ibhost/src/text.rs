@@ -19,7 +19,7 @@ pub fn is_plain(text: &str) -> bool {
     text.bytes().all(|byte| (0x20..0x7f).contains(&byte))
 }
 
-fn escaped<'a>(text: &'a str, plain: impl Fn(char) -> bool) -> Cow<'a, str> {
+fn escaped(text: &str, plain: impl Fn(char) -> bool) -> Cow<'_, str> {
     let acts = |c: char| !plain(c) && steers(c);
     if is_plain(text) || !text.chars().any(acts) {
         return Cow::Borrowed(text);

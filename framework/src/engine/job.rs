@@ -9,7 +9,7 @@ use super::initial::with_initial_weights;
 use super::observer::Observer;
 use super::session::{Session, State};
 use super::snapshot::{START_OVER, expect_data, restore_last, restore_weights_of};
-use super::train::{Outcome, Standing, train};
+use super::train::{Outcome, Record, Standing, train};
 use crate::dataset::DataRoot;
 use crate::identity::{Attempt, DataIdentity, OtherDataPolicy, Program};
 use crate::optimiser::WeightAverage;
@@ -181,7 +181,8 @@ impl Job {
         };
         self.begun = Some(Instant::now());
         let identity = self.summary.identity.as_ref();
-        match train(&self.session, state, &self.run, identity, self.keep_bytes, observer, stop, &mut self.standing) {
+        let record = Record { run: &self.run, identity, keep_bytes: self.keep_bytes };
+        match train(&self.session, state, record, observer, stop, &mut self.standing) {
             Ok((state, outcome)) => {
                 self.summary.status = if outcome == Outcome::Interrupted { RunStatus::Interrupted } else { RunStatus::Completed };
                 self.summary.reason = match outcome {

@@ -21,5 +21,5 @@ pub use observer::{EpochReport, Observer, Quiet, StepReport};
 pub use session::{BATCH, Session, State};
 pub use snapshot::{metrics_mark, restore_last, restore_weights_at, restore_weights_of};
 pub use step::{BACKWARD, FORWARD, Orders, StepState, UPDATE, training_step};
-pub use train::{Outcome, Standing, train};
+pub use train::{Outcome, Record, Standing, train};
 pub use watch::Watch;

@@ -174,7 +174,7 @@ impl Session {
         let quantities = objective.quantities();
         let watch = Watch::new(&config.training.watch, watched_direction(&config.training.watch, &quantities)?);
         let noise = Noise::new(config.training.seed);
-        let session = Self { device, noise, data, loaded, train, optimiser, schedule, quantities, config, plan, fixed };
+        let session = Self { config, device, noise, data, loaded, train, plan, fixed, optimiser, schedule, quantities };
         if training {
             session.warn_of_idle_optimisers();
         }

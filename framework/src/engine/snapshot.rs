@@ -159,7 +159,7 @@ pub const START_OVER: &str = "name the folder of the right data with --data-dir,
 /// Refuses the data of `session` when they are not those `before` that the run in `path` was trained on.
 pub fn expect_data(session: &Session, path: &Path, before: &DataIdentity, hint: &'static str) -> Result<(), EngineError> {
     let found = session.loaded.expect(before, &session.config.dataset.to_string());
-    found.map_err(|source| EngineError::OtherData { run: path.to_path_buf(), source: Box::new(source), hint })
+    found.map_err(|source| EngineError::OtherData { run: path.to_path_buf(), source, hint })
 }
 
 /// Removes the `last` checkpoints that are newer than the newest sound one.

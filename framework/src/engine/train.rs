@@ -55,22 +55,31 @@ struct Logs<'a> {
     first_step: u64,
 }
 
-/// Trains `state` to the planned end. `keep_bytes` is the length of the metrics log when resuming (`None` starts a new one).
-/// `stop` asks for an orderly end after the current step; `standing` always says how far training got.
+/// What training writes to.
+#[derive(Clone, Copy)]
+pub struct Record<'a> {
+    /// The run's folder.
+    pub run: &'a RunDir,
+    /// What checkpoints say about data, program and machine.
+    pub identity: Option<&'a Identity>,
+    /// Length of the metrics log when resuming; without it a new one is begun.
+    pub keep_bytes: Option<u64>,
+}
+
+/// Trains `state` to the planned end. `stop` asks for an orderly end after the current step; `standing` always says how far training got.
 ///
 /// # Errors
 /// [`EngineError`]; what was saved before stays valid.
 pub fn train(
     session: &Session,
     mut state: State,
-    run: &RunDir,
-    identity: Option<&Identity>,
-    keep_bytes: Option<u64>,
+    record: Record<'_>,
     observer: &mut dyn Observer,
     stop: &AtomicBool,
     standing: &mut Standing,
 ) -> Result<(State, Outcome), EngineError> {
     *standing = Standing::of(&state);
+    let Record { run, identity, keep_bytes } = record;
     let mut logs = Logs {
         run,
         identity,

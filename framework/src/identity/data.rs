@@ -51,11 +51,11 @@ impl DataIdentity {
     ///
     /// # Errors
     /// [`OtherData`] naming the splits that differ.
-    pub fn expect(&self, before: &Self, dataset: &str) -> Result<(), OtherData> {
+    pub fn expect(&self, before: &Self, dataset: &str) -> Result<(), Box<OtherData>> {
         if self == before {
             return Ok(());
         }
-        Err(OtherData { dataset: dataset.to_owned(), before: before.clone(), now: self.clone() })
+        Err(Box::new(OtherData { dataset: dataset.to_owned(), before: before.clone(), now: self.clone() }))
     }
 }
 

@@ -53,6 +53,7 @@ pub fn yaml_from_str<T: DeserializeOwned>(text: &str) -> Result<T, String> {
 /// Line of a YAML file in which `key` stands, a key of its outermost map.
 pub fn line_of(path: &Path, key: &str) -> Option<u64> {
     let text = String::from_utf8(atomic::read(path).ok()?).ok()?;
+    #[expect(clippy::zero_sized_map_values, reason = "of a map of YAML, only the keys are wanted")]
     let map: HashMap<Spanned<String>, IgnoredAny> = parse(&text, NonFiniteFloatPolicy::AsString).ok()?;
     map.keys().find(|known| known.value == key).map(|known| known.referenced.line()).filter(|line| *line > 0)
 }

@@ -35,7 +35,7 @@ impl Scale {
                 let spread = ((0..dim).map(|d| variance(&column(d))).sum::<f64>() / dim as f64).sqrt();
                 (0..dim).map(|d| divided(column(d), spread)).collect()
             }
-            Self::Standard => (0..dim).map(|d| column(d)).map(|c| (variance(&c).sqrt(), c)).map(|(spread, c)| divided(c, spread)).collect(),
+            Self::Standard => (0..dim).map(column).map(|c| (variance(&c).sqrt(), c)).map(|(spread, c)| divided(c, spread)).collect(),
         };
         Cow::Owned((0..samples).flat_map(|i| columns.iter().map(move |column| column[i])).collect())
     }
@@ -52,7 +52,9 @@ fn variance(column: &[f64]) -> f64 {
 
 fn divided(mut column: Vec<f64>, spread: f64) -> Vec<f64> {
     if spread > 0.0 {
-        column.iter_mut().for_each(|x| *x /= spread);
+        for x in &mut column {
+            *x /= spread;
+        }
     }
     column
 }
@@ -66,7 +68,9 @@ fn ranks(column: &[f64]) -> Vec<f64> {
     for group in order.chunk_by(|&a, &b| column[a] == column[b]) {
         // Ranks from + 1 ... from + n have the mean from + (n + 1) / 2.
         let rank = (from as f64 + (group.len() + 1) as f64 / 2.0) / column.len() as f64;
-        group.iter().for_each(|&i| ranks[i] = rank);
+        for &i in group {
+            ranks[i] = rank;
+        }
         from += group.len();
     }
     ranks

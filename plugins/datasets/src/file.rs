@@ -50,7 +50,7 @@ impl<'a> Place<'a> {
     /// The error of a file that is not what its format promises.
     pub(crate) fn damaged(self, offset: u64, expected: impl Into<String>, found: impl Into<String>) -> DataError {
         DataError::Damaged {
-            name: self.name.to_owned(),
+            name: self.name.into(),
             root: self.root.0.clone(),
             path: self.path.to_owned(),
             offset,

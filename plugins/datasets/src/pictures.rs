@@ -43,7 +43,7 @@ impl Wrong {
         match self {
             Self::Io { path, source } => DataError::Io { action: "read", path, source },
             Self::Content { path, offset, expected, found } => {
-                DataError::Damaged { name: name.to_owned(), root: root.0.clone(), path, offset, expected, found }
+                DataError::Damaged { name: name.into(), root: root.0.clone(), path, offset, expected, found }
             }
         }
     }

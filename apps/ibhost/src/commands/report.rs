@@ -45,10 +45,13 @@ pub fn report_command(arguments: &ReportArgs) -> Result<u8, Failure> {
     Ok(0)
 }
 
+/// A folder that is left out, and why.
+type Reason = (PathBuf, String);
+
 /// The runs in `paths` and below, each once, and what cannot be shown with the reason, which is said as well. Copies of a run are no
 /// repetitions of it.
-fn open_all(paths: &[PathBuf]) -> Result<(Vec<Trial>, Vec<(PathBuf, String)>), Failure> {
-    let mut left_out: Vec<(PathBuf, String)> = Vec::new();
+fn open_all(paths: &[PathBuf]) -> Result<(Vec<Trial>, Vec<Reason>), Failure> {
+    let mut left_out: Vec<Reason> = Vec::new();
     let mut opened: Vec<Trial> = Vec::new();
     let mut seen = HashSet::new();
     for path in paths {

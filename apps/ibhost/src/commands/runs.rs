@@ -15,6 +15,9 @@ use crate::paths::show;
 use crate::results::{Document, Found, Selector, documents, select};
 use crate::table;
 
+/// A document about weights that the run no longer has, and the newest step there is.
+type Stale = (Document, u64);
+
 /// One of several runs.
 pub struct Run {
     /// Its folder.
@@ -92,7 +95,7 @@ impl Run {
     }
 
     /// Sets apart the documents about weights that the run no longer has, each with the newest step there is.
-    fn current(&self, documents: Vec<Document>) -> Result<(Vec<Document>, Vec<(Document, u64)>), Failure> {
+    fn current(&self, documents: Vec<Document>) -> Result<(Vec<Document>, Vec<Stale>), Failure> {
         let entries = RunDir::open_read_only(&self.path)?.checkpoints().list()?;
         let newest = |label: &str| entries.iter().filter(|entry| entry.label.as_str() == label).map(|entry| entry.step).max();
         let (mut current, mut stale) = (Vec::new(), Vec::new());

@@ -92,7 +92,7 @@ fn say_open(run: &RunDir, sound: usize, uncovered: &[String]) -> Result<u8, Fail
         count => format!("{count} files are not covered: {}{more}", shown.join(", ")),
     };
     table::print(&format!("{} is open: {sound} parts checked and nothing damaged, but {files}", show(run.path())))?;
-    eprintln!(
+    say!(
         "a process works on the run, or was killed before it listed its files; `ibhost resume {}` ends the work and closes the list",
         show(run.path())
     );

@@ -48,7 +48,7 @@ pub fn made_with(document: &Document) -> BTreeMap<String, String> {
 
 /// Settings of a run, first what names components.
 fn own_traits(trial: &Trial) -> Vec<(String, String)> {
-    let (names, others): (Vec<_>, Vec<_>) = trial.settings.iter().cloned().partition(|(name, _)| name.ends_with(".name"));
+    let (names, others): (Vec<_>, Vec<_>) = trial.settings.iter().cloned().partition(|(name, _)| name.rsplit('.').next() == Some("name"));
     names.into_iter().chain(others).collect()
 }
 

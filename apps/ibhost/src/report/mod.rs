@@ -43,7 +43,8 @@ pub fn report(template: &Template, trials: &[Trial], left_out: &[(PathBuf, Strin
         if let Content::Table(table) = &content {
             let name = [stem, &file_part(&section.title)].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("-");
             let is_free = |name: &str| !tables.iter().any(|(file, _)| *file == format!("{name}.csv"));
-            let numbered = (2..).map(|n| format!("{name}-{n}")).find(|name| is_free(name));
+            // One more name than there are tables is enough.
+            let numbered = (2..=tables.len() + 2).map(|n| format!("{name}-{n}")).find(|name| is_free(name));
             let name = if is_free(&name) { name } else { numbered.unwrap_or(name) };
             tables.push((format!("{name}.csv"), table.csv()));
             tables.push((format!("{name}.tex"), table.latex()));

@@ -266,9 +266,10 @@ fn numbers(sources: &[Source]) -> Markup {
 /// The last name of `path`, which leads there where it can be reached from the page's folder.
 fn link_to(folder: &Path, path: &Path) -> Markup {
     let name = path.file_name().map_or_else(|| show(path), |name| show(Path::new(name)));
-    match link(folder, path) {
-        Some(link) => html! { a href=(link) { (name) } },
-        None => html! { (name) },
+    if let Some(link) = link(folder, path) {
+        html! { a href=(link) { (name) } }
+    } else {
+        html! { (name) }
     }
 }
 

@@ -30,8 +30,11 @@ pub struct Trial {
     /// What must agree between repetitions, see [`super::alike`].
     pub settings: Vec<(String, String)>,
     /// Numbers of analyses that were looked for.
-    measured: RefCell<HashMap<String, Result<Option<Rc<Measured>>, String>>>,
+    measured: RefCell<HashMap<String, Looked>>,
 }
+
+/// What came of looking for a number: it, that there is none, or why it cannot be told.
+type Looked = Result<Option<Rc<Measured>>, String>;
 
 /// A number of an analysis.
 #[derive(Debug)]

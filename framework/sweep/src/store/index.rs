@@ -1,7 +1,7 @@
 //! The index of all runs below a folder: a SQLite file that saves reading thousands of small files again. It is never the only truth: what
 //! is stale is read again, and what is damaged or of another version is built anew. A run never has one inside of it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -175,9 +175,9 @@ impl Index {
             statement.execute((number as i64, text))?;
         }
         drop(statement);
-        let kept: HashMap<&Path, ()> = self.runs.iter().filter(|run| run.kept).map(|run| (run.path.as_path(), ())).collect();
+        let kept: HashSet<&Path> = self.runs.iter().filter(|run| run.kept).map(|run| run.path.as_path()).collect();
         for path in paths(&transaction)? {
-            if !kept.contains_key(Path::new(&path)) {
+            if !kept.contains(Path::new(&path)) {
                 transaction.prepare_cached("DELETE FROM runs WHERE path = ?1")?.execute([path])?;
             }
         }
@@ -238,18 +238,18 @@ fn load(file: &Path) -> Result<Stored, rusqlite::Error> {
     });
     match stored {
         Ok(Some(stored)) => Ok(stored),
-        Ok(None) => discard(file, "it is of another version"),
-        Err(error) if is_damaged(&error) => discard(file, &error.to_string()),
+        Ok(None) => Ok(discard(file, "it is of another version")),
+        Err(error) if is_damaged(&error) => Ok(discard(file, &error.to_string())),
         Err(error) => Err(error),
     }
 }
 
-fn discard(file: &Path, reason: &str) -> Result<Stored, rusqlite::Error> {
+fn discard(file: &Path, reason: &str) -> Stored {
     tracing::debug!("`{}` is built anew: {reason}", file.display());
     if let Err(error) = fs::remove_file(file) {
         tracing::debug!("`{}` cannot be removed: {error}", file.display());
     }
-    Ok(Stored::default())
+    Stored::default()
 }
 
 /// All of an index; nothing when it is of another version.

@@ -9,9 +9,12 @@ use serde_json::{Map, Value};
 /// Most sections that are remembered.
 const REMEMBERED: usize = 50_000;
 
+/// A key with its value.
+type Section = Arc<(String, Value)>;
+
 /// Sections that were understood, by their text.
 #[derive(Debug, Default)]
-pub(super) struct Sections(RwLock<HashMap<Box<str>, Arc<(String, Value)>>>);
+pub(super) struct Sections(RwLock<HashMap<Box<str>, Section>>);
 
 impl Sections {
     /// The YAML mapping `text`; nothing when it is no sequence of keys that can be understood one by one, and is to be read as a whole.
