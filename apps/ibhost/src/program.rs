@@ -1,5 +1,6 @@
 //! This program as runs record it.
 
+use etcetera::BaseStrategy;
 use ibhost_framework::identity::{self, Program};
 
 /// Version of ibhost.
@@ -17,5 +18,5 @@ pub fn version() -> &'static str {
 
 /// Begins with what the record of a run needs, so that the run does not wait for it.
 pub fn prepare() {
-    identity::prepare();
+    identity::prepare(etcetera::choose_base_strategy().ok().map(|base| base.cache_dir().join("ibhost/executables")));
 }

@@ -1,15 +1,20 @@
 //! The program that computed: version, commit, hash of the executable file, and the crates its components came from.
 
 use std::collections::BTreeMap;
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::Read;
-use std::path::PathBuf;
-use std::sync::LazyLock;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
 use crate::component::Component;
 use crate::registry::Registry;
+use crate::storage::{create_folders, write_atomic};
+
+/// Hexadecimal digits of a hash that are kept.
+const DIGITS: usize = 32;
 
 /// What computed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,29 +35,88 @@ pub struct Program {
 }
 
 /// The hash of this process's executable. It cannot change while the process lives.
-static EXECUTABLE: LazyLock<Option<String>> = LazyLock::new(|| {
-    let hash = hash_of_this_executable();
-    hash.inspect_err(|error| tracing::info!("the program's own file cannot be read, so that a change of it will not be seen: {error}")).ok()
-});
+static EXECUTABLE: OnceLock<Option<String>> = OnceLock::new();
 
-/// Begins to hash the executable on a thread of its own, so that nobody waits for it later.
-pub fn prepare() {
-    let begun = std::thread::Builder::new().name("executable".to_owned()).spawn(|| LazyLock::force(&EXECUTABLE));
+/// Time after which a file that changed again has another time of change, whatever the clock of the file system.
+const TICK: Duration = Duration::from_secs(2);
+
+/// Begins to hash the executable on a thread of its own, so that nobody waits for it later. Hashes are kept in the folder `cache`, as reading a large
+/// program takes longer than a small run.
+pub fn prepare(cache: Option<PathBuf>) {
+    let begun = std::thread::Builder::new().name("executable".to_owned()).spawn(move || executable(cache.as_deref()));
     // Without a thread it is hashed when it is asked for.
     drop(begun);
 }
 
+fn executable(cache: Option<&Path>) -> Option<String> {
+    let hash = || hash_of_this_executable(cache);
+    let told = |error: &std::io::Error| {
+        tracing::info!("the program's own file cannot be read, so that a change of it will not be seen: {error}");
+    };
+    EXECUTABLE.get_or_init(|| hash().inspect_err(told).ok()).clone()
+}
+
 /// Hashes the file that this process was started from, even when another one lies at its path by now.
-fn hash_of_this_executable() -> std::io::Result<String> {
+fn hash_of_this_executable(cache: Option<&Path>) -> std::io::Result<String> {
     let own = PathBuf::from("/proc/self/exe");
     let mut file = File::open(&own).or_else(|_| std::env::current_exe().and_then(File::open))?;
+    let kept = cache.and_then(|folder| Kept::of(&file.metadata().ok()?, folder));
+    if let Some(hash) = kept.as_ref().and_then(Kept::read) {
+        return Ok(hash);
+    }
     let mut hasher = blake3::Hasher::new();
     let mut piece = vec![0; 1 << 20];
     loop {
         match file.read(&mut piece)? {
-            0 => return Ok(hasher.finalize().to_hex()[..32].to_owned()),
+            0 => break,
             read => hasher.update(&piece[..read]),
         };
+    }
+    let hash = hasher.finalize().to_hex()[..DIGITS].to_owned();
+    if let Some(kept) = kept {
+        kept.write(&hash);
+    }
+    Ok(hash)
+}
+
+/// A hash that an earlier process kept, under everything that changes when the file does.
+struct Kept {
+    path: PathBuf,
+    stamp: String,
+}
+
+impl Kept {
+    /// That of the file with `metadata` in `folder`; nothing where the system does not tell files apart, or for a file that may still change unseen.
+    #[cfg(unix)]
+    fn of(metadata: &Metadata, folder: &Path) -> Option<Self> {
+        use std::os::unix::fs::MetadataExt;
+        let changed = UNIX_EPOCH + Duration::new(u64::try_from(metadata.ctime()).ok()?, u32::try_from(metadata.ctime_nsec()).ok()?);
+        if SystemTime::now().duration_since(changed).ok()? < TICK {
+            return None;
+        }
+        let times =
+            [metadata.mtime(), metadata.mtime_nsec(), metadata.ctime(), metadata.ctime_nsec()].map(|time| time.to_string()).join(" ");
+        let path = folder.join(format!("{:x}-{:x}", metadata.dev(), metadata.ino()));
+        Some(Self { path, stamp: format!("{} {times}", metadata.len()) })
+    }
+
+    #[cfg(not(unix))]
+    fn of(_metadata: &Metadata, _folder: &Path) -> Option<Self> {
+        None
+    }
+
+    fn read(&self) -> Option<String> {
+        let text = std::fs::read_to_string(&self.path).ok()?;
+        let (stamp, hash) = text.trim_end().rsplit_once(' ')?;
+        (stamp == self.stamp && hash.len() == DIGITS && hash.bytes().all(|c| c.is_ascii_hexdigit())).then(|| hash.to_owned())
+    }
+
+    /// What cannot be kept is hashed again next time.
+    fn write(&self, hash: &str) {
+        let kept = self.path.parent().map_or(Ok(()), create_folders);
+        if let Err(error) = kept.and_then(|()| write_atomic(&self.path, format!("{} {hash}\n", self.stamp).as_bytes())) {
+            tracing::debug!("the hash of the program is not kept: {error}");
+        }
     }
 }
 
@@ -64,7 +128,7 @@ impl Program {
             name: name.unwrap_or_else(|| "ibhost".to_owned()),
             version: version.to_owned(),
             commit: commit.filter(|commit| !commit.is_empty()).map(ToOwned::to_owned),
-            executable: EXECUTABLE.clone(),
+            executable: executable(None),
             crates: BTreeMap::new(),
         }
     }
@@ -112,12 +176,32 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_executable_is_hashed_once_and_as_a_whole() {
-        prepare();
+    fn the_executable_is_hashed_as_a_whole() {
+        prepare(None);
         let program = Program::this("1.2.3", Some(""));
         let bytes = std::fs::read(std::env::current_exe().unwrap()).unwrap();
-        assert_eq!(program.executable.as_deref(), Some(&blake3::hash(&bytes).to_hex()[..32]));
+        assert_eq!(program.executable.as_deref(), Some(&blake3::hash(&bytes).to_hex()[..DIGITS]));
         assert_eq!((program.commit.as_deref(), program.version()), (None, "1.2.3".to_owned()));
         assert_eq!(Program::this("1.2.3", Some("abc")).version(), "1.2.3 (abc)");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_hash_is_kept_for_the_very_file_and_not_for_one_that_may_still_change() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = std::env::current_exe().unwrap();
+        let old = std::fs::metadata(&file).unwrap();
+        let kept = Kept::of(&old, folder.path()).unwrap();
+        assert_eq!(kept.read(), None);
+        let hash = "ab".repeat(DIGITS / 2);
+        kept.write(&hash);
+        assert_eq!(Kept::of(&old, folder.path()).unwrap().read(), Some(hash.clone()));
+        for damaged in [format!("1 {} {hash}", kept.stamp), format!("{} {}", kept.stamp, &hash[1..]), "x".to_owned()] {
+            std::fs::write(&kept.path, damaged).unwrap();
+            assert_eq!(kept.read(), None);
+        }
+        let new = folder.path().join("new");
+        std::fs::write(&new, "x").unwrap();
+        assert!(Kept::of(&std::fs::metadata(&new).unwrap(), folder.path()).is_none());
     }
 }
