@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use ibhost_framework::storage::FileHash;
-use ibhost_tests::cli::{CommandLine, SMALL, first_run, send, wait_for_metrics, yaml};
+use ibhost_tests::cli::{CommandLine, SMALL, entries, first_run, send, wait_for_metrics, yaml};
 use serde_json::Value;
 
 const HOST: &str = env!("CARGO_BIN_EXE_ibhost-under-test");
@@ -113,6 +113,33 @@ fn a_run_begun_from_the_configuration_of_another_wants_its_data() {
     // Another data set, or another view of the same, has another hash, which nobody can know before.
     again(&["--dataset", "digits"]).expect(0);
     again(&["--data-dir", "data", "--set", "dataset.scale=unit"]).expect(0);
+}
+
+#[test]
+fn a_result_about_other_data_is_made_when_it_is_asked_for_and_stands_for_no_other() {
+    let folder = tempfile::tempdir().unwrap();
+    mnist(&folder.path().join("data"), 1, 0, false);
+    mnist(&folder.path().join("other"), 1, 1, false);
+    let host = CommandLine::new(HOST, folder.path());
+    let (_, run) = host.train(&[&endless("data")[1..7], &["--steps", "3", "--encoder", SMALL, "--data-dir", "data"]].concat());
+    let at = run.to_str().unwrap();
+    let analyze = |arguments: &[&str]| host.run(&[&["analyze", at, "--analysis", "mutual_information"], arguments].concat());
+    analyze(&["--data-dir", "other"]).refused(2, &["not those of the run", "--other-data"]);
+    let told = analyze(&["--data-dir", "other", "--other-data"]).expect(0);
+    assert!(told.stderr.contains("was not trained on"), "{}", told.stderr);
+    let plot = ["plot", at, "--figure", "axis", "--x", "lr", "--lines", "seed", "--metrics", "mutual_information.test_mi_x_class_mean"];
+    host.run(&plot).refused(2, &["that the run was not trained on"]);
+    analyze(&["--data-dir", "data"]).expect(0);
+    host.run(&plot).expect(0);
+    let document = |name: &str| -> Value {
+        let name = entries(&run.join("analyses")).into_iter().find(|file| file.starts_with(name) && file.ends_with(".json")).unwrap();
+        serde_json::from_str(&fs::read_to_string(run.join("analyses").join(name)).unwrap()).unwrap()
+    };
+    let (own, other) = (document("mutual_information.json"), document("mutual_information-data"));
+    let trained = &yaml(&run.join("summary.yml"))["identity"]["data"];
+    assert!(own["identity"]["data"] == *trained && own["trained_on"].is_null());
+    assert!(other["identity"]["data"] != *trained && other["trained_on"] == *trained);
+    host.run(&["verify", at]).expect(0);
 }
 
 #[test]

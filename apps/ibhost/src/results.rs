@@ -19,7 +19,7 @@ const FOLDER: &str = "analyses";
 /// Most results a message lists.
 const SHOWN: usize = 12;
 
-/// What a result was made with, the data and what judges left out.
+/// What a result was made with; what judges, and the run's own data, left out.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
     /// Name of the analysis.
@@ -32,6 +32,8 @@ pub struct Settings {
     pub average: bool,
     /// Seed of the draws where it is not the run's own.
     pub seed: Option<u64>,
+    /// Start of the hash of the data where the run was not trained on them.
+    pub other_data: Option<String>,
 }
 
 impl Settings {
@@ -40,7 +42,7 @@ impl Settings {
         format!("{}{}", self.name, self.suffix())
     }
 
-    /// What follows the name: a hash of the parameters, `-best`, `-average`, `-seed7`, each where it is not the default.
+    /// What follows the name: a hash of the parameters, `-best`, `-average`, `-seed7`, `-data1a2b3c4d`, each where it is not the default.
     pub fn suffix(&self) -> String {
         let mut suffix = String::new();
         if self.analysis != self.name {
@@ -55,6 +57,9 @@ impl Settings {
         if let Some(seed) = self.seed {
             suffix += &format!("-seed{seed}");
         }
+        if let Some(data) = &self.other_data {
+            suffix += &format!("-data{data}");
+        }
         suffix
     }
 
@@ -62,7 +67,8 @@ impl Settings {
     pub fn words(&self) -> String {
         let average = if self.average { ", averaged weights" } else { "" };
         let seed = self.seed.map(|seed| format!(", seed {seed}")).unwrap_or_default();
-        format!("{} of the {} checkpoint{average}{seed}", self.analysis, self.checkpoint)
+        let data = self.other_data.as_ref().map(|data| format!(", data {data} that the run was not trained on")).unwrap_or_default();
+        format!("{} of the {} checkpoint{average}{seed}{data}", self.analysis, self.checkpoint)
     }
 }
 
@@ -188,7 +194,13 @@ fn settings_of(value: &Value, stem: &str, own_seed: u64) -> Settings {
         checkpoint: value["checkpoint"].as_str().unwrap_or("last").to_owned(),
         average: value["average"].as_bool().unwrap_or(false),
         seed: value["seed"].as_u64().filter(|seed| *seed != own_seed),
+        other_data: value["data"].as_str().filter(|_| value["trained_on"].is_object()).map(start_of_hash),
     }
+}
+
+/// As much of the hash of data as names of files hold.
+pub fn start_of_hash(hash: &str) -> String {
+    hash.chars().take(8).collect()
 }
 
 /// Which of the results of an analysis is meant.
@@ -230,9 +242,12 @@ impl Selector {
     fn accepts(&self, document: &Document) -> bool {
         let settings = &document.settings;
         match self {
-            Self::Only(text) => settings.name == *text || settings.stem() == *text || document.stem() == *text,
+            // What is about other data has to be asked for by its file's name.
+            Self::Only(text) => {
+                settings.name == *text && settings.other_data.is_none() || settings.stem() == *text || document.stem() == *text
+            }
             Self::Default(name) => settings.stem() == *name || document.stem() == *name,
-            Self::Component(component) => settings.analysis == component.to_string(),
+            Self::Component(component) => settings.analysis == component.to_string() && settings.other_data.is_none(),
         }
     }
 
@@ -307,7 +322,7 @@ mod tests {
 
     fn settings(analysis: &str, checkpoint: &str, average: bool, seed: Option<u64>) -> Settings {
         let name = analysis.split('/').next().unwrap().to_owned();
-        Settings { name, analysis: analysis.to_owned(), checkpoint: checkpoint.to_owned(), average, seed }
+        Settings { name, analysis: analysis.to_owned(), checkpoint: checkpoint.to_owned(), average, seed, other_data: None }
     }
 
     fn origin(data: &str, judge: Option<&str>) -> Origin {

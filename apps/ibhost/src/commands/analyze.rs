@@ -26,7 +26,7 @@ use crate::exit::{Failure, INTERRUPTED};
 use crate::kept::Origin;
 use crate::paths::{absolute, data_root, show};
 use crate::program;
-use crate::results::{Settings, place};
+use crate::results::{Settings, place, start_of_hash};
 use crate::signals::stop_flag;
 use crate::table;
 use crate::together::{LeftOut, distinct_folders};
@@ -211,12 +211,15 @@ pub fn one_into(run: &Path, folder: &Path, root: &DataRoot, text: &str, view: Vi
     let sources = analysis.sources(opened.path(), root).map_err(failure)?;
     let origin = Origin::of(&opened, label, seed, &identity, sources)?
         .ok_or_else(|| Failure::failed(format!("{} has no `{label}` checkpoint any more", show(run))))?;
+    // What the model was trained on, where this result is about other data.
+    let trained_on = recorded_identity(&opened)?.map(|trained| trained.data).filter(|trained| *trained != identity.data);
     let settings = Settings {
         name: component.name.clone(),
         analysis: component.to_string(),
         checkpoint: label.as_str().to_owned(),
         average,
         seed: (seed != own_seed).then_some(seed),
+        other_data: trained_on.as_ref().map(|_| start_of_hash(&origin.data)),
     };
     let (stem, suffix) = place(folder, &settings, &origin, own_seed).map_err(Failure::usage)?;
     let output = Output { folder: folder.to_path_buf(), suffix };
@@ -240,9 +243,8 @@ pub fn one_into(run: &Path, folder: &Path, root: &DataRoot, text: &str, view: Vi
         document.extend(origin);
     }
     document.insert("identity".to_owned(), serde_json::to_value(&identity).map_err(Failure::failed)?);
-    // What the model was trained on, where this result is about other data.
-    if let Some(trained) = recorded_identity(&opened)?.filter(|trained| trained.data != identity.data) {
-        document.insert("trained_on".to_owned(), serde_json::to_value(&trained.data).map_err(Failure::failed)?);
+    if let Some(trained) = &trained_on {
+        document.insert("trained_on".to_owned(), serde_json::to_value(trained).map_err(Failure::failed)?);
         tracing::warn!("{}: the result of `{text}` is about data that the run was not trained on, and says so", show(run));
     }
     document.insert("files".to_owned(), files.into());

@@ -28,7 +28,7 @@ use crate::messages::say;
 use crate::paths::{data_root, show};
 use crate::program;
 use crate::report::run_folders;
-use crate::results::{Document, Settings, documents};
+use crate::results::{Document, Settings, documents, start_of_hash};
 use crate::table;
 use crate::together::open_runs;
 
@@ -176,6 +176,7 @@ impl Work<'_> {
                     checkpoint: self.view.label.as_str().to_owned(),
                     average: look.average,
                     seed: (seed != own_seed).then_some(seed),
+                    other_data: other_data.then(|| start_of_hash(&origin.data)),
                 };
                 let documents = documents(&run.results, &component.name, own_seed).documents;
                 let same = |document: &Document| {
