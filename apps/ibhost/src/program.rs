@@ -16,7 +16,8 @@ pub fn version() -> &'static str {
     env!("IBHOST_VERSION")
 }
 
-/// Begins with what the record of a run needs, so that the run does not wait for it.
+/// Begins with what the record of a run needs, so that the run does not wait for it. Where there is no cache folder, none is made.
 pub fn prepare() {
-    identity::prepare(etcetera::choose_base_strategy().ok().map(|base| base.cache_dir().join("ibhost/executables")));
+    let cache = etcetera::choose_base_strategy().ok().map(|base| base.cache_dir()).filter(|folder| folder.is_dir());
+    identity::prepare(cache.map(|folder| folder.join("ibhost/executables")));
 }

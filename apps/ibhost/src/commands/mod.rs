@@ -28,6 +28,7 @@ use crate::cli::{Cli, Command};
 use crate::exit::Failure;
 use crate::logging;
 use crate::paths::show;
+use crate::program;
 pub use seeds::Seeds;
 
 /// Runs the command and returns the exit code.
@@ -41,6 +42,12 @@ pub fn dispatch(cli: Cli) -> Result<u8, Failure> {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(cli.threads.unwrap_or_default()).use_current_thread().build_global();
     if let (Err(error), Some(threads)) = (pool, cli.threads) {
         return Err(Failure::failed(format!("cannot start {threads} threads: {error}")));
+    }
+    if matches!(
+        cli.command,
+        Command::Run(_) | Command::Resume(_) | Command::Sweep(_) | Command::Trial(_) | Command::Analyze(_) | Command::Evaluate(_)
+    ) {
+        program::prepare();
     }
     let (quiet, log) = (cli.quiet, &log);
     match cli.command {
