@@ -132,7 +132,10 @@ fn a_result_about_other_data_is_made_when_it_is_asked_for_and_stands_for_no_othe
     analyze(&["--data-dir", "data"]).expect(0);
     host.run(&plot).expect(0);
     let document = |name: &str| -> Value {
-        let name = entries(&run.join("analyses")).into_iter().find(|file| file.starts_with(name) && file.ends_with(".json")).unwrap();
+        let name = entries(&run.join("analyses"))
+            .into_iter()
+            .find(|file| file.starts_with(name) && file.rsplit('.').next() == Some("json"))
+            .unwrap();
         serde_json::from_str(&fs::read_to_string(run.join("analyses").join(name)).unwrap()).unwrap()
     };
     let (own, other) = (document("mutual_information.json"), document("mutual_information-data"));

@@ -14,6 +14,8 @@ use crate::results::Document;
 
 /// Settings that change no result, or that repeated runs differ in on purpose: the seed.
 pub const FREE: [&str; 6] = ["seed", "name", "device", "checkpoint_every", "checkpoints_kept", "evaluation_batch"];
+/// Setting with the hash of the data, which a run has by itself.
+const DATA_HASH: &str = "data_hash";
 /// Most lines of a list in a message.
 const SHOWN: usize = 12;
 
@@ -162,11 +164,23 @@ pub fn check_same_settings(what: &str, runs: &[&Run], over: &[String]) -> Result
         let named = run.settings().into_iter().filter(|name| !is_free(name));
         named.filter_map(|name| Some((name.clone(), run.setting(&name).ok()?))).collect()
     };
+    let over_data = over.iter().any(|o| o == "dataset" || o.starts_with("dataset."));
     let ours = settings(first);
     for other in others {
         let theirs = settings(other);
         let missing = "not there".to_owned();
         let mut names: Vec<&String> = ours.keys().chain(theirs.keys()).filter(|name| ours.get(*name) != theirs.get(*name)).collect();
+        // Other settings of the data set mean other data; runs of older versions do not say on which data they were trained.
+        if over_data && first.config.dataset != other.config.dataset {
+            names.retain(|name| *name != DATA_HASH);
+        } else if ours.contains_key(DATA_HASH) != theirs.contains_key(DATA_HASH) {
+            names.retain(|name| *name != DATA_HASH);
+            tracing::warn!(
+                "{what}: whether {} and {} were trained on the same data cannot be checked",
+                show(&first.path),
+                show(&other.path)
+            );
+        }
         names.sort();
         names.dedup();
         // A component's own name says enough where that differs.

@@ -55,7 +55,7 @@ pub struct EvaluateArgs {
     /// Folder of the table and the figures
     #[arg(long, default_value = "evaluation", value_name = "DIR")]
     pub output: PathBuf,
-    /// A finished classifier's run, beside the runs or in a folder above: its name (`--name`), folder, id or the start of its id; without it
+    /// A finished classifier's run, beside the runs or in a folder above: its name (`--name`), folder, id or the start of its id (4 digits at least); without it
     /// samples and reconstructions are not judged
     #[arg(long, value_name = "RUN")]
     pub classifier: Option<String>,

@@ -71,6 +71,7 @@ pub fn evaluate(arguments: &EvaluateArgs) -> Result<u8, Failure> {
     if runs.is_empty() {
         return Err(left_out.nothing_left());
     }
+    work.check_same_judges(&runs)?;
     let done = AtomicUsize::new(0);
     let one_run = |(run, _): &(Run, [f64; 2])| {
         let result = work.evaluate(run);
@@ -119,7 +120,14 @@ fn wanted(arguments: &EvaluateArgs) -> Result<Vec<Component>, Failure> {
     }
     let mut components = texts.iter().map(|text| resolved(text)).collect::<Result<Vec<_>, _>>()?;
     for text in &arguments.analysis {
-        let component = resolved(text)?;
+        let mut component = resolved(text)?;
+        // The judge of one evaluation is that of all, unless an evaluation names its own.
+        if let Some(classifier) = arguments.classifier.as_ref().filter(|_| component.get("classifier").is_some())
+            && !component.params.contains_key("classifier")
+        {
+            let joint = if component.params.is_empty() { '/' } else { '|' };
+            component = resolved(&format!("{component}{joint}classifier:{}", named(classifier)?))?;
+        }
         match components.iter_mut().find(|other| other.name == component.name) {
             Some(other) => *other = component,
             None => components.push(component),
@@ -150,6 +158,26 @@ fn weights(run: &Run, arguments: &EvaluateArgs) -> Result<[f64; 2], Failure> {
 }
 
 impl Work<'_> {
+    /// Refuses runs for which the name of a judge means different runs, as their rows would stand in one table.
+    fn check_same_judges(&self, runs: &[(Run, [f64; 2])]) -> Result<(), Failure> {
+        for component in &self.wanted {
+            let config = component.build::<dyn AnalysisConfig>().map_err(|error| Failure::component("--analysis", &error))?;
+            // A judge that is not found is told with the run it is not found for.
+            let judged = runs.iter().filter_map(|(run, _)| Some((run, config.sources(&run.path, &self.root).ok()??)));
+            let judged: Vec<_> = judged.collect();
+            let Some(((first, ours), others)) = judged.split_first() else { continue };
+            if let Some((other, _)) = others.iter().find(|(_, theirs)| theirs != ours) {
+                return Err(Failure::usage(format!(
+                    "`{component}` would use other judges for {} and {}, so that their rows could not be compared\n  \
+                     hint: name the one that is meant by its id or its folder, e.g. --classifier runs/...",
+                    show(&first.path),
+                    show(&other.path)
+                )));
+            }
+        }
+        Ok(())
+    }
+
     /// Results of every wanted evaluation of a run by name; those on disk that would come out the same are not made again.
     fn evaluate(&self, run: &Run) -> Result<Map<String, Value>, Failure> {
         let look = &self.arguments.look;
