@@ -47,6 +47,25 @@ fn a_batch_table_holds_mean_and_deviation_of_the_runs() {
 }
 
 #[test]
+fn folds_are_averaged_over_when_that_is_asked_for_and_other_data_are_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let host = CommandLine::new(HOST, folder.path());
+    let train = |dataset: &str, seed: &str| {
+        let brief = ["--objective", "vdb", "--encoder", SMALL, "--steps", "3", "--seed", seed, "--dataset", dataset];
+        host.train(&brief).1
+    };
+    let runs = [train("digits/folds:3|fold:0", "0"), train("digits/folds:3|fold:1", "0")];
+    let table = |extra: &[&str]| {
+        let paths = runs.iter().map(|run| text(run));
+        let fixed = ["tabulate"].into_iter().chain(paths).chain(["--rows", "strategy", "--columns", "objective.m"]);
+        host.run(&fixed.chain(extra.iter().copied()).collect::<Vec<_>>())
+    };
+    table(&[]).refused(2, &["dataset.fold", "--over"]);
+    let mean = table(&["--over", "dataset.fold"]).expect(0).stdout;
+    assert!(mean.contains("(n=2)"), "{mean}");
+}
+
+#[test]
 fn figures_are_drawn_from_the_runs_and_name_what_is_missing() {
     let folder = tempfile::tempdir().unwrap();
     let host = CommandLine::new(HOST, folder.path());
