@@ -206,7 +206,8 @@ fn trials_of_a_sweep_are_trained_on_the_same_data_by_the_program_that_planned_th
     fs::write(folder.path().join("sweep.yml"), text).unwrap();
     host.run(&["sweep", "sweep.yml", "--jobs", "1", "--data-dir", "data"]).expect(0);
     let trial = folder.path().join("runs/sweeps/two/trials/000001");
-    fs::remove_dir_all(&trial).unwrap();
+    // A trial whose run is gone is not completed, whatever its state says.
+    fs::remove_dir_all(first_run(&trial).unwrap()).unwrap();
     let ended = host.run(&["sweep", "sweep.yml", "--resume", "--data-dir", "other"]).expect(1);
     let log = fs::read_to_string(trial.join("log.txt")).unwrap();
     assert!(log.contains("the data of `mnist` are not those of the run"), "{log}\n{}", ended.stderr);

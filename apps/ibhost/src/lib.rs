@@ -33,6 +33,8 @@ static ALLOCATOR: ibhost_kernels::Allocator = ibhost_kernels::Allocator;
 
 /// Runs the command line of this process and returns its exit code (see [`exit`] codes in `ibhost --help`).
 pub fn main() -> ExitCode {
+    #[cfg(unix)]
+    signals::let_writes_fail();
     panics::remember();
     // A closed pipe (`ibhost list | head`) is not an error of ours.
     let arguments = match cli::Cli::try_parse() {

@@ -101,11 +101,19 @@ fn asking() -> Vec<libc::c_int> {
     use libc::{SIGALRM, SIGHUP, SIGINT, SIGIO, SIGPROF, SIGTERM, SIGUSR1, SIGUSR2, SIGVTALRM, SIGXCPU};
     let everywhere = [SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2, SIGALRM, SIGVTALRM, SIGPROF, SIGXCPU];
     #[cfg(target_os = "linux")]
-    let more = [SIGIO, libc::SIGPWR].into_iter().chain(libc::SIGRTMIN()..=libc::SIGRTMAX());
+    let more = [SIGIO, libc::SIGPWR, libc::SIGSTKFLT].into_iter().chain(libc::SIGRTMIN()..=libc::SIGRTMAX());
     // Elsewhere SIGIO is ignored unless it is asked for.
     #[cfg(not(target_os = "linux"))]
     let more = [SIGIO].into_iter();
     everywhere.into_iter().chain(more).collect()
+}
+
+/// Lets a write beyond the limit on the size of files fail as any other does, instead of ending the process.
+#[cfg(unix)]
+#[allow(unsafe_code)] // The system is told through a C function alone.
+pub fn let_writes_fail() {
+    // SAFETY: to ignore a signal runs no code of ours.
+    let _ = unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
 }
 
 /// Whether `signal` would end this process. One that is ignored, or that another part of the process handles, is none of our business.

@@ -59,7 +59,8 @@ pub fn analyze(arguments: &AnalyzeArgs) -> Result<u8, Failure> {
             let Some(report) = left_out.take_named(&name, report) else { continue };
             done += 1;
             if look.format == Format::Json {
-                results.push(json!({ "run_dir": show(run), "analysis": text, "result": report.result, "files": report.files }));
+                let files: Vec<String> = report.files.iter().map(|file| show(file)).collect();
+                results.push(json!({ "run_dir": show(run), "analysis": text, "result": report.result, "files": files }));
             } else {
                 show_report(run, text, &report, look.format)?;
             }

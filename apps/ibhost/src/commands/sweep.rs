@@ -13,7 +13,7 @@ use ibhost_sweep::folder::counts;
 use ibhost_sweep::local::{Launch, launch};
 use ibhost_sweep::slurm::{self, Queue};
 use ibhost_sweep::store::Index;
-use ibhost_sweep::{Definition, Plan, SweepError, SweepFolder, TrialFolder, TrialState, TrialStatus, plan, values};
+use ibhost_sweep::{Definition, Plan, SweepError, SweepFolder, TrialFolder, TrialRecord, TrialState, TrialStatus, plan, values};
 use serde_json::{Value, json};
 
 use super::analyze::check_fit;
@@ -64,6 +64,9 @@ pub fn sweep(arguments: &SweepArgs, threads: Option<usize>, quiet: bool) -> Resu
         accepted::check(&plan.definition.slurm, arguments.accept_setup)?;
     }
     let sweep = SweepFolder::begin(&path, plan, arguments.resume, &program::this())?;
+    if arguments.resume {
+        recheck(&sweep)?;
+    }
     // Whatever lies at this program's path when a trial begins, the trial is not begun by another one.
     after.extend(["--program".into(), program::this().key().into()]);
     match arguments.launcher {
@@ -86,6 +89,21 @@ pub fn sweep(arguments: &SweepArgs, threads: Option<usize>, quiet: bool) -> Resu
             run_here(&sweep, &options, format, quiet)
         }
     }
+}
+
+/// Takes the word back of trials that are said to be completed and have no completed run to show, as after somebody removed it.
+fn recheck(sweep: &SweepFolder) -> Result<(), Failure> {
+    for trial in &sweep.plan.trials {
+        let folder = sweep.trial(trial.number);
+        let said = folder.record().filter(|record| record.status == TrialStatus::Completed && !folder.is_held());
+        if let Some(record) = said
+            && let Err(reason) = folder.check_run()
+        {
+            tracing::warn!("trial {} is not taken for completed: {reason}", trial.number);
+            folder.write(&TrialRecord { status: TrialStatus::Failed, reason: Some(reason), ..record })?;
+        }
+    }
+    Ok(())
 }
 
 /// The folder of the sweep and its definition.
