@@ -215,9 +215,9 @@ fn default_checkpoints_kept() -> usize {
     2
 }
 
-/// Settings gathered layer by layer; later layers win.
+/// Settings gathered layer by layer; later layers win. Beside them the data set that a hash of the data was given with.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Settings(Map<String, Value>);
+pub struct Settings(Map<String, Value>, Option<Component>);
 
 impl Settings {
     /// No settings.
@@ -234,9 +234,7 @@ impl Settings {
         if layer.contains_key("epochs") && !layer.contains_key("steps") {
             self.0.shift_remove("steps");
         }
-        if layer.contains_key("dataset") {
-            self.0.shift_remove(DATA_HASH);
-        }
+        let hashed = layer.get(DATA_HASH).is_some_and(|hash| !hash.is_null());
         for (key, value) in layer {
             check_key(&key)?;
             check_value(&key, &value)?;
@@ -251,6 +249,9 @@ impl Settings {
                 }
             }
         }
+        if hashed {
+            self.1 = self.0.get("dataset").and_then(|dataset| Component::from_json(Kind::Dataset, dataset).ok());
+        }
         Ok(())
     }
 
@@ -259,8 +260,8 @@ impl Settings {
     /// # Errors
     /// [`ConfigError`] when the path leads nowhere.
     pub fn set(&mut self, path: &str, value: Value) -> Result<(), ConfigError> {
-        if path.split('.').next() == Some("dataset") {
-            self.0.shift_remove(DATA_HASH);
+        if path == DATA_HASH {
+            self.1 = None;
         }
         match path.split_once('.') {
             None => {
@@ -326,6 +327,10 @@ impl Settings {
         let encoder = self.component("encoder", Kind::Encoder, None)?;
         let decoder = self.component("decoder", Kind::Decoder, Some(recipe.decoder))?;
         let dataset = self.component("dataset", Kind::Dataset, Some("digits"))?;
+        // The hash is of the data set that it was given with; another one, or another view of it, has another hash, which is not known yet.
+        if self.1.as_ref().is_some_and(|hashed| *hashed != dataset) {
+            self.0.shift_remove(DATA_HASH);
+        }
         let strategy = self.component("strategy", Kind::Strategy, Some(recipe.strategy))?;
         let optimiser = self.component("optimiser", Kind::Optimiser, Some(recipe.optimiser))?;
         let schedule = self.component("schedule", Kind::Schedule, Some(recipe.schedule))?;
@@ -435,6 +440,13 @@ impl Training {
         }
         if is_lost(self.lr) {
             return wrong(&format!("`lr` must be at least {SMALLEST:e}, below which the weights' numbers lose it, got {:e}", self.lr));
+        }
+        if self.lr > f64::from(f32::MAX) {
+            return wrong(&format!(
+                "`lr` must be at most {:e}, beyond which the weights' numbers have no end, got {:e}",
+                f32::MAX,
+                self.lr
+            ));
         }
         if self.batch_size == 0 || self.evaluation_batch == 0 || self.evaluate_every == 0 {
             return wrong("`batch_size`, `evaluation_batch` and `evaluate_every` must be at least 1");

@@ -156,6 +156,7 @@ fn numbers_out_of_range_are_refused() {
         }
     }
     run_refused(&["--lr", "1e-320"], &["`lr`", "at least 1.1754944e-38", "1e-320"]);
+    run_refused(&["--lr", "1e39"], &["`lr`", "at most 3.4028235e38"]);
     run_refused(&["--set", "lr=inf"], &["`lr`", "must be finite"]);
     run_refused(&["--set", "objective.beta=1e-320"], &["`beta` must be 0 or at least"]);
     run_refused(&["--batch-size", "0"], &["batch_size", "at least 1"]);

@@ -108,6 +108,9 @@ fn a_run_begun_from_the_configuration_of_another_wants_its_data() {
     let config = run.join("config.yml");
     let again = |arguments: &[&str]| host.run(&[&["run", "--config", config.to_str().unwrap()], arguments].concat());
     again(&["--data-dir", "other"]).refused(2, &["data hash", "`mnist`", "data_hash=null"]);
+    // What says the same again is no other data set.
+    again(&["--data-dir", "other", "--dataset", "mnist"]).refused(2, &["data hash"]);
+    again(&["--data-dir", "other", "--set", "dataset.fold=0"]).refused(2, &["data hash"]);
     again(&["--data-dir", "data"]).expect(0);
     again(&["--data-dir", "other", "--set", "data_hash=null"]).expect(0);
     // Another data set, or another view of the same, has another hash, which nobody can know before.
