@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use crate::cli::{Format, RunsArgs};
 use crate::exit::Failure;
+use crate::paths::show;
 use crate::table;
 
 pub fn list_runs(arguments: &RunsArgs) -> Result<u8, Failure> {
@@ -28,8 +29,15 @@ pub fn list_runs(arguments: &RunsArgs) -> Result<u8, Failure> {
     }
     runs.truncate(arguments.limit.unwrap_or(usize::MAX));
     if arguments.format == Format::Json {
-        let documents =
-            runs.iter().map(|run| serde_json::to_value(run.record())).collect::<Result<Vec<_>, _>>().map_err(Failure::failed)?;
+        let document = |run: &Listed<'_>| {
+            let mut record = run.record();
+            // JSON is text: a name that is none is shown as everywhere else, and hides no other run.
+            if record.run_dir.to_str().is_none() {
+                record.run_dir = show(&record.run_dir).into();
+            }
+            serde_json::to_value(record)
+        };
+        let documents = runs.iter().map(document).collect::<Result<Vec<_>, _>>().map_err(Failure::failed)?;
         return table::print_json(&documents.into()).map(|()| 0);
     }
     let fixed = ["run", "status", "objective", "data set", "epochs", "steps", "best", "started"];
