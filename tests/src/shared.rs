@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use ibhost_analyses::ellipse::{contour_point, tutorial_axes};
-use ibhost_analyses::salt_pepper::corrupt;
-use ibhost_analyses::tables::{CorruptionCell, RunCorruption, STRATEGIES, Table, corruption_table};
-use ibhost_analyses::wasserstein::squared_w2;
-use ibhost_analyses::{cifar10c, mnistc};
+use ibhost_analyses::figures::ellipse::{contour_point, tutorial_axes};
+use ibhost_analyses::figures::tables::{CorruptionCell, RunCorruption, STRATEGIES, Table, corruption_table};
+use ibhost_analyses::generation::wasserstein::squared_w2;
+use ibhost_analyses::robustness::salt_pepper::corrupt;
+use ibhost_analyses::robustness::{cifar10c, mnistc};
 use serde_json::Value;
 
 use crate::golden::{Array, at, close, count, list, member, number, numbers, object, tensor, text, tolerance};
@@ -150,7 +150,7 @@ fn corruption_tables(file: &Value) -> Result<(), String> {
     for want in want {
         let key = text(want, "key")?;
         compare(&mnist, key, want)?;
-        let clean = mnist.row(key).map(ibhost_analyses::tables::TableRow::clean_error_latex).unwrap_or_default();
+        let clean = mnist.row(key).map(ibhost_analyses::figures::tables::TableRow::clean_error_latex).unwrap_or_default();
         if clean != text(want, "clean_error")? {
             return Err(format!("clean error of {key} is {clean}, expected {}", text(want, "clean_error")?));
         }

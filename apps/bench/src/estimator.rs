@@ -2,9 +2,9 @@
 
 use std::time::Instant;
 
-use ibhost_analyses::detection::Scores;
-use ibhost_analyses::information::{Scales, aggregated_information};
-use ibhost_analyses::kraskov::{Rows, kraskov};
+use ibhost_analyses::information::aggregate::{Scales, aggregated_information};
+use ibhost_analyses::information::kraskov::{Rows, kraskov};
+use ibhost_analyses::robustness::detection::Scores;
 use ibhost_datasets::mixture::Mixture;
 use ibhost_framework::noise::Noise;
 

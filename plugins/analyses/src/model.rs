@@ -10,7 +10,7 @@ use ibhost_framework::objective::{Classifier, PosteriorModel};
 use ibhost_framework::posterior::Undefined;
 use ibhost_framework::registry::Capability;
 
-use crate::decoding::Decoding;
+use crate::generation::decoding::Decoding;
 
 /// Samples classified at once.
 pub(crate) const BATCH: usize = 1000;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use ibhost_framework::analysis::{AnalysisError, Output};
 use ibhost_framework::storage::{create_folders, write_atomic};
 
-use crate::plot::PlotError;
+use crate::figures::plot::PlotError;
 
 /// Writes `bytes` to where `output` puts the file `relative`, and returns the path.
 ///

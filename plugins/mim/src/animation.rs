@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use ibhost_analyses::plot::PlotError;
+use ibhost_analyses::figures::plot::PlotError;
 
 /// Frames a second.
 const RATE: u16 = 10;
@@ -120,7 +120,7 @@ pub fn mp4(program: &Path, folder: &Path, count: usize, path: &Path) -> Result<(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ibhost_analyses::plot::{Colour, Figure, Layer, panels_png};
+    use ibhost_analyses::figures::plot::{Colour, Figure, Layer, panels_png};
 
     const RED: Colour = [214, 39, 40];
     const GREEN: Colour = [44, 160, 44];

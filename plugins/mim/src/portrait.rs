@@ -1,11 +1,11 @@
 //! Two-panel plots of models on the plane: inputs with their density above, codes with their posteriors below.
 
 use burn::tensor::Tensor;
-use ibhost_analyses::decoding::Decoding;
-use ibhost_analyses::ellipse::contour;
+use ibhost_analyses::figures::ellipse::contour;
+use ibhost_analyses::figures::plot::{Colour, Figure, Layer, Mark, Stroke, panels_png};
+use ibhost_analyses::generation::decoding::Decoding;
 use ibhost_analyses::model::{generative, prior_codes};
 use ibhost_analyses::output::picture;
-use ibhost_analyses::plot::{Colour, Figure, Layer, Mark, Stroke, panels_png};
 use ibhost_framework::analysis::{AnalysisConfig, AnalysisContext, AnalysisError, AnalysisReport};
 use ibhost_framework::dataset::{KnownDensity, Split};
 use ibhost_framework::generator::GenerativeModel;

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use burn::tensor::Tensor;
-use ibhost_analyses::decoding::Decoding;
+use ibhost_analyses::figures::plot::{PlotError, panels_png};
+use ibhost_analyses::generation::decoding::Decoding;
 use ibhost_analyses::output::{picture, write};
-use ibhost_analyses::plot::{PlotError, panels_png};
 use ibhost_framework::analysis::{AnalysisConfig, AnalysisContext, AnalysisError, AnalysisReport, Output};
 use ibhost_framework::dataset::{Batch, KnownDensity};
 use ibhost_framework::engine::{Orders, Session, State, StepState, restore_weights_at, training_step};

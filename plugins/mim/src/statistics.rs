@@ -1,12 +1,12 @@
 //! Analysis `mim_statistics`: divergences, entropies and mutual information of a trained pair of networks, written as `results.csv`.
 
 use burn::tensor::Tensor;
-use ibhost_analyses::decoding::Decoding;
-use ibhost_analyses::kraskov::error_scale;
-use ibhost_analyses::ksg::{Calibration, Ksg};
+use ibhost_analyses::generation::decoding::Decoding;
+use ibhost_analyses::information::kraskov::error_scale;
+use ibhost_analyses::information::ksg::{Calibration, Ksg};
 use ibhost_analyses::model::{generative, prior_codes, undefined};
-use ibhost_analyses::neighbour_accuracy::neighbour_accuracies;
 use ibhost_analyses::output::write;
+use ibhost_analyses::probes::neighbour_accuracy::neighbour_accuracies;
 use ibhost_framework::analysis::{AnalysisConfig, AnalysisContext, AnalysisError, AnalysisReport};
 use ibhost_framework::csv_text::csv_text;
 use ibhost_framework::dataset::{KnownDensity, Samples, Split};

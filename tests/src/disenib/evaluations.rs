@@ -2,11 +2,11 @@
 
 use burn::module::Module;
 use burn::tensor::{Int, Tensor};
-use ibhost_analyses::attack::{Attack, Target, hits};
-use ibhost_analyses::detection::{Detection, Scores};
-use ibhost_analyses::information::{Scales, aggregated_information, label_entropy, prediction_entropy};
-use ibhost_analyses::out_of_distribution::scores;
-use ibhost_analyses::swap_grid::{Grid, byte};
+use ibhost_analyses::generation::swap_grid::{Grid, byte};
+use ibhost_analyses::information::aggregate::{Scales, aggregated_information, label_entropy, prediction_entropy};
+use ibhost_analyses::robustness::attack::{Attack, Target, hits};
+use ibhost_analyses::robustness::detection::{Detection, Scores};
+use ibhost_analyses::robustness::out_of_distribution::scores;
 use ibhost_framework::noise::{Draws, Noise};
 use ibhost_framework::objective::BoxedObjective;
 use serde_json::Value;
@@ -115,7 +115,7 @@ pub(super) fn accuracy_fgsm(file: &Value) -> Outcome {
     let (rows, row_labels) = (x.clone().select(0, kept.clone()), labels.clone().select(0, kept));
     let attack = Attack { eps: input(file, "eps")?.1, ..Attack::default() };
     let autodiff_labels = Tensor::<1, Int>::from_data(row_labels.clone().into_data(), &autodiff);
-    let gradient = ibhost_analyses::attack::input_gradient(
+    let gradient = ibhost_analyses::robustness::attack::input_gradient(
         target.gradient_model,
         Tensor::from_inner(rows.clone()),
         &autodiff_labels,

@@ -2,9 +2,9 @@
 
 use burn::module::{Module, Param};
 use burn::tensor::{Tensor, TensorData};
-use ibhost_analyses::kd_tree::Norm;
-use ibhost_analyses::kraskov::{Rows, entropy, kernel_entropy, kraskov, revised};
-use ibhost_analyses::neighbour_accuracy::{neighbour_accuracies, normalised_mutual_information};
+use ibhost_analyses::information::kd_tree::Norm;
+use ibhost_analyses::information::kraskov::{Rows, entropy, kernel_entropy, kraskov, revised};
+use ibhost_analyses::probes::neighbour_accuracy::{neighbour_accuracies, normalised_mutual_information};
 use ibhost_framework::objective::ParameterGroup;
 use ibhost_framework::optimiser::{AdamNormGrad, OptimiserConfig, OptimiserState, ParameterUpdate};
 use ibhost_framework::strategy::OptimiserSlot;

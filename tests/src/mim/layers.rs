@@ -6,7 +6,7 @@ use burn::module::Module;
 use burn::nn::Linear;
 use burn::tensor::Tensor;
 use burn::tensor::activation::sigmoid;
-use ibhost_analyses::nll::{mean_nll, samples_used};
+use ibhost_analyses::information::nll::{mean_nll, samples_used};
 use ibhost_framework::build::BuildContext;
 use ibhost_framework::density::Density;
 use ibhost_framework::posterior::Posterior;

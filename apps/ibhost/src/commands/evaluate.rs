@@ -6,8 +6,8 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use ibhost_analyses::accuracy_bound::AccuracyBound;
-use ibhost_analyses::rate_plane::{BetaGrid, Evaluated, page, pictures};
+use ibhost_analyses::figures::rate_plane::{BetaGrid, Evaluated, page, pictures};
+use ibhost_analyses::information::accuracy_bound::AccuracyBound;
 use ibhost_framework::analysis::AnalysisConfig;
 use ibhost_framework::component::{Component, resolve};
 use ibhost_framework::csv_text::csv_text;

@@ -2,9 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use ibhost_analyses::axis_figure::{Measured, against_axis, read_measured};
-use ibhost_analyses::batch_figures::{Robustness, RunRows, against_setting, latent_plane, mean_curves, robustness};
-use ibhost_analyses::plot::{Figure, panels_png};
+use ibhost_analyses::figures::axis_figure::{Measured, against_axis, read_measured};
+use ibhost_analyses::figures::batch_figures::{Robustness, RunRows, against_setting, latent_plane, mean_curves, robustness};
+use ibhost_analyses::figures::plot::{Figure, panels_png};
 use ibhost_framework::storage::{inside, write_atomic};
 use serde_json::Value;
 

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use ibhost_analyses::batch_table::last_epochs_mean;
+use ibhost_analyses::figures::batch_table::last_epochs_mean;
 use ibhost_framework::component::text_of;
 use ibhost_framework::run::RunConfig;
 use ibhost_framework::storage::{MetricsLog, MetricsSplit, Row, RunDir, RunStatus, inside, write_atomic};

@@ -1,8 +1,8 @@
 //! `ibhost tabulate`: one table from many runs, as the papers print them.
 
-use ibhost_analyses::batch_table::{CellFormat, RunValue, batch_table, last_epochs_mean};
-use ibhost_analyses::tables::{CorruptionCell, RunCorruption, corruption_table, folder_name, key};
-use ibhost_analyses::{cifar10c, mnistc};
+use ibhost_analyses::figures::batch_table::{CellFormat, RunValue, batch_table, last_epochs_mean};
+use ibhost_analyses::figures::tables::{CorruptionCell, RunCorruption, corruption_table, folder_name, key};
+use ibhost_analyses::robustness::{cifar10c, mnistc};
 use ibhost_framework::component::text_of;
 use ibhost_framework::storage::RunDir;
 use serde_json::Value;

@@ -1,9 +1,9 @@
 //! Figures of a report as data; the plotting of the analyses draws them.
 
-use ibhost_analyses::batch_figures::{Robustness, RunRows, colours, mean_curves, robustness, value_of};
-use ibhost_analyses::plot::colour::tab10;
-use ibhost_analyses::plot::means::{Series, counted, curve, means_against};
-use ibhost_analyses::plot::{Figure, Layer, Mark, Stroke};
+use ibhost_analyses::figures::batch_figures::{Robustness, RunRows, colours, mean_curves, robustness, value_of};
+use ibhost_analyses::figures::plot::colour::tab10;
+use ibhost_analyses::figures::plot::means::{Series, counted, curve, means_against};
+use ibhost_analyses::figures::plot::{Figure, Layer, Mark, Stroke};
 
 use super::alike::{check_known, told_apart_by};
 use super::template::{AgainstTemplate, CurvesTemplate, PlaneTemplate, Published, Quantity, RobustnessTemplate, Section};

@@ -10,7 +10,7 @@ mod value;
 
 use std::path::{Path, PathBuf};
 
-use ibhost_analyses::plot::Figure;
+use ibhost_analyses::figures::plot::Figure;
 use ibhost_framework::storage::RunStatus;
 
 use crate::exit::Failure;

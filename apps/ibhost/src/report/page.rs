@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use ibhost_analyses::plot::{Figure, svg};
+use ibhost_analyses::figures::plot::{Figure, svg};
 use ibhost_framework::component::text_of;
 use ibhost_framework::storage::RunStatus;
 use maud::{DOCTYPE, Markup, PreEscaped, html};

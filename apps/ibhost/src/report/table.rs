@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 use std::collections::{HashMap, HashSet};
 use std::fmt::Write as _;
 
-use ibhost_analyses::tables::mean_and_std;
+use ibhost_analyses::figures::tables::mean_and_std;
 use ibhost_framework::csv_text::csv_text;
 
 use super::alike::{check_known, told_apart_by};

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use ibhost_analyses::batch_figures::value_of;
+use ibhost_analyses::figures::batch_figures::value_of;
 use ibhost_framework::storage::{MetricsSplit, Row, RunDir, RunStatus, Summary};
 use ibhost_sweep::store::find_runs;
 use serde_json::Value;

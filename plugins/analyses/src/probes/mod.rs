@@ -1,6 +1,9 @@
 //! Analysis `probes`: simple classifiers on the codes of the test samples, beside the accuracy the codes' information allows.
 
+pub mod knn_accuracy;
 pub mod logistic;
+pub mod neighbour_accuracy;
+pub mod neighbours;
 pub mod svm;
 
 use ibhost_datasets::numpy::LegacyRandom;
@@ -10,10 +13,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use crate::accuracy_bound::AccuracyBound;
-use crate::levels::{LevelCodes, level_codes};
-use crate::neighbour_accuracy::neighbour_accuracies;
+use crate::information::accuracy_bound::AccuracyBound;
+use crate::information::levels::{LevelCodes, level_codes};
 use crate::numbers;
+use crate::probes::neighbour_accuracy::neighbour_accuracies;
 
 const NAME: &str = "probes";
 /// Seed of the shuffle, as published.
