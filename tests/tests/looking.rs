@@ -257,9 +257,46 @@ fn text_from_runs_steers_no_terminal_and_no_browser() {
             assert!(ended.stdout.contains("\\u001b"), "{ended:#?}");
         }
     }
+    // What was typed comes back in messages too.
+    for arguments in [["runs", "--zz\u{1b}[31m\u{202e}"], ["\u{202e}runs", "x"], ["list", "--kind=\u{9b}2J"]] {
+        let ended = host.run(&arguments).expect(2);
+        assert!(ended.stderr.contains("\\u") && !ended.stderr.contains(['\u{1b}', '\u{9b}', '\u{202e}']), "{ended:#?}");
+    }
     let page = fs::read_to_string(folder.path().join("page.html")).unwrap();
     assert!(page.contains("href=\"./runs/javascript%3Aalert%281%29%1B%5B31m%0A%22x\""), "{page}");
     for wrong in ["<script", "href=\"javascript", "href=\"/", "\u{1b}", "\u{202e}"] {
         assert!(!page.contains(wrong), "{wrong:?}");
+    }
+}
+
+#[test]
+fn a_name_that_is_no_text_hides_no_run_and_can_be_asked_for() {
+    use std::os::unix::ffi::OsStrExt;
+    let folder = tempfile::tempdir().unwrap();
+    let host = CommandLine::new(HOST, folder.path());
+    let run = train(&host, "vdb", "0", "runs");
+    train(&host, "vdb", "1", "runs");
+    let outer = folder.path().join(std::ffi::OsStr::from_bytes(b"odd\xff"));
+    fs::create_dir(&outer).unwrap();
+    fs::rename(&run, outer.join(std::ffi::OsStr::from_bytes(b"run\xfe"))).unwrap();
+    let listed = host.run(&["runs", ".", "--format", "json"]).expect(0).stdout;
+    let listed: Vec<serde_json::Value> = serde_json::from_str(&listed).unwrap();
+    assert_eq!(listed.len(), 2);
+    assert!(listed.iter().any(|run| run["run_dir"].as_str().is_some_and(|text| text.contains("odd\\xff/run\\xfe"))), "{listed:#?}");
+    let asked = Command::new(HOST).current_dir(folder.path()).arg("runs").arg(&outer).output().unwrap();
+    let shown = String::from_utf8(asked.stdout).unwrap();
+    assert!(asked.status.success() && shown.contains("run\\xfe") && shown.contains("completed"), "{shown}");
+}
+
+#[test]
+fn a_stdout_that_cannot_be_written_is_no_success() {
+    let folder = tempfile::tempdir().unwrap();
+    for (stdout, word) in [("</dev/null", "for reading only"), (">/dev/full", "No space")] {
+        // The shell opens descriptor 1 as given.
+        let command = format!("exec \"$0\" list 1{stdout}");
+        let ended = Command::new("sh").args(["-c", &command, HOST]).current_dir(folder.path()).output().unwrap();
+        let message = String::from_utf8(ended.stderr).unwrap();
+        assert_eq!(ended.status.code(), Some(1), "{message}");
+        assert!(message.contains("cannot write to stdout") && message.contains(word), "{message}");
     }
 }

@@ -133,7 +133,7 @@ fn a_lock_and_a_log_that_share_their_bytes_with_a_document_leave_it_alone_and_no
     assert!(!log.lines().any(|line| line.starts_with("alias")), "{log}");
     host.run(&["verify", text(&broken)]).expect(0);
     // No folder of ours is made under such a name.
-    host.run(&[&["run", "--output-dir", "new\nfolder"], &RUN[..]].concat()).refused(1, &["new\\nfolder", "control characters"]);
+    host.run(&[&["run", "--output-dir", "new\nfolder"], &RUN[..]].concat()).refused(2, &["new\\nfolder", "control characters"]);
 }
 
 #[test]
@@ -318,6 +318,11 @@ fn nothing_is_written_into_a_run_or_among_the_trials_of_a_sweep() {
         let page = format!("{place}/summary.yml");
         host.run(&["report", text(&run), "--output", &page]).refused(2, &["lies in the run"]);
         host.run(&["plot", "--figure", "curves", text(&run), "--output", &page]).refused(2, &["lies in the run"]);
+    }
+    for place in [run.join("new"), folder.path().join("elsewhere/new")] {
+        host.run(&["data", "fetch", "mnist", "--data-dir", text(&place)]).refused(2, &["lies in the run"]);
+        host.run(&["new-plugin", "ceb", "--ibhost", concat!(env!("CARGO_MANIFEST_DIR"), "/.."), "--path", text(&place)])
+            .refused(2, &["lies in the run"]);
     }
     host.run(&[&["run", "--output-dir", text(&trial)], &RUN[..]].concat()).refused(2, &["among the trials of a sweep"]);
     assert_eq!(content(&folder.path().join("runs")), before);

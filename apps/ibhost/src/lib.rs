@@ -41,7 +41,7 @@ pub fn main() -> ExitCode {
         Ok(arguments) => arguments,
         Err(error) => {
             // A mistake stays one, whether or not somebody can read the message; help that cannot be written is none.
-            let code = match error.print() {
+            let code = match messages::print_clap(&error) {
                 _ if error.use_stderr() => exit::USAGE,
                 Err(lost) if lost.kind() != std::io::ErrorKind::BrokenPipe => exit::FAILED,
                 _ => 0,

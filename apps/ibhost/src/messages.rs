@@ -1,5 +1,6 @@
 //! What the program tells people on stderr. A message is a courtesy: one that cannot be written is lost, and nothing else is.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::io::{Result, Write};
 
@@ -20,6 +21,17 @@ pub fn write(line: fmt::Arguments<'_>) {
 /// Writes `failure` to stderr, which may have colours of its own and nothing else that steers a terminal.
 pub fn fail(failure: &Failure) {
     show(&failure.to_string());
+}
+
+/// Prints clap's `error`, or the help that was asked for, with its colours; one that repeats what would steer the terminal has none, and shows
+/// that as escapes.
+pub fn print_clap(error: &clap::Error) -> Result<()> {
+    let plain = error.to_string();
+    match visible(&plain) {
+        Cow::Borrowed(_) => error.print(),
+        Cow::Owned(shown) if error.use_stderr() => std::io::stderr().write_all(shown.as_bytes()),
+        Cow::Owned(shown) => std::io::stdout().write_all(shown.as_bytes()),
+    }
 }
 
 /// Written at once, so that lines of several threads do not mix.

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use etcetera::BaseStrategy;
 use ibhost_framework::dataset::DataRoot;
+use ibhost_framework::storage::path_text;
 
 use crate::cli::DataDir;
 use crate::exit::Failure;
@@ -21,12 +22,7 @@ pub fn data_root(arguments: &DataDir) -> Result<DataRoot, Failure> {
 
 /// Text of `path` for messages and tables: on one line, with what would steer a terminal and what is no text shown as escapes.
 pub fn show(path: &Path) -> String {
-    let mut shown = String::new();
-    for chunk in path.as_os_str().as_encoded_bytes().utf8_chunks() {
-        shown.push_str(&one_line(chunk.valid()));
-        shown.extend(chunk.invalid().iter().map(|byte| format!("\\x{byte:02x}")));
-    }
-    shown
+    one_line(&path_text(path)).into_owned()
 }
 
 /// `path` made absolute when the current folder is known.

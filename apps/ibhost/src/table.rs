@@ -76,13 +76,28 @@ static LOST: OnceLock<String> = OnceLock::new();
 #[allow(clippy::unnecessary_wraps, reason = "printing is the last step of commands that return a result")]
 pub fn print(text: &str) -> Result<(), Failure> {
     let mut out = std::io::stdout().lock();
-    match out.write_all(visible(text).as_bytes()).and_then(|()| out.write_all(b"\n")).and_then(|()| out.flush()) {
+    let writable = if is_read_only() { Err(std::io::Error::other("it is open for reading only")) } else { Ok(()) };
+    match writable.and_then(|()| out.write_all(visible(text).as_bytes())).and_then(|()| out.write_all(b"\n")).and_then(|()| out.flush()) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
             LOST.get_or_init(|| error.to_string());
         }
         _ => {}
     }
     Ok(())
+}
+
+/// The standard library takes a stdout that cannot be written for one that nobody reads.
+#[cfg(unix)]
+#[allow(unsafe_code)]
+fn is_read_only() -> bool {
+    // SAFETY: a question about a descriptor, with no memory passed; one that is not open gives -1, which has no such mode.
+    let flags = unsafe { libc::fcntl(libc::STDOUT_FILENO, libc::F_GETFL) };
+    flags != -1 && flags & libc::O_ACCMODE == libc::O_RDONLY
+}
+
+#[cfg(not(unix))]
+fn is_read_only() -> bool {
+    false
 }
 
 /// What could not be printed, if anything.

@@ -5,11 +5,13 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
+use super::path_text;
+
 /// What can go wrong when a run's files are written or read.
 #[derive(Debug, Error)]
 pub enum StorageError {
     /// The operating system refused an operation.
-    #[error("cannot {action} `{}`: {source}{}", path.display(), hint(source))]
+    #[error("cannot {action} `{}`: {source}{}", path_text(path), hint(source))]
     Io {
         /// What was attempted, as a verb phrase.
         action: &'static str,
@@ -19,7 +21,7 @@ pub enum StorageError {
         source: io::Error,
     },
     /// A file or folder that must be new is already there.
-    #[error("`{}` already exists and is never overwritten; choose another name or move it away", path.display())]
+    #[error("`{}` already exists and is never overwritten; choose another name or move it away", path_text(path))]
     AlreadyExists {
         /// The occupied path.
         path: PathBuf,
@@ -27,7 +29,7 @@ pub enum StorageError {
     /// Another live process writes to the run.
     #[error(
         "`{}` is in use by {}; wait until it ends or stop it first",
-        path.display(),
+        path_text(path),
         if *pid == 0 { "another process".to_string() } else { format!("process {pid} on {host}") }
     )]
     Locked {
@@ -39,7 +41,7 @@ pub enum StorageError {
         host: String,
     },
     /// A file is not what was once written.
-    #[error("`{}` is damaged: {reason}", path.display())]
+    #[error("`{}` is damaged: {reason}", path_text(path))]
     Damaged {
         /// The damaged, missing or surplus file.
         path: PathBuf,
@@ -47,7 +49,7 @@ pub enum StorageError {
         reason: String,
     },
     /// A file or folder that belongs to something else.
-    #[error("`{}` does not belong here: {reason}", path.display())]
+    #[error("`{}` does not belong here: {reason}", path_text(path))]
     Foreign {
         /// The file or folder.
         path: PathBuf,
@@ -55,7 +57,7 @@ pub enum StorageError {
         reason: String,
     },
     /// Something in a run or sweep that is a link, a pipe or a device, and so is left alone.
-    #[error("`{}` is not opened: {reason}", path.display())]
+    #[error("`{}` is not opened: {reason}", path_text(path))]
     NotPlain {
         /// What lies there.
         path: PathBuf,
@@ -65,7 +67,7 @@ pub enum StorageError {
     /// A format newer or older than this program reads.
     #[error(
         "`{}` has format version {found}, this build reads version {supported}; use the version of the program that wrote it",
-        path.display()
+        path_text(path)
     )]
     Version {
         /// The file that states the version.
@@ -76,7 +78,7 @@ pub enum StorageError {
         supported: u32,
     },
     /// Content that the file format cannot hold.
-    #[error("cannot store `{}`: {reason}", path.display())]
+    #[error("cannot store `{}`: {reason}", path_text(path))]
     Encode {
         /// The file to be written.
         path: PathBuf,

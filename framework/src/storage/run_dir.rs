@@ -62,7 +62,7 @@ impl RunDir {
     /// What the disk refused; nothing is left behind then. [`StorageError::Foreign`] when `output_dir` lies in the folder of another run.
     pub fn create(output_dir: &Path, stem: &str, name: Option<&str>) -> Result<Self, StorageError> {
         inside::check_outside(output_dir)?;
-        check_new_name(output_dir)?;
+        Self::check_new_name(output_dir)?;
         atomic::create_folders(output_dir)?;
         let stem = folder_stem(stem, name);
         for _ in 0..NAME_ATTEMPTS {
@@ -298,6 +298,18 @@ impl RunDir {
         self.path.join("checkpoints")
     }
 
+    /// Refuses to make a folder whose name would break lines of logs and scripts or steer a terminal; one that is there already is used.
+    ///
+    /// # Errors
+    /// [`StorageError::Encode`] naming the folder with escapes.
+    pub fn check_new_name(folder: &Path) -> Result<(), StorageError> {
+        if !folder.to_string_lossy().chars().any(char::is_control) || folder.exists() {
+            return Ok(());
+        }
+        let shown = folder.to_string_lossy().escape_debug().to_string();
+        Err(StorageError::encode(Path::new(&shown), "no folder is made whose name has control characters, such as a line break"))
+    }
+
     /// Folder of the plots.
     pub fn plots_dir(&self) -> PathBuf {
         self.path.join("plots")
@@ -307,15 +319,6 @@ impl RunDir {
     pub fn analyses_dir(&self) -> PathBuf {
         self.path.join("analyses")
     }
-}
-
-/// Refuses to make a folder whose name would break lines of logs and scripts or steer a terminal; one that is there already is used.
-fn check_new_name(folder: &Path) -> Result<(), StorageError> {
-    if !folder.to_string_lossy().chars().any(char::is_control) || folder.exists() {
-        return Ok(());
-    }
-    let shown = folder.to_string_lossy().escape_debug().to_string();
-    Err(StorageError::encode(Path::new(&shown), "no folder is made whose name has control characters, such as a line break"))
 }
 
 /// The local time with its offset from UTC, to the second.

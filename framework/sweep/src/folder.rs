@@ -8,7 +8,7 @@ use ibhost_framework::component::text_of;
 use ibhost_framework::csv_text::csv_text;
 use ibhost_framework::identity::{DataIdentity, Program};
 use ibhost_framework::storage::run_dir::local_time;
-use ibhost_framework::storage::{StorageError, create_folders, inside, write_atomic};
+use ibhost_framework::storage::{RunDir, StorageError, create_folders, inside, write_atomic};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -296,17 +296,19 @@ pub(crate) fn axes_in(run: &Path, definition: &Result<Definition, String>, numbe
     })
 }
 
-/// Refuses to begin a sweep inside of a run, or among the trials of another sweep.
-fn check_place(path: &Path) -> Result<(), SweepError> {
-    inside::check_outside(path).map_err(|error| SweepError::Request(error.to_string()))?;
-    check_outside_of_trials(path)
-}
-
-/// Refuses to make a run or a sweep among the trials of a sweep, whose folders hold what its own trials make.
+/// Refuses to make runs or a sweep in `path` when that lies inside of a run or among the trials of a sweep, or has a name that no new folder
+/// gets.
 ///
 /// # Errors
 /// [`SweepError::Request`] naming the place.
-pub fn check_outside_of_trials(path: &Path) -> Result<(), SweepError> {
+pub fn check_place(path: &Path) -> Result<(), SweepError> {
+    let checked = inside::check_outside(path).and_then(|()| RunDir::check_new_name(path));
+    checked.map_err(|error| SweepError::Request(error.to_string()))?;
+    check_outside_of_trials(path)
+}
+
+/// A sweep's folders of trials hold what these make only.
+fn check_outside_of_trials(path: &Path) -> Result<(), SweepError> {
     let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
     let real = absolute.ancestors().find_map(|folder| fs::canonicalize(folder).ok()).unwrap_or_default();
     // What does not exist yet counts by its own name, everything else by where links lead.

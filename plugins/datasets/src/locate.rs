@@ -53,6 +53,13 @@ pub enum Trouble {
         /// Folder of the rest.
         home: PathBuf,
     },
+    /// Something else than a file lies at the file's place.
+    NoFile {
+        /// The place.
+        path: PathBuf,
+        /// What it is.
+        what: &'static str,
+    },
     /// The disk refused.
     Io {
         /// The file.
@@ -72,18 +79,30 @@ impl std::fmt::Display for Trouble {
             Self::Scattered { path, home } => {
                 write!(f, "`{}` lies in another folder than the rest of its data set, `{}`", path.display(), home.display())
             }
+            Self::NoFile { path, what } => write!(f, "`{}` is {what}", path.display()),
             Self::Io { path, source } => write!(f, "cannot read `{}`: {source}", path.display()),
         }
     }
 }
 
 impl Trouble {
+    /// The same once more, for another file that it keeps from being chosen.
+    fn again(&self) -> Self {
+        match self {
+            Self::Differ { forms, offset } => Self::Differ { forms: forms.clone(), offset: *offset },
+            Self::Scattered { path, home } => Self::Scattered { path: path.clone(), home: home.clone() },
+            Self::NoFile { path, what } => Self::NoFile { path: path.clone(), what },
+            Self::Io { path, source } => Self::Io { path: path.clone(), source: io::Error::new(source.kind(), source.to_string()) },
+        }
+    }
+
     /// As the error of loading data set `name`.
     pub(crate) fn of(self, name: &str) -> DataError {
         let hint = match self {
             Self::Io { path, source } => return DataError::Io { action: "read", path, source },
             Self::Differ { .. } => "keep the one that is right and remove the other; `ibhost data verify` tells which is the published one",
             Self::Scattered { .. } => "put all files of the data set into one folder, or remove those that do not belong to it",
+            Self::NoFile { .. } => "put the file itself there, or a link to it, or remove what is there",
         };
         DataError::Inconsistent(format!("data set `{name}`: {self}\n  hint: {hint}"))
     }
@@ -130,15 +149,11 @@ pub(crate) fn missing(name: &str, file: &DataFile, root: &DataRoot) -> DataError
 fn in_one_folder(files: &[DataFile], published: &str, root: &Path) -> Vec<Result<Option<PathBuf>, Trouble>> {
     let others = FOLDERS.iter().find(|(folder, _)| *folder == published).map_or(&[][..], |(_, others)| *others);
     let folders: Vec<PathBuf> = std::iter::once(published).chain(others.iter().copied()).map(|folder| root.join(folder)).collect();
-    let forms: Result<Vec<Vec<Vec<PathBuf>>>, Trouble> =
-        folders.iter().map(|folder| files.iter().map(|file| forms_in(folder, &file.path)).collect()).collect();
+    let forms: Result<Vec<Vec<Vec<PathBuf>>>, Trouble> = no_dangling_link(&folders[0])
+        .and_then(|()| folders.iter().map(|folder| files.iter().map(|file| forms_in(folder, &file.path)).collect()).collect());
     let forms = match forms {
         Ok(forms) => forms,
-        Err(Trouble::Io { path, source }) => {
-            let (kind, text) = (source.kind(), source.to_string());
-            return files.iter().map(|_| Err(Trouble::Io { path: path.clone(), source: io::Error::new(kind, text.clone()) })).collect();
-        }
-        Err(other) => return vec![Err(other)],
+        Err(trouble) => return files.iter().map(|_| Err(trouble.again())).collect(),
     };
     let count = |folder: usize| forms[folder].iter().filter(|forms| !forms.is_empty()).count();
     // The first of the folders that hold most.
@@ -177,6 +192,14 @@ fn names_of(path: &str) -> Vec<String> {
     names
 }
 
+/// Refuses a link whose target is gone, such as one to a disk that is not mounted: what it stands for is meant to be there.
+fn no_dangling_link(path: &Path) -> Result<(), Trouble> {
+    if fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_symlink()) && !path.exists() {
+        return Err(Trouble::NoFile { path: path.to_owned(), what: "a link to something that is not there" });
+    }
+    Ok(())
+}
+
 /// The forms of the file of the published `path` that lie in `folder`, without those that are the same file under another name.
 fn forms_in(folder: &Path, path: &str) -> Result<Vec<PathBuf>, Trouble> {
     let names = names_of(path);
@@ -193,8 +216,12 @@ fn forms_in(folder: &Path, path: &str) -> Result<Vec<PathBuf>, Trouble> {
         let candidate = folder.join(name);
         match fs::metadata(&candidate) {
             Ok(metadata) if metadata.is_file() => add(candidate),
-            Ok(_) => {}
-            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {}
+            // It may hold the file, or be an archive of pictures unpacked.
+            Ok(metadata) if metadata.is_dir() => {}
+            Ok(_) => return Err(Trouble::NoFile { path: candidate, what: "neither a file nor a folder" }),
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+                no_dangling_link(&candidate)?;
+            }
             Err(source) => return Err(Trouble::Io { path: candidate, source }),
         }
     }
@@ -273,6 +300,26 @@ mod tests {
         put(root.path(), "MNIST/raw/train-images-idx3-ubyte", b"x");
         let found: Vec<_> = locate(&files(), root.path()).into_iter().map(|found| found.unwrap().unwrap()).collect();
         assert!(found.iter().all(|path| path.starts_with(root.path().join("MNIST/raw"))), "{found:?}");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_is_no_file_is_named_and_not_passed_over() {
+        use std::os::unix::{fs::symlink, net::UnixListener};
+        let root = tempfile::tempdir().unwrap();
+        put(root.path(), "MNIST/raw/train-images-idx3-ubyte", b"x");
+        fs::create_dir(root.path().join("mnist")).unwrap();
+        symlink("nowhere", root.path().join(FILE)).unwrap();
+        let error = first(root.path()).unwrap_err();
+        assert!(error.contains(FILE) && error.contains("a link to something that is not there") && error.contains("hint:"), "{error}");
+        fs::remove_file(root.path().join(FILE)).unwrap();
+        let _socket = UnixListener::bind(root.path().join(FILE)).unwrap();
+        let error = first(root.path()).unwrap_err();
+        assert!(error.contains(FILE) && error.contains("neither a file nor a folder"), "{error}");
+        fs::remove_dir_all(root.path().join("mnist")).unwrap();
+        symlink("/nowhere/mnist", root.path().join("mnist")).unwrap();
+        let error = first(root.path()).unwrap_err();
+        assert!(error.contains("mnist` is a link to something that is not there"), "{error}");
     }
 
     #[cfg(unix)]

@@ -115,7 +115,7 @@ pub struct ListArgs {
 pub struct RunsArgs {
     /// Folders (`runs` without one), and filters such as objective=vdb, objective.beta<0.01, test.accuracy>=0.9 or dataset~mnist
     #[arg(value_name = "FOLDER|FILTER")]
-    pub wanted: Vec<String>,
+    pub wanted: Vec<std::ffi::OsString>,
     /// Field to sort by, e.g. test.accuracy; falling with a `-` before it
     #[arg(long, value_name = "FIELD", allow_hyphen_values = true)]
     pub sort: Option<String>,

@@ -8,6 +8,7 @@ use ibhost_datasets::{FetchOptions, Progress, Verdict, fetch, verify};
 use ibhost_framework::component::resolve;
 use ibhost_framework::dataset::{DataFile, DataRoot, DatasetConfig, fetch_command};
 use ibhost_framework::registry::{Kind, Registry};
+use ibhost_framework::storage::inside;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
@@ -83,6 +84,7 @@ fn list(format: Format, data: &DataDir) -> Result<u8, Failure> {
 
 fn download(name: &str, data: &DataDir, quiet: bool) -> Result<u8, Failure> {
     let root = data_root(data)?;
+    inside::check_outside(&root.0).map_err(Failure::usage)?;
     let files = files_of(name)?;
     if files.is_empty() {
         table::print(&format!("`{name}` is embedded; there is nothing to fetch"))?;

@@ -13,9 +13,17 @@ use crate::paths::show;
 use crate::table;
 
 pub fn list_runs(arguments: &RunsArgs) -> Result<u8, Failure> {
-    let (filters, folders): (Vec<&String>, Vec<&String>) = arguments.wanted.iter().partition(|text| Filter::is_one(text));
-    let filters = filters.into_iter().map(|text| text.parse()).collect::<Result<Vec<Filter>, _>>()?;
-    let folders = if folders.is_empty() { vec![PathBuf::from("runs")] } else { folders.into_iter().map(PathBuf::from).collect() };
+    let mut filters: Vec<Filter> = Vec::new();
+    let mut folders: Vec<PathBuf> = Vec::new();
+    for wanted in &arguments.wanted {
+        match wanted.to_str() {
+            Some(text) if Filter::is_one(text) => filters.push(text.parse()?),
+            _ => folders.push(wanted.into()),
+        }
+    }
+    if folders.is_empty() {
+        folders.push("runs".into());
+    }
     let indexes = folders.iter().map(|folder| Index::open(folder)).collect::<Result<Vec<_>, _>>()?;
     let mut runs = select(&indexes, &filters, arguments.sort.as_deref())?;
     if !arguments.columns.is_empty() {
@@ -84,5 +92,5 @@ fn cell(value: &Value) -> String {
 
 /// A run's folder as JSON tables name it.
 pub fn shown(path: Option<&Path>) -> Value {
-    path.map_or(Value::Null, |path| json!(path.display().to_string()))
+    path.map_or(Value::Null, |path| json!(show(path)))
 }

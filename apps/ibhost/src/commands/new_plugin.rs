@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use ibhost_framework::registry::{Kind, Registry};
+use ibhost_framework::storage::inside;
 
 use crate::cli::NewPluginArgs;
 use crate::exit::Failure;
@@ -35,6 +36,7 @@ pub fn new_plugin(arguments: &NewPluginArgs) -> Result<u8, Failure> {
         return Err(taken(name));
     }
     let target = arguments.path.clone().unwrap_or_else(|| PathBuf::from(format!("ibhost-{name}")));
+    inside::check_outside(&target).map_err(Failure::usage)?;
     if target.exists() {
         return Err(Failure::usage(format!("`{}` exists already\n  hint: choose another folder with --path", show(&target))));
     }

@@ -11,7 +11,7 @@ use ibhost_framework::preset;
 use ibhost_framework::run::{ConfigError, RunConfig, Settings};
 use ibhost_framework::storage::run_dir::{line_of, read_yaml, yaml_from_str};
 use ibhost_framework::storage::{FileList, Label, LogFile, RunDir, StorageError, Summary, inside};
-use ibhost_sweep::folder::check_outside_of_trials;
+use ibhost_sweep::folder::check_place;
 use ibhost_sweep::plan::shell_line;
 use ibhost_sweep::values::scalar;
 use serde_json::{Map, Value, json};
@@ -40,8 +40,7 @@ pub fn run(arguments: &RunArgs, quiet: bool, log: &RunLog) -> Result<u8, Failure
         return table::print_json(&value).map(|()| 0);
     }
     let root = data_root(&arguments.data)?;
-    inside::check_outside(&arguments.output_dir).map_err(Failure::usage)?;
-    check_outside_of_trials(&arguments.output_dir)?;
+    check_place(&arguments.output_dir)?;
     // A request that comes while data are read is obeyed after the first step, so that a run there is can be continued.
     let stop = StopOnSignal::listen();
     let start = Start { command: command_line(), program: program::this(), data: None };

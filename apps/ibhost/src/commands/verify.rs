@@ -91,7 +91,7 @@ fn say_open(run: &RunDir, sound: usize, uncovered: &[String]) -> Result<u8, Fail
         1 => format!("1 file is not covered: {}", shown[0]),
         count => format!("{count} files are not covered: {}{more}", shown.join(", ")),
     };
-    table::print(&format!("{} is open: {sound} parts checked and nothing damaged, but {files}", show(run.path())))?;
+    table::print(&format!("{} is open: {sound} parts checked and nothing damaged; {files}", show(run.path())))?;
     say!(
         "a process works on the run, or was killed before it listed its files; `ibhost resume {}` ends the work and closes the list",
         show(run.path())

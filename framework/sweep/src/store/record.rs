@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use ibhost_framework::storage::{Best, Metrics, RunDir, RunStatus, StorageError, Summary};
+use ibhost_framework::storage::{Best, Metrics, RunDir, RunStatus, StorageError, Summary, path_text};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -193,7 +193,7 @@ impl RunRecord {
 pub(super) fn folder_name(path: &Path) -> String {
     let whole = path.file_name().is_none().then(|| path.canonicalize().ok()).flatten();
     let path = whole.as_deref().unwrap_or(path);
-    path.file_name().map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned())
+    path_text(path.file_name().map_or(path, Path::new))
 }
 
 /// The word for a status.
