@@ -61,6 +61,8 @@ pub(crate) struct Everything {
     pub temperature: f32,
     pub bias: bool,
     pub label: String,
+    #[schemars(extend("format" = "path"))]
+    pub file: String,
     /// Covariance of the posterior.
     pub covariance: Covariance,
     pub mode: Mode,
@@ -84,6 +86,7 @@ impl Default for Everything {
             temperature: 0.1,
             bias: true,
             label: String::new(),
+            file: String::new(),
             covariance: Covariance::Full,
             mode: Mode::Slow,
             prior: Some(Covariance::Diagonal),

@@ -1,14 +1,18 @@
 //! The grammar of component strings: `name` or `name/key:value|key:value`, cut into spanned words without knowing any component.
 //!
-//! `,` is accepted for `|`. A value is a word of `A-Z a-z 0-9 _ . + -` or a list `[a;b;c]` of words. Nothing else is accepted.
+//! `,` is accepted for `|`. A value is a word of `A-Z a-z 0-9 _ . + -`, a path of words and `/`, a list `[a;b;c]` of words, or any text in
+//! quotes as in `"my data.csv"`. Nothing else is accepted.
 
 use std::ops::Range;
 
 use super::error::ComponentError;
+use super::quoted::{end_of_quotes, is_bare_char, text_in};
 
 /// Longest component string in bytes.
 pub const MAX_LENGTH: usize = 4096;
 
+/// What to do about a `/` that begins parameters for the second time.
+const ONE_SLASH: &str = "separate parameters with `|` or `,`";
 const FORM: &str = "the form is `name` or `name/key:value|key:value`";
 
 /// A piece of the source and the bytes it came from.
@@ -71,14 +75,10 @@ pub fn parse(text: &str) -> Result<Parsed, ComponentError> {
     if first == text.len() {
         return fail(slash..first, "no parameter follows `/`".into(), "leave the `/` out, or write `name/key:value`");
     }
-    if let Some(second) = text[first..].find('/').map(|at| first + at) {
-        let help = "separate parameters with `|` or `,`; a value cannot contain `/`";
-        return fail(second..second + 1, "a second `/` is not allowed".into(), help);
-    }
 
     let mut params: Vec<(Spanned<String>, Spanned<String>)> = Vec::new();
     let mut start = first;
-    for part in text[first..].split(['|', ',']) {
+    for part in parts(&text[first..]) {
         let (key, value) = parse_part(text, part, start)?;
         if params.iter().any(|(known, _)| known.value == key.value) {
             return fail(key.span, format!("`{}` is given twice", key.value), "keep one of the two");
@@ -89,20 +89,43 @@ pub fn parse(text: &str) -> Result<Parsed, ComponentError> {
     Ok(Parsed { name, params })
 }
 
-/// Refuses every character that no component string contains, so that later steps deal with ASCII only.
+/// Cuts parameters at `|` and `,` outside of quotes.
+fn parts(text: &str) -> Vec<&str> {
+    let mut parts = Vec::new();
+    let (mut start, mut at) = (0, 0);
+    while let Some(next) = text[at..].find(['|', ',', '"']).map(|next| at + next) {
+        if text[next..].starts_with('"') {
+            at = end_of_quotes(&text[next..]).map_or(text.len(), |end| next + end);
+        } else {
+            parts.push(&text[start..next]);
+            (start, at) = (next + 1, next + 1);
+        }
+    }
+    parts.push(&text[start..]);
+    parts
+}
+
+/// Refuses every character that no component string contains outside of quotes, and those that steer terminals inside of them.
 fn check_characters(text: &str) -> Result<(), ComponentError> {
-    let punctuation = |c: char| matches!(c, '/' | '|' | ',' | ':' | ';' | '[' | ']' | '=');
-    let Some((at, c)) = text.char_indices().find(|&(_, c)| !is_word_char(c) && !punctuation(c)) else { return Ok(()) };
-    let (message, help) = if c.is_whitespace() {
-        ("a component string contains no white space".to_owned(), "leave it out")
-    } else if c.is_ascii_control() {
+    let punctuation = |c: char| matches!(c, '/' | '|' | ',' | ':' | ';' | '[' | ']' | '=' | '"');
+    let mut quoted_to = 0;
+    let found = text.char_indices().find(|&(at, c)| {
+        if c == '"' && at >= quoted_to {
+            quoted_to = end_of_quotes(&text[at..]).map_or(text.len(), |end| at + end);
+        }
+        if at < quoted_to { c.is_control() } else { !is_word_char(c) && !punctuation(c) }
+    });
+    let Some((at, c)) = found else { return Ok(()) };
+    let (message, help) = if c.is_control() && !c.is_whitespace() || at < quoted_to {
         (format!("the control character U+{:04X} is not allowed", u32::from(c)), "leave it out")
+    } else if c.is_whitespace() {
+        ("a component string contains no white space outside of quotes".to_owned(), "leave it out, or write `key:\"a value\"`")
     } else if c.is_ascii() {
         (format!("`{c}` is not allowed in a component string"), "names, keys and values are made of letters, digits and `_` `.` `+` `-`")
     } else {
         (
             format!("`{}` is not an ASCII character", c.escape_debug()),
-            "names, keys and values are made of the letters a to z, digits and `_` `.` `+` `-`",
+            "names, keys and values are made of the letters a to z, digits and `_` `.` `+` `-`; any other text stands in quotes",
         )
     };
     Err(ComponentError::new(text, at..at + c.len_utf8(), message, Some(help.into())))
@@ -129,6 +152,9 @@ fn parse_part(text: &str, part: &str, start: usize) -> Result<(Spanned<String>, 
     if key.is_empty() {
         return fail(colon, 1, "the key before `:` is empty".into(), "write `key:value`".into());
     }
+    if let Some(at) = key.find('/') {
+        return fail(start + at, 1, "a second `/` is not allowed".into(), ONE_SLASH.into());
+    }
     if let Some(at) = key.find(|c| !is_word_char(c)) {
         return fail(start + at, 1, format!("`{}` cannot stand in a key", &key[at..=at]), "write `key:value`".into());
     }
@@ -144,18 +170,34 @@ fn parse_part(text: &str, part: &str, start: usize) -> Result<(Spanned<String>, 
     Ok((Spanned { value: key.to_owned(), span: start..colon }, Spanned { value: value.to_owned(), span: colon + 1..end }))
 }
 
-/// Checks that `value`, which begins at byte `start` of `text`, is a word or a list of words.
+/// Checks that `value`, which begins at byte `start` of `text`, is a word, a path, text in quotes or a list of words.
 fn check_value(text: &str, key: &str, value: &str, start: usize) -> Result<(), ComponentError> {
     let fail = |span: Range<usize>, message: String, help: &str| Err(ComponentError::new(text, span, message, Some(help.to_owned())));
     let stray = |c: char| !is_word_char(c) && c != ';';
+    if value.starts_with('"') {
+        let Some(end) = end_of_quotes(value) else {
+            return fail(start..start + value.len(), format!("the text of `{key}` has no closing `\"`"), "write `key:\"text\"`");
+        };
+        if end < value.len() {
+            return fail(start + end..start + value.len(), format!("something follows the `\"` of `{key}`"), "leave it out");
+        }
+        return match text_in(value) {
+            Some(_) => Ok(()),
+            None => fail(start..start + value.len(), format!("a `\\` in the text of `{key}` stands alone"), "write `\\\\` for `\\`"),
+        };
+    }
     let Some(inner) = value.strip_prefix('[') else {
-        return match value.find(|c| !is_word_char(c)) {
+        return match value.find(|c| !is_bare_char(c)) {
             None => Ok(()),
+            Some(at) if value[at..].starts_with(':') && value[..at].contains('/') => {
+                let slash = value[..at].rfind('/').unwrap_or(at);
+                fail(start + slash..start + slash + 1, "a second `/` is not allowed".into(), ONE_SLASH)
+            }
             Some(at) => {
                 let help = if matches!(&value[at..=at], ";" | "]") {
                     "a list is written in brackets, as in `[1;2;3]`"
                 } else {
-                    "a value is a number, `true`, `false`, a word, or a list `[1;2;3]`"
+                    "a value is a number, `true`, `false`, a word, a path, a list `[1;2;3]`, or text in quotes"
                 };
                 fail(start + at..start + at + 1, format!("`{}` cannot stand in the value of `{key}`", &value[at..=at]), help)
             }
@@ -260,6 +302,34 @@ mod tests {
     }
 
     #[test]
+    fn paths_and_text_in_quotes_are_values() {
+        for (text, value) in [
+            ("file/path:/data/a.csv", "/data/a.csv"),
+            ("file/path:../a/b|x:1", "../a/b"),
+            ("file/path:\"a|b, c:é/=\"|x:1", "\"a|b, c:é/=\""),
+            ("file/path:\"\\\"\\\\\"", "\"\\\"\\\\\""),
+            ("file/path:\"\"", "\"\""),
+        ] {
+            let parsed = parse(text).unwrap();
+            assert_eq!(parsed.params[0].1.value, value, "{text}");
+            assert_eq!(&text[parsed.params[0].1.span.clone()], value);
+        }
+        let table: [(&str, Range<usize>, &str); 6] = [
+            ("f/p:\"a", 4..6, "no closing"),
+            ("f/p:\"a\"b", 7..8, "something follows"),
+            ("f/p:\"a\\b\"", 4..9, "stands alone"),
+            ("f/p:\"a\n\"", 6..7, "control character U+000A"),
+            ("f/p:a\"b\"", 5..6, "cannot stand in the value of `p`"),
+            ("\"f\"/p:1", 0..1, "cannot stand in a component's name"),
+        ];
+        for (text, span, fragment) in table {
+            let error = parse(text).unwrap_err();
+            assert!(error.message.contains(fragment), "{text:?}: {error}");
+            assert_eq!(error.span, span, "{text:?}: {error}");
+        }
+    }
+
+    #[test]
     fn the_hint_rewrites_an_equals_sign() {
         assert_eq!(parse("mlp/z=2").unwrap_err().help.as_deref(), Some("write `z:2`"));
     }
@@ -291,7 +361,7 @@ mod tests {
         }
 
         #[test]
-        fn strings_of_the_grammars_own_alphabet_never_panic(text in "[ab1/|,:;=é \\[\\].+-]{0,24}") {
+        fn strings_of_the_grammars_own_alphabet_never_panic(text in "[ab1/|,:;=é \"\\\\\\[\\].+-]{0,24}") {
             match parse(&text) {
                 Ok(parsed) => {
                     prop_assert!(is_word(&parsed.name.value));

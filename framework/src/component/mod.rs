@@ -8,6 +8,7 @@ pub mod error;
 #[cfg(test)]
 pub(crate) mod fixture;
 pub mod grammar;
+mod quoted;
 pub mod schema;
 pub mod suggest;
 pub(crate) mod value;
@@ -26,7 +27,7 @@ pub use value::text_of;
 
 use crate::registry::{Item, Kind, Registry};
 use suggest::{alternatives, did_you_mean, nearest};
-use value::{Given, convert};
+use value::{Given, convert, literal_of};
 
 /// What every config trait asks of its implementors: to serialise as a trait object and to print for debugging.
 pub trait Configured: erased_serde::Serialize + fmt::Debug {}
@@ -99,7 +100,7 @@ impl fmt::Display for Component {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.name)?;
         for (at, (key, value)) in self.params.iter().enumerate() {
-            write!(f, "{}{key}:{}", if at == 0 { '/' } else { '|' }, text_of(value))?;
+            write!(f, "{}{key}:{}", if at == 0 { '/' } else { '|' }, literal_of(value))?;
         }
         Ok(())
     }
@@ -176,7 +177,7 @@ impl Registry {
             let key = Spanned { value: key.clone(), span: start..text.len() };
             text.push(':');
             let start = text.len();
-            text.push_str(&text_of(value));
+            text.push_str(&literal_of(value));
             params.push((key, start..text.len(), Given::Json(value)));
         }
         self.assemble(kind, &text, &name, params.iter().map(|(key, span, given)| (key, span.clone(), *given)))
@@ -295,7 +296,7 @@ mod tests {
 
     #[test]
     fn bad_strings_point_at_the_place() {
-        let table: [(&str, Range<usize>, &str, &str); 28] = [
+        let table: [(&str, Range<usize>, &str, &str); 30] = [
             ("mpl", 0..3, "unknown encoder `mpl`", "did you mean `mlp`?"),
             ("MLP/width:2", 0..3, "unknown encoder `MLP`", "did you mean `mlp`?"),
             ("percepton", 0..9, "unknown encoder", "`perceptron`"),
@@ -323,6 +324,8 @@ mod tests {
             ("mlp/covariance:ful", 15..18, "`covariance` takes `full` or `diagonal`, got `ful`", "did you mean `full`?"),
             ("mlp/hidden:[1;x;3]", 14..15, "element 2 of `hidden` takes a whole number, got `x`", "list of int"),
             ("mlp/hidden:[]", 11..13, "`hidden` takes at least 1 element, got 0", "1 to 4 elements"),
+            ("mlp/label:a/b", 10..13, "`label` takes a word of letters", "word"),
+            ("mlp/width:\"2\"", 10..13, "`width` takes a whole number", "int"),
             ("mlp/kernel:3", 11..12, "`kernel` takes a list of numbers such as `[1;2;3]`, got `3`", "2 elements"),
         ];
         for (text, span, message, help) in table {
@@ -415,6 +418,10 @@ mod tests {
             ),
             text("bias", any::<bool>().prop_map(|b| b.to_string()).boxed()),
             text("label", word().boxed()),
+            text(
+                "file",
+                prop_oneof![word(), any::<String>()].prop_map(|t| quoted::literal(&t.replace(char::is_control, "")).into_owned()).boxed(),
+            ),
             text("covariance", covariance().boxed()),
             text("mode", mode().boxed()),
             text("prior", prop_oneof![none(), covariance()].boxed()),
@@ -425,7 +432,7 @@ mod tests {
             text("axis", any::<u8>().prop_map(|n| n.to_string()).boxed()),
             text("flip", any::<bool>().prop_map(|b| b.to_string()).boxed()),
         ];
-        (all, prop::collection::vec(any::<bool>(), 16))
+        (all, prop::collection::vec(any::<bool>(), 17))
             .prop_map(|(all, keep)| all.into_iter().zip(keep).filter_map(|(pair, keep)| keep.then_some(pair)).collect::<Vec<_>>())
             .prop_shuffle()
     }

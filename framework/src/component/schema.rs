@@ -27,6 +27,10 @@ pub enum ParameterKind {
     Bool,
     /// A word of the grammar.
     Word,
+    /// Any text, in quotes where it is more than words and `/`.
+    Text,
+    /// The path of a file or folder, written as text is.
+    Path,
     /// One of several words, each with its documentation (empty when undocumented).
     Choice(Vec<(String, String)>),
     /// A list `[a;b;c]`.
@@ -44,6 +48,8 @@ impl ParameterKind {
             Self::Float | Self::Float32 => "float".into(),
             Self::Bool => "bool".into(),
             Self::Word => "word".into(),
+            Self::Text => "text".into(),
+            Self::Path => "path".into(),
             Self::Choice(_) => "choice".into(),
             Self::List(inner) => format!("list of {}", inner.label()),
             Self::Optional(inner) => format!("{} or none", inner.label()),
@@ -58,6 +64,8 @@ impl ParameterKind {
             Self::Float | Self::Float32 => "a number".into(),
             Self::Bool => "`true` or `false`".into(),
             Self::Word => "a word of letters, digits and `_` `.` `+` `-`".into(),
+            Self::Text => "text, in quotes where it is more than letters, digits and `_` `.` `+` `-` `/`".into(),
+            Self::Path => "a path, in quotes where it is more than letters, digits and `_` `.` `+` `-` `/`".into(),
             Self::Choice(choices) => alternatives(&choices.iter().map(|(word, _)| word).collect::<Vec<_>>()),
             Self::List(inner) => match **inner {
                 Self::Int | Self::Float | Self::Float32 => "a list of numbers such as `[1;2;3]`".into(),
@@ -282,10 +290,16 @@ impl Shape {
         } else if type_is(node, "boolean") {
             Self::scalar(ParameterKind::Bool, node)
         } else if type_is(node, "string") {
-            Self::scalar(ParameterKind::Word, node)
+            let kind = match node.get("format").and_then(Value::as_str) {
+                Some("text") => ParameterKind::Text,
+                Some("path") => ParameterKind::Path,
+                _ => ParameterKind::Word,
+            };
+            Self::scalar(kind, node)
         } else if type_is(node, "array") {
             let element = Self::of(root, key, node.get("items").ok_or_else(unsupported)?, depth + 1)?;
-            if matches!(element.kind, ParameterKind::List(_) | ParameterKind::Optional(_)) {
+            use ParameterKind::{List, Optional, Path, Text};
+            if matches!(element.kind, List(_) | Optional(_) | Text | Path) {
                 return Err(unsupported());
             }
             let length = |name: &str| node.get(name).and_then(Value::as_u64);
@@ -305,9 +319,10 @@ impl Shape {
         Self { kind, node: node.clone(), minimum_length: None, maximum_length: None }
     }
 
-    /// `None` for an option of an option, whose two ways of being absent no string could tell apart.
+    /// `None` for an option of an option, whose two ways of being absent no string could tell apart, and for one of text, which may be `none`.
     fn optional(self) -> Option<Self> {
-        (!matches!(self.kind, ParameterKind::Optional(_))).then(|| Self { kind: ParameterKind::Optional(Box::new(self.kind)), ..self })
+        (!matches!(self.kind, ParameterKind::Optional(_) | ParameterKind::Text | ParameterKind::Path))
+            .then(|| Self { kind: ParameterKind::Optional(Box::new(self.kind)), ..self })
     }
 
     fn unwritable_choice(&self) -> Option<&str> {
@@ -395,6 +410,7 @@ mod tests {
             ("temperature", "float", "0.1"),
             ("bias", "bool", "true"),
             ("label", "word", ""),
+            ("file", "path", ""),
             ("covariance", "choice", "full"),
             ("mode", "choice", "slow"),
             ("prior", "choice or none", "diagonal"),

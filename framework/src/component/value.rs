@@ -6,6 +6,7 @@ use std::ops::Range;
 use serde_json::{Number, Value};
 
 use super::grammar::is_word;
+use super::quoted::{literal, text_in};
 use super::schema::{Parameter, ParameterKind, elements};
 use super::suggest::{did_you_mean, nearest};
 
@@ -113,6 +114,16 @@ fn typed(parameter: &Parameter, kind: &ParameterKind, subject: &str, given: Give
             Given::Json(Value::String(word)) if is_word(word) => Ok(word.as_str().into()),
             _ => Err(wrong_type()),
         },
+        ParameterKind::Text | ParameterKind::Path => {
+            let text = match given {
+                Given::Text(raw) => text_in(raw).ok_or_else(wrong_type)?,
+                Given::Json(value) => value.as_str().ok_or_else(wrong_type)?.into(),
+            };
+            match text.chars().find(|c| c.is_control()) {
+                Some(c) => Err(Misfit::new(format!("{subject} holds the control character U+{:04X}", u32::from(c)), None)),
+                None => Ok(text.into_owned().into()),
+            }
+        }
         ParameterKind::Choice(choices) => {
             let word = match given {
                 Given::Text(word) => word,
@@ -233,7 +244,15 @@ fn single(number: f64) -> f64 {
     rounded.to_string().parse().unwrap_or(f64::from(rounded))
 }
 
-/// A value as component strings write it. Numbers parse back to the same bits; maps, which no parameter holds, are written as JSON.
+/// A value as component strings write it: as [`text_of`], with quotes around text that needs them.
+pub(super) fn literal_of(value: &Value) -> String {
+    match value {
+        Value::String(text) => literal(text).into_owned(),
+        other => text_of(other),
+    }
+}
+
+/// A value for people, words and text without quotes. Numbers parse back to the same bits; maps, which no parameter holds, are written as JSON.
 #[must_use]
 pub fn text_of(value: &Value) -> String {
     match value {
