@@ -37,10 +37,12 @@ fn every_test_that_is_named_as_a_proof_exists() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
     let page = fs::read_to_string(root.join("docs/reliability.md")).unwrap();
     let proofs = page.split("## Exit codes").next().unwrap();
-    let cells = proofs.lines().filter(|line| line.starts_with('|')).filter_map(|line| line.trim_end_matches('|').rsplit('|').next());
-    let names = cells.flat_map(|cell| cell.split('`').skip(1).step_by(2));
-    let names: Vec<&str> = names.filter(|name| !name.contains('/')).collect();
+    // A promise is an item of a list, a proof an item below it that begins with the test's name.
+    let names: Vec<&str> = proofs.lines().filter_map(|line| line.strip_prefix("  - `")?.split('`').next()).collect();
     assert!(names.len() > 40, "{names:?}");
+    let promises = proofs.split("\n- ").skip(1);
+    let unproven: Vec<&str> = promises.filter(|promise| !promise.contains("\n  - `")).collect();
+    assert!(unproven.is_empty(), "promises without a test: {unproven:#?}");
     let missing: Vec<&&str> = names.iter().filter(|name| !exists(root, name)).collect();
     assert!(missing.is_empty(), "{missing:#?}");
     assert!(!exists(root, "kill::a_test_that_nobody_wrote"));
