@@ -137,3 +137,28 @@ fn every_page_that_sources_name_exists() {
     }
     assert!(named >= 3, "{named}");
 }
+
+#[test]
+fn every_file_that_pages_name_exists() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let (mut named, mut gone) = (0, Vec::new());
+    for page in pages(root) {
+        // What is dated names what there was.
+        if page.starts_with("docs/log") || page.ends_with("CHANGELOG.md") {
+            continue;
+        }
+        let text = fs::read_to_string(root.join(&page)).unwrap();
+        for code in without_code(&text).split('`').skip(1).step_by(2) {
+            let ours = ["framework/", "plugins/", "apps/", "tests/", "scripts/", "docs/"].iter().any(|floor| code.starts_with(floor));
+            let is_path = code.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "/_-.".contains(c));
+            if ours && is_path {
+                named += 1;
+                if !root.join(code).exists() {
+                    gone.push(format!("{}: {code}", page.display()));
+                }
+            }
+        }
+    }
+    assert!(named > 60, "{named} files");
+    assert!(gone.is_empty(), "{gone:#?}");
+}
