@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Trains the image models of docs/mim.md on dynamic MNIST at a reduced size, evaluates them and draws their curves and grids.
+# Trains the image models of docs/papers/mim.md on dynamic MNIST at a reduced size, evaluates them and draws their curves and grids.
 #
 #   scripts/mim-images.sh OUTPUT_DIR [DATA_DIR]
 #

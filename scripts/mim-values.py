@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Brings the numbers of docs/mim.md up to date with the sweeps of plugins/mim/sweeps.
+"""Brings the numbers of docs/papers/mim.md up to date with the sweeps of plugins/mim/sweeps.
 
     scripts/mim-values.py [SWEEPS] [IBHOST]
 
 For every family of curves whose sweep lies in SWEEPS (default runs/sweeps): docs/values/mim-FAMILY.csv (line, x, seed, metric, value), the figure
-docs/images/mim-FAMILY.png with the published values dashed, and what is between the marks of the family in docs/mim.md: the table, mean ± standard
-deviation over the seeds with the published mean and deviation in brackets, and the figure. Reads trials.csv (`ibhost sweep SWEEPS/NAME --collect` writes
+docs/images/mim-FAMILY.png with the published values dashed, and what is between the marks of the family in docs/papers/mim.md: the tables,
+mean ± standard deviation over the seeds with the published mean and deviation in brackets, and the figure. Reads trials.csv (`ibhost sweep SWEEPS/NAME --collect` writes
 it for a sweep that is not over) and each completed trial's analyses/results-best.csv, or results.csv as earlier versions called it.
 """
 import collections
@@ -65,29 +65,33 @@ def published(row: dict[str, str]) -> str:
     return " ± ".join(short)
 
 
-def table(rows: list[Row], axis: str, models: list[str], beside: dict[tuple[str, float, str], str]) -> str:
+def tables(rows: list[Row], axis: str, models: list[str], beside: dict[tuple[str, float, str], str]) -> str:
+    """Two metrics a table, so that a line is read as it stands."""
     values = collections.defaultdict(list)
     for model, x, _, metric, value in rows:
         values[model, x, metric].append(value)
-    out = [f"| {axis} | " + " | ".join(f"{name} {model}" for name in METRICS.values() for model in models) + " | seeds |"]
-    out.append("|---" * (2 + len(METRICS) * len(models)) + "|")
-    for x in sorted({x for _, x, _, _, _ in rows}):
-        cells = []
-        for metric in METRICS:
-            for model in models:
-                cell = measured(values[model, x, metric]) if values[model, x, metric] else "-"
-                known = beside.get((model, x, metric))
-                cells.append(f"{cell} ({known})" if known else cell)
-        seeds = {len(values[model, x, "MI_ksg"]) for model in models}
-        out.append(f"| {x:g} | " + " | ".join(cells) + f" | {'/'.join(map(str, sorted(seeds)))} |")
-    return "\n".join(out)
+    names, out = list(METRICS), []
+    for metrics in (names[:2], names[2:]):
+        lines = [f"| {axis} | " + " | ".join(f"{METRICS[metric]} {model}" for metric in metrics for model in models) + " | seeds |"]
+        lines.append("|" + "---|" * (2 + len(metrics) * len(models)))
+        for x in sorted({x for _, x, _, _, _ in rows}):
+            cells = []
+            for metric in metrics:
+                for model in models:
+                    cell = measured(values[model, x, metric]) if values[model, x, metric] else "-"
+                    known = beside.get((model, x, metric))
+                    cells.append(f"{cell} ({known})" if known else cell)
+            seeds = {len(values[model, x, "MI_ksg"]) for model in models}
+            lines.append(f"| {x:g} | " + " | ".join(cells) + f" | {'/'.join(map(str, sorted(seeds)))} |")
+        out.append("\n".join(lines))
+    return "\n\n".join(out)
 
 
 def main() -> None:
     sweeps = pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else "runs/sweeps")
     ibhost = sys.argv[2] if len(sys.argv) > 2 else "target/release/ibhost"
     docs = pathlib.Path(__file__).resolve().parent.parent / "docs"
-    page = (docs / "mim.md").read_text(encoding="utf-8")
+    page = (docs / "papers" / "mim.md").read_text(encoding="utf-8")
     for family, (sweep, axis, title, models) in FAMILIES.items():
         if not (sweeps / sweep / "trials.csv").exists():
             print(f"{family}: no {sweeps / sweep / 'trials.csv'}", file=sys.stderr)
@@ -104,13 +108,13 @@ def main() -> None:
         beside = {(row["line"], float(row["x"]), row["metric"]): published(row) for row in read(reference)}
         start, end = f"<!-- {family} -->\n", f"<!-- end of {family} -->"
         if start not in page or end not in page:
-            sys.exit(f"docs/mim.md has no place for the table: `{start.strip()}` and `{end}`")
-        picture = f"![{' and '.join(models)} over the {title}, published values dashed](images/mim-{family}.png)"
-        block = f"{start}{table(rows, title, models, beside)}\n\n{picture}\n{end}"
+            sys.exit(f"docs/papers/mim.md has no place for the table: `{start.strip()}` and `{end}`")
+        picture = f"![{' and '.join(models)} over the {title}, published values dashed](../images/mim-{family}.png)"
+        block = f"{start}{tables(rows, title, models, beside)}\n\n{picture}\n{end}"
         page = re.sub(re.escape(start) + ".*?" + re.escape(end), lambda _: block, page, flags=re.DOTALL)
         figure = [ibhost, "plot", "--figure", "axis", "--x", title, "--metrics", ",".join(METRICS), "--values", values]
         subprocess.run([*figure, "--reference", reference, "--output", docs / "images" / f"mim-{family}.png"], check=True)
-    (docs / "mim.md").write_text(page, encoding="utf-8")
+    (docs / "papers" / "mim.md").write_text(page, encoding="utf-8")
 
 
 if __name__ == "__main__":

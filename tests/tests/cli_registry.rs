@@ -175,6 +175,39 @@ fn the_catalogue_at_the_root_is_up_to_date() {
 }
 
 #[test]
+fn the_catalogue_leaves_nothing_out_and_is_read_as_it_stands() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = host(folder.path()).run(&["list", "--format", "markdown"]).expect(0).stdout;
+    assert!(text.lines().all(|line| line.chars().count() <= 140 && !line.starts_with('|')), "{text}");
+    let catalogue = catalogue(folder.path());
+    // Where a line is broken is no part of what it says.
+    let in_a_line = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    for (kind, _) in COMPONENTS {
+        let of_kind = text.split("\n## ").find(|part| part.to_lowercase().starts_with(kind)).unwrap_or_else(|| panic!("no {kind}"));
+        for item in catalogue[kind].as_array().unwrap() {
+            let heading = format!("\n### `{}`", item["name"].as_str().unwrap());
+            assert!(of_kind.contains(&heading), "{heading}");
+            let said = in_a_line(of_kind[of_kind.find(&heading).unwrap() + 1..].split("\n#").next().unwrap());
+            for alias in item["aliases"].as_array().unwrap() {
+                assert!(said.contains(&format!("`{}`", alias.as_str().unwrap())), "{alias}: {said}");
+            }
+            for parameter in item["parameters"].as_array().unwrap() {
+                assert!(said.contains(&format!("`{}:", parameter["name"].as_str().unwrap())), "{parameter}: {said}");
+            }
+            for fit in item["fits"].as_array().unwrap() {
+                assert!(said.contains(fit.as_str().unwrap()), "{fit}: {said}");
+            }
+            for key in ["summary", "paper", "example"] {
+                assert!(said.contains(&in_a_line(item[key].as_str().unwrap())), "{key}: {said}");
+            }
+        }
+    }
+    for preset in PRESETS {
+        assert!(text.split("\n## Presets").nth(1).unwrap().contains(&format!("- `{preset}`: ")), "{preset}");
+    }
+}
+
+#[test]
 fn every_format_and_kind_can_be_listed() {
     let folder = tempfile::tempdir().unwrap();
     let host = host(folder.path());

@@ -21,13 +21,13 @@ pub enum PlanError {
     #[error(
         "no parameter group names {}, so training would leave what is there as it was drawn\n  \
          hint: name the field in the objective's `groups` (the first group moves as the encoder, the others with the decoder), or build it with \
-         `.no_grad()` if it is meant to stay as it is; see `Parameter groups` in docs/writing-a-plugin.md", listed(.0)
+         `.no_grad()` if it is meant to stay as it is; see `Parameter groups` in docs/guide/your-objective.md", listed(.0)
     )]
     Unnamed(Vec<String>),
     /// A group of nothing.
     #[error(
         "parameter group `{group}` names `{prefix}`, but the model has no such field{}\n  \
-         hint: a prefix is the whole path of a field, such as `encoder` or `model.encoder`; see `Parameter groups` in docs/writing-a-plugin.md",
+         hint: a prefix is the whole path of a field, such as `encoder` or `model.encoder`; see `Parameter groups` in docs/guide/your-objective.md",
         .near.as_ref().map_or_else(String::new, |near| format!("; {near}"))
     )]
     UnknownField {
@@ -41,7 +41,7 @@ pub enum PlanError {
     /// A parameter of two groups.
     #[error(
         "parameter `{path}` belongs to the groups `{}` and `{}`, of which only one could move it\n  \
-         hint: let each parameter belong to one group; see `Parameter groups` in docs/writing-a-plugin.md", .groups[0], .groups[1]
+         hint: let each parameter belong to one group; see `Parameter groups` in docs/guide/your-objective.md", .groups[0], .groups[1]
     )]
     Twice {
         /// The parameter.

@@ -70,8 +70,7 @@ fn text(registry: &Registry, item: &Item, format: Format) -> String {
     }
     let fits = fitting(registry, item);
     if !fits.is_empty() {
-        let what = if item.kind == Kind::Objective { "analyses that fit" } else { "objectives it fits" };
-        out.push_str(&format!("\n\n{what}: {}", fits.join(", ")));
+        out.push_str(&format!("\n\n{}: {}", fitting_title(item.kind), fits.join(", ")));
     }
     if !item.paper.is_empty() {
         out.push_str(&format!("\n\npaper: {}", item.paper));
@@ -80,12 +79,17 @@ fn text(registry: &Registry, item: &Item, format: Format) -> String {
     out
 }
 
+/// What the components of [`fitting`] are to one of `kind`.
+pub const fn fitting_title(kind: Kind) -> &'static str {
+    if matches!(kind, Kind::Objective) { "analyses that fit" } else { "objectives it fits" }
+}
+
 fn preset_example(name: &str) -> String {
     format!("ibhost run --preset {name}")
 }
 
 /// Bounds of a number, or the words a choice is made from.
-fn range(parameter: &Parameter) -> String {
+pub fn range(parameter: &Parameter) -> String {
     match &parameter.kind {
         ParameterKind::Choice(choices) => choices.iter().map(|(word, _)| word.as_str()).collect::<Vec<_>>().join(", "),
         _ => parameter.range_text().unwrap_or_default(),

@@ -1,6 +1,7 @@
 //! The commands, one file each.
 
 mod analyze;
+mod catalogue;
 mod data;
 mod describe;
 mod devices;
