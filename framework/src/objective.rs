@@ -13,8 +13,10 @@ use crate::encoder::EncoderConfig;
 use crate::generator::GenerativeModel;
 use crate::module::{Erased, ErasedModule};
 use crate::noise::Draws;
+use crate::plan::Plan;
 use crate::posterior::Posterior;
-use crate::strategy::Plan;
+
+pub use crate::plan::ParameterGroup;
 
 /// Module kind of boxed objectives.
 #[derive(Clone, Copy, Debug)]
@@ -94,27 +96,6 @@ impl Quantity {
     }
 }
 
-/// Part of a model that one optimiser can move: the parameters whose path starts with one of the prefixes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ParameterGroup {
-    /// Name of the group, e.g. `encoder`.
-    pub name: String,
-    /// Path prefixes, e.g. `encoder`.
-    pub prefixes: Vec<String>,
-}
-
-impl ParameterGroup {
-    /// Group of all parameters below the field `name`.
-    pub fn field(name: &str) -> Self {
-        Self { name: name.to_owned(), prefixes: vec![name.to_owned()] }
-    }
-
-    /// Whether the parameter at `path` belongs to the group.
-    pub fn contains(&self, path: &str) -> bool {
-        self.prefixes.iter().any(|p| path.strip_prefix(p.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('.')))
-    }
-}
-
 /// Where training stands when a loss is taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Progress {
@@ -148,12 +129,12 @@ pub trait Objective: ErasedModule<ObjectiveKind> {
     }
 
     /// Phases of the objective's own (several losses, alternation, warm-up), taken when no strategy is chosen; `None` leaves the order to
-    /// the strategy, with the one loss [`MAIN`](crate::strategy::MAIN).
+    /// the strategy, with the one loss [`MAIN`](crate::plan::MAIN).
     fn plan(&self) -> Option<Plan> {
         None
     }
 
-    /// The loss called `phase` (see [`crate::strategy::Phase`]) on a training batch.
+    /// The loss called `phase` (see [`crate::plan::Phase`]) on a training batch.
     fn loss(&self, phase: &str, batch: &Batch, draws: &mut Draws) -> Loss;
 
     /// As [`Objective::loss`], for objectives whose weights depend on how far training is (warm-up).
@@ -303,16 +284,4 @@ pub fn read_measures(measures: Vec<Measure>) -> Vec<(String, f64)> {
     tracing::trace!("{READ_BACK}");
     let data = transaction.execute();
     names.into_iter().zip(data.iter().map(|d| d.iter::<f64>().next().unwrap_or(f64::NAN))).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn groups_match_whole_path_segments() {
-        let group = ParameterGroup::field("encoder");
-        assert!(group.contains("encoder.layers.0.weight") && group.contains("encoder"));
-        assert!(!group.contains("encoder_2.weight") && !group.contains("decoder.weight"));
-    }
 }

@@ -120,8 +120,10 @@ impl FromStr for Kind {
 pub struct Entry {
     /// The kind.
     pub kind: Kind,
-    /// The name, a word of the component grammar.
-    pub name: fn() -> &'static str,
+    /// The name that configurations record, a word of the component grammar; it never changes.
+    pub recorded: fn() -> &'static str,
+    /// The name that is shown, where it is not the recorded one.
+    pub shown: Option<&'static str>,
     /// Other names that mean the same.
     pub aliases: &'static [&'static str],
     /// Where it was published.
@@ -166,6 +168,9 @@ pub struct Item {
     pub kind: Kind,
     /// The name.
     pub name: &'static str,
+    /// The name in configurations: the component's first one, so that a renamed component leaves old ones and the hashes of sweeps as they were.
+    #[serde(skip)]
+    pub recorded: &'static str,
     /// Other names that mean the same.
     pub aliases: &'static [&'static str],
     /// One sentence.
@@ -192,7 +197,8 @@ pub struct Item {
 
 impl Item {
     fn new(entry: &Entry) -> Result<Self, RegistryError> {
-        let name = (entry.name)();
+        let recorded = (entry.recorded)();
+        let name = entry.shown.unwrap_or(recorded);
         if let Some(word) = std::iter::once(name).chain(entry.aliases.iter().copied()).find(|word| !is_word(word)) {
             let (kind, crate_name, module) = (entry.kind, entry.crate_name, entry.module);
             return Err(RegistryError::Name { kind, name: word.to_owned(), crate_name, module });
@@ -209,6 +215,7 @@ impl Item {
         Ok(Self {
             kind: entry.kind,
             name,
+            recorded,
             aliases: entry.aliases,
             summary,
             details,
@@ -223,9 +230,10 @@ impl Item {
         })
     }
 
-    /// The name and the aliases.
+    /// The name, the aliases and the name in configurations.
     pub fn names(&self) -> impl Iterator<Item = &'static str> + use<> {
-        std::iter::once(self.name).chain(self.aliases.iter().copied())
+        let unlisted = self.recorded != self.name && !self.aliases.contains(&self.recorded);
+        std::iter::once(self.name).chain(self.aliases.iter().copied()).chain(unlisted.then_some(self.recorded))
     }
 
     /// The parameter with this key.
@@ -417,11 +425,13 @@ pub fn defaults_of<C: Default + Serialize>() -> Value {
 ///
 /// `register! { Encoder: MlpConfig as EncoderConfig, aliases: ["perceptron"], paper: "Alemi et al. 2017", example: "mlp/z:256" }`, optionally
 /// followed by `offers: [Classify, Encode]` (an objective: all that its models can do, see [`Capability`]) and `needs: [Classify]` (an analysis),
-/// in this order; `aliases` may be left out.
+/// in this order; `aliases` may be left out. A component that is renamed keeps its first name in `typetag` and among its aliases, and gives the
+/// new one as `name: "..."` before `aliases`.
 #[macro_export]
 macro_rules! register {
     (
         $kind:ident: $config:ty as $config_trait:path
+        $(, name: $name:literal)?
         $(, aliases: [$($alias:literal),* $(,)?])?,
         paper: $paper:expr,
         example: $example:expr
@@ -432,7 +442,8 @@ macro_rules! register {
         $crate::registry::inventory::submit! {
             $crate::registry::Entry {
                 kind: $crate::registry::Kind::$kind,
-                name: || <$config as $config_trait>::typetag_name(&<$config as ::core::default::Default>::default()),
+                recorded: || <$config as $config_trait>::typetag_name(&<$config as ::core::default::Default>::default()),
+                shown: [$(::core::option::Option::Some($name),)? ::core::option::Option::None][0],
                 aliases: &[$($($alias),*)?],
                 paper: $paper,
                 example: $example,

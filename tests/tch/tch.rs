@@ -11,6 +11,7 @@ use ibhost_kernels::{
     ConvGeometry, batch_norm, batch_norm_train, conv_transpose2d, conv2d, gated, relu, shared_normal_log_density, softplus,
 };
 use ibhost_nets as _;
+use ibhost_training as _;
 use ibhost_vdb as _;
 use ibhost_vib as _;
 

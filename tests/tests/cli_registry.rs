@@ -88,7 +88,7 @@ const COMPONENTS: [(&str, &[&str]); 8] = [
             "traversal",
         ],
     ),
-    ("strategies", &["algo1", "algo2", "oneshot"]),
+    ("strategies", &["alternate", "by_epoch", "oneshot"]),
     ("optimisers", &["adabelief", "adadelta", "adam", "adam_norm_grad", "sgd"]),
     (
         "schedules",
@@ -216,7 +216,7 @@ fn every_component_and_preset_describes_itself_in_every_format() {
         }
     }
     // A name that only some kind's alias has is described too.
-    assert!(host.run(&["describe", "seq"]).expect(0).stdout.contains("strategy algo1"));
+    assert!(host.run(&["describe", "seq"]).expect(0).stdout.contains("strategy by_epoch"));
 }
 
 #[test]

@@ -19,15 +19,16 @@ use ibhost_framework::objective::{
     Classifier, Direction, Loss, Measure, Objective, ObjectiveConfig, ParameterGroup, Parts, Quantity, Recipe,
 };
 use ibhost_framework::parameters;
+use ibhost_framework::plan::{Cadence, OptimiserSlot, Phase, Plan};
 use ibhost_framework::registry::{Capability, Kind, Registry};
 use ibhost_framework::run::Settings;
 use ibhost_framework::storage::{Label, RunDir, RunStatus};
-use ibhost_framework::strategy::{Cadence, OptimiserSlot, Phase, Plan};
 use ibhost_hit as _;
 use ibhost_mim as _;
 use ibhost_nets as _;
 use ibhost_tests::cli::{CommandLine, SMALL, entries, yaml};
 use ibhost_tests::every_objective::of_objective;
+use ibhost_training as _;
 use ibhost_vdb as _;
 use ibhost_vib as _;
 use schemars::JsonSchema;

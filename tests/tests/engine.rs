@@ -7,10 +7,11 @@ use ibhost_disenib as _;
 use ibhost_framework::dataset::{Batch, DataRoot};
 use ibhost_framework::engine::{Orders, Session, State, StepState, training_step};
 use ibhost_framework::parameters;
+use ibhost_framework::plan::Cadence;
 use ibhost_framework::run::Settings;
 use ibhost_framework::storage::HostTensor;
-use ibhost_framework::strategy::Cadence;
 use ibhost_nets as _;
+use ibhost_training as _;
 use ibhost_vdb as _;
 use ibhost_vib as _;
 
@@ -48,16 +49,16 @@ fn run(session: &Session, mut state: State, epochs: &[u64]) -> (Vec<(bool, bool)
 }
 
 #[test]
-fn algo2_moves_one_group_at_a_time_and_each_optimiser_counts_its_own_updates() {
-    let (session, state) = open("algo2/k:2");
+fn alternation_moves_one_group_at_a_time_and_each_optimiser_counts_its_own_updates() {
+    let (session, state) = open("alternate/k:2");
     let (seen, steps) = run(&session, state, &[1; 6]);
     assert_eq!(seen, [(true, false), (true, false), (false, true), (true, false), (true, false), (false, true)]);
     assert_eq!(steps, [4, 2]);
 }
 
 #[test]
-fn algo1_moves_both_in_an_epoch_both_periods_divide_and_nothing_where_neither_does() {
-    let (session, state) = open("algo1/d:2|e:3");
+fn by_epoch_moves_both_in_an_epoch_both_periods_divide_and_nothing_where_neither_does() {
+    let (session, state) = open("by_epoch/d:2|e:3");
     let (seen, steps) = run(&session, state, &[1, 2, 3, 6]);
     assert_eq!(seen, [(false, false), (false, true), (true, false), (true, true)]);
     assert_eq!(steps, [2, 2]);
@@ -114,7 +115,7 @@ fn an_objective_with_phases_of_its_own_is_run_by_them() {
         settings.set(key, value.into()).unwrap();
     }
     let refused = Session::open(settings.resolve().unwrap(), &DataRoot("absent".into())).err().unwrap().to_string();
-    assert!(refused.contains("phases of its own") && refused.contains("algo2"), "{refused}");
+    assert!(refused.contains("phases of its own") && refused.contains("alternate/k:3"), "{refused}");
 }
 
 #[test]

@@ -24,6 +24,7 @@ use ibhost_tests::cli::{CommandLine, first_run, yaml};
 use ibhost_tests::every_objective::{objectives, of_objective};
 use ibhost_tests::fault_plan::PLAN;
 use ibhost_tests::outcome::{assert_same_end, differences, soaking};
+use ibhost_training as _;
 use ibhost_vdb as _;
 use ibhost_vib as _;
 use serde_json::Value;

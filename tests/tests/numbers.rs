@@ -11,6 +11,7 @@ use ibhost_framework::noise::Stream;
 use ibhost_framework::run::Settings;
 use ibhost_nets as _;
 use ibhost_tests::cli::CommandLine;
+use ibhost_training as _;
 use ibhost_vib as _;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

@@ -115,7 +115,8 @@ crate::register! {
 pub(crate) const fn entry(kind: Kind, name: fn() -> &'static str, aliases: &'static [&'static str], crate_name: &'static str) -> Entry {
     Entry {
         kind,
-        name,
+        recorded: name,
+        shown: None,
         aliases,
         paper: "none",
         example: "test_everything",

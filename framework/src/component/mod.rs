@@ -40,6 +40,8 @@ pub struct Component {
     pub kind: Kind,
     /// Its canonical name (never an alias).
     pub name: String,
+    /// Its name in configurations, see [`Item::recorded`].
+    recorded: &'static str,
     /// The parameters that differ from their defaults, typed, in the order of the config's fields.
     pub params: Map<String, Value>,
     /// Every parameter's default, in the same order.
@@ -73,7 +75,7 @@ impl Component {
     #[must_use]
     pub fn to_json_full(&self) -> Value {
         let mut full = Map::with_capacity(self.defaults.len() + 1);
-        full.insert(NAME_KEY.to_owned(), self.name.as_str().into());
+        full.insert(NAME_KEY.to_owned(), self.recorded.into());
         for (key, default) in &self.defaults {
             full.insert(key.clone(), self.params.get(key).unwrap_or(default).clone());
         }
@@ -207,7 +209,7 @@ impl Registry {
             }
             defaults.insert(parameter.name.clone(), parameter.default.clone());
         }
-        Ok(Component { kind, name: item.name.to_owned(), params, defaults })
+        Ok(Component { kind, name: item.name.to_owned(), recorded: item.recorded, params, defaults })
     }
 
     fn unknown_name(&self, kind: Kind, text: &str, name: &Spanned<String>) -> ComponentError {

@@ -19,12 +19,13 @@ use crate::noise::Noise;
 use crate::objective::{BoxedObjective, Direction, Objective, ObjectiveConfig, Parts, Quantity};
 use crate::optimiser::{OptimiserConfig, OptimiserState, WeightAverage, is_host};
 use crate::parameters;
+use crate::plan::{Cadence, Phase, Plan, coverage};
 use crate::registry::{Capability, Kind, Registry};
 use crate::room::{self, NoRoom};
 use crate::run::RunConfig;
 use crate::schedule::ScheduleConfig;
 use crate::storage::{CheckpointContent, Metrics};
-use crate::strategy::{Cadence, Phase, Plan, StrategyConfig, coverage};
+use crate::strategy::StrategyConfig;
 
 /// Name of the span around gathering a training batch.
 pub const BATCH: &str = "batch";
@@ -148,15 +149,15 @@ impl Session {
             let generating = counted(&|context| decoder.build_generator(&latents, info.shape, context).is_ok());
             let decoding = [classifying, generating].into_iter().flatten().min();
             let parameters = encoding.unwrap_or(0).saturating_add(decoding.unwrap_or(0));
-            let moments = if optimiser.rule(1, config.training.lr).has_second_moment() { 2 } else { 1 };
-            let copies = if training { 2 + moments + usize::from(config.training.average.is_some()) } else { 1 };
+            let kept = optimiser.rule(1, config.training.lr).buffers();
+            let copies = if training { 2 + kept + usize::from(config.training.average.is_some()) } else { 1 };
             check_room(parameters, copies)?;
         }
         let parts = Parts { encoder: &*encoder, decoder: &*decoder, data: &info, context: &context };
         let model: BoxedObjective = Erased::new(objective.build(&parts)?);
         let plan = match model.plan() {
             None => strategy.plan(&model.groups()),
-            Some(plan) if config.strategy.name == "oneshot" => plan,
+            Some(plan) if strategy.leaves_order_to_the_objective() => plan,
             Some(_) => {
                 return Err(EngineError::Request(format!(
                     "objective `{}` has phases of its own, so strategy `{}` cannot order them\n  hint: leave `--strategy` out",
@@ -281,7 +282,7 @@ impl Session {
 }
 
 /// Refuses an encoder and a decoder of `parameters` scalars together when `copies` numbers for each (the weight; in training its gradient, the
-/// optimiser's moments and the average too) exceed the free memory. It is the least that a run takes: networks of the objective's own and
+/// optimiser's buffers and the average too) exceed the free memory. It is the least that a run takes: networks of the objective's own and
 /// what a batch takes on its way are not foreseen.
 fn check_room(parameters: u64, copies: usize) -> Result<(), NoRoom> {
     let what = format!(

@@ -11,8 +11,8 @@ use crate::noise::Draws;
 use crate::objective::{BoxedObjective, Measure, Progress, read_measures};
 use crate::optimiser::{ParameterUpdate, Rule};
 use crate::parameters;
+use crate::plan::{Cadence, Phase};
 use crate::schedule::ScheduleContext;
-use crate::strategy::{Cadence, Phase};
 
 /// Name of the span around a loss.
 pub const FORWARD: &str = "forward";
@@ -63,7 +63,7 @@ pub fn training_step(
             let progress = Progress { epoch, step, steps_per_epoch: session.batches_per_epoch(), epochs: session.config.training.epochs };
             let loss = tracing::trace_span!(FORWARD).in_scope(|| model.loss_at(&phase.name, progress, batch, &mut draws));
             let held = phase.hold_at.is_some_and(|(name, limit)| reached(&loss.measures, name, limit));
-            let rules = if held { vec![None; moving.len()] } else { due_rules(session, state, &phase.updates, epoch, step) };
+            let rules = if held { Vec::new() } else { due_rules(session, state, &phase.updates, epoch, step) };
             let needed = rules.iter().any(Option::is_some);
             let gradients = needed.then(|| tracing::trace_span!(BACKWARD).in_scope(|| loss.total.backward()));
             drop(loss.total);
@@ -105,8 +105,14 @@ fn reached(measures: &[Measure], name: &str, limit: f64) -> bool {
     measure.is_some_and(|measure| read_measures(vec![measure]).iter().any(|(_, value)| *value >= limit))
 }
 
-fn due_rules(session: &Session, state: &mut StepState<'_>, updates: &[(usize, Cadence)], epoch: u64, step: u64) -> Vec<Option<Rule>> {
-    let mut rules = vec![None; session.plan.optimisers.len()];
+fn due_rules(
+    session: &Session,
+    state: &mut StepState<'_>,
+    updates: &[(usize, Cadence)],
+    epoch: u64,
+    step: u64,
+) -> Vec<Option<Box<dyn Rule>>> {
+    let mut rules: Vec<Option<Box<dyn Rule>>> = session.plan.optimisers.iter().map(|_| None).collect();
     for (slot, cadence) in updates {
         if cadence.is_due(epoch, step) {
             let rate = rate_of(session, *slot, state.optimisers[*slot].step);

@@ -9,8 +9,8 @@ use ibhost_framework::latent_classifier::averaged_log_likelihood_loss;
 use ibhost_framework::math::accuracy;
 use ibhost_framework::noise::Draws;
 use ibhost_framework::objective::{Classifier, Loss, Measure, Objective, ParameterGroup, PosteriorModel, StyleModel};
+use ibhost_framework::plan::Plan;
 use ibhost_framework::posterior::Posterior;
-use ibhost_framework::strategy::Plan;
 
 use crate::clustering::clustered;
 use crate::config::DisenIbConfig;

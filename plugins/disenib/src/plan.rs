@@ -1,7 +1,6 @@
 //! When which networks move: warm-up, the 4:1 toggle between the encoders, the estimator's and the discriminator's own updates.
 
-use ibhost_framework::objective::ParameterGroup;
-use ibhost_framework::strategy::{Cadence, OptimiserSlot, Phase, Plan};
+use ibhost_framework::plan::{Cadence, OptimiserSlot, ParameterGroup, Phase, Plan};
 
 use crate::config::DisenIbConfig;
 

@@ -123,6 +123,7 @@ pub(crate) mod fixture {
     use ibhost_framework::objective::Parts;
     use ibhost_framework::registry::Kind;
     use ibhost_nets as _;
+    use ibhost_training as _;
     use serde::de::DeserializeOwned;
 
     use super::Vib;

@@ -127,7 +127,7 @@ fn run(file: &Value, mut model: BoxedObjective, conv: bool) -> Outcome {
                     close(&format!("{what}: gradient of {name}"), &[own], &[norm.as_f64().ok_or("not a number")?], abs, rel)?;
                 }
                 states[slot].step += 1;
-                let mut rules = vec![None; plan.optimisers.len()];
+                let mut rules: Vec<_> = plan.optimisers.iter().map(|_| None).collect();
                 rules[slot] = Some(optimiser.rule(states[slot].step, RATE));
                 model = model.map(&mut ParameterUpdate::new(Some(gradients), &plan.optimisers, &mut states, rules, None));
             }

@@ -9,9 +9,10 @@ use ibhost_framework::noise::Draws;
 use ibhost_framework::objective::{BoxedObjective, read_measures};
 use ibhost_framework::optimiser::{OptimiserConfig, OptimiserState, ParameterUpdate};
 use ibhost_framework::parameters;
+use ibhost_framework::plan::Plan;
 use ibhost_framework::registry::Kind;
 use ibhost_framework::schedule::{ScheduleConfig, ScheduleContext};
-use ibhost_framework::strategy::{Plan, StrategyConfig};
+use ibhost_framework::strategy::StrategyConfig;
 use serde_json::Value;
 
 use super::model::{Built, batch, build, by_path, draws, value};
@@ -133,7 +134,7 @@ impl Run<'_> {
             if !phase.when.is_due(epoch, self.step) {
                 continue;
             }
-            let mut rules = vec![None; self.plan.optimisers.len()];
+            let mut rules: Vec<_> = self.plan.optimisers.iter().map(|_| None).collect();
             for (slot, cadence) in &phase.updates {
                 if cadence.is_due(epoch, self.step) {
                     let rate = self.schedule.rate(&self.context(*slot));

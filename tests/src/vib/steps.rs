@@ -6,12 +6,12 @@ use burn::module::{Module, Param};
 use burn::tensor::{Tensor, TensorData};
 use ibhost_framework::component::{Component, resolve};
 use ibhost_framework::noise::Draws;
-use ibhost_framework::objective::ParameterGroup;
 use ibhost_framework::optimiser::{OptimiserConfig, OptimiserState, ParameterUpdate, WeightAverage};
 use ibhost_framework::parameters::{average_buffers, with_average};
+use ibhost_framework::plan::{MAIN, OptimiserSlot, ParameterGroup};
 use ibhost_framework::registry::Kind;
 use ibhost_framework::schedule::{ScheduleConfig, ScheduleContext};
-use ibhost_framework::strategy::{MAIN, OptimiserSlot, StrategyConfig};
+use ibhost_framework::strategy::StrategyConfig;
 use ibhost_vib::terms::LOSS_NOISE;
 use serde_json::Value;
 

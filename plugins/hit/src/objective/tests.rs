@@ -11,6 +11,7 @@ use ibhost_framework::noise::Noise;
 use ibhost_framework::objective::{Parts, read_measures};
 use ibhost_framework::registry::Kind;
 use ibhost_nets as _;
+use ibhost_training as _;
 
 use super::*;
 

@@ -6,9 +6,8 @@ use std::collections::BTreeSet;
 
 use burn::module::Module;
 
-use super::{OptimiserSlot, Plan};
+use super::{OptimiserSlot, ParameterGroup, Plan};
 use crate::component::suggest::{did_you_mean, nearest};
-use crate::objective::ParameterGroup;
 use crate::parameters;
 
 /// Paths listed before "and n more".
@@ -151,7 +150,7 @@ fn moved_by_a_phase(plan: &Plan, trainable: &[String]) -> Result<(), PlanError> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::strategy::{Algo2, Cadence, MAIN, Oneshot, Phase, StrategyConfig};
+    use crate::plan::{Cadence, MAIN, Phase};
     use burn::module::Param;
     use burn::tensor::{Device, Tensor};
 
@@ -178,7 +177,7 @@ mod tests {
     }
 
     fn oneshot(fields: &[&str]) -> Result<(), PlanError> {
-        check(&Oneshot {}.plan(&groups(fields)), &model())
+        check(&Plan::together(&groups(fields)), &model())
     }
 
     #[test]
@@ -200,9 +199,12 @@ mod tests {
     #[test]
     fn parameters_built_without_gradient_need_no_group() {
         let frozen = Model { table: model().table.no_grad(), ..model() };
-        assert_eq!(check(&Oneshot {}.plan(&groups(&["encoder", "decoder"])), &frozen), Ok(()));
-        let named = check(&Algo2 { k: 3 }.plan(&groups(&["encoder", "table"])), &Model { decoder: model().decoder.no_grad(), ..frozen });
-        assert!(matches!(named.unwrap_err(), PlanError::Empty { optimiser, .. } if optimiser == "decoder"));
+        assert_eq!(check(&Plan::together(&groups(&["encoder", "decoder"])), &frozen), Ok(()));
+        let only_frozen = check(
+            &Plan::together(&groups(&["table"])),
+            &Model { encoder: model().encoder.no_grad(), decoder: model().decoder.no_grad(), ..frozen },
+        );
+        assert!(matches!(only_frozen.unwrap_err(), PlanError::Empty { optimiser, .. } if optimiser == "all"));
     }
 
     #[test]
