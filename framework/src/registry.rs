@@ -144,6 +144,8 @@ pub struct Entry {
     pub offers: &'static [Capability],
     /// What it needs a finished model to do.
     pub needs: &'static [Capability],
+    /// Whether a run that names none of this kind takes this one.
+    pub is_default: bool,
 }
 
 inventory::collect!(Entry);
@@ -193,6 +195,9 @@ pub struct Item {
     pub offers: Vec<Capability>,
     /// What it needs a finished model to do.
     pub needs: &'static [Capability],
+    /// Whether a run that names none of this kind takes this one.
+    #[serde(skip)]
+    pub is_default: bool,
 }
 
 impl Item {
@@ -227,6 +232,7 @@ impl Item {
             parameters,
             offers: Capability::implied(entry.offers),
             needs: entry.needs,
+            is_default: entry.is_default,
         })
     }
 
@@ -339,6 +345,13 @@ impl Registry {
         &self.items[start..end]
     }
 
+    /// The component that a run takes which names none of this kind; nothing where the plugins in use say none, or more than one.
+    #[must_use]
+    pub fn default_of(&self, kind: Kind) -> Option<&Item> {
+        let mut found = self.items(kind).iter().filter(|item| item.is_default);
+        found.next().filter(|_| found.next().is_none())
+    }
+
     /// All components, by kind and name.
     #[must_use]
     pub fn all(&self) -> &[Item] {
@@ -415,6 +428,13 @@ pub fn schema_of<C: JsonSchema>() -> Schema {
     schemars::schema_for!(C)
 }
 
+/// What the word `default` at the end of [`register!`](crate::register) stands for; any other word there names no function.
+#[doc(hidden)]
+#[must_use]
+pub const fn default() -> bool {
+    true
+}
+
 /// The serialised default of a config; what [`register!`](crate::register) puts into [`Entry::defaults`]. Null, which the registry refuses, if it does not serialise.
 #[must_use]
 pub fn defaults_of<C: Default + Serialize>() -> Value {
@@ -423,10 +443,10 @@ pub fn defaults_of<C: Default + Serialize>() -> Value {
 
 /// Registers a config struct as a component. Its name is the one given to `#[typetag::serde(name = "...")]`, its documentation the struct's.
 ///
-/// `register! { Encoder: MlpConfig as EncoderConfig, aliases: ["perceptron"], paper: "Alemi et al. 2017", example: "mlp/z:256" }`, optionally
+/// `register! { Encoder: NetConfig as EncoderConfig, aliases: ["network"], paper: "Who 2026, arXiv:...", example: "net/width:256" }`, optionally
 /// followed by `offers: [Classify, Encode]` (an objective: all that its models can do, see [`Capability`]) and `needs: [Classify]` (an analysis),
 /// in this order; `aliases` may be left out. A component that is renamed keeps its first name in `typetag` and among its aliases, and gives the
-/// new one as `name: "..."` before `aliases`.
+/// new one as `name: "..."` before `aliases`. `default` at the end makes it what a run takes that names none of its kind.
 #[macro_export]
 macro_rules! register {
     (
@@ -437,6 +457,7 @@ macro_rules! register {
         example: $example:expr
         $(, offers: [$($offer:ident),* $(,)?])?
         $(, needs: [$($need:ident),* $(,)?])?
+        $(, $default:ident)?
         $(,)?
     ) => {
         $crate::registry::inventory::submit! {
@@ -454,6 +475,7 @@ macro_rules! register {
                 defaults: $crate::registry::defaults_of::<$config>,
                 offers: &[$($($crate::registry::Capability::$offer),*)?],
                 needs: &[$($($crate::registry::Capability::$need),*)?],
+                is_default: [$($crate::registry::$default(),)? false][0],
             }
         }
     };

@@ -1,6 +1,6 @@
 //! What the engine holds every objective to: all parameters in groups, capabilities as registered, and numbers that are numbers.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
 use burn::module::{Module, Param};
@@ -218,6 +218,60 @@ fn a_run_that_would_leave_a_parameter_untrained_is_refused_with_its_path() {
     for case in ["sound", "frozen", "frozen_in_group"] {
         assert_eq!(refused(case), "");
     }
+}
+
+/// The text of a source file without its tests, whose examples may be called anything.
+fn product(text: &str) -> &str {
+    let tests = text.match_indices("#[cfg(test)]").find(|(at, _)| {
+        let module = text[*at..].lines().skip(1).find(|line| !line.starts_with('#')).unwrap_or_default();
+        module.contains("mod ") && module.ends_with('{')
+    });
+    tests.map_or(text, |(at, _)| &text[..at])
+}
+
+/// Rust files below `folder`, those that only tests compile left out.
+fn sources(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap().map(Result::unwrap) {
+        let path = entry.path();
+        if entry.file_type().unwrap().is_dir() {
+            found.extend(sources(&path));
+        } else if path.extension().is_some_and(|e| e == "rs") && !path.ends_with("component/fixture.rs") {
+            found.push(path);
+        }
+    }
+    found
+}
+
+#[test]
+fn framework_knows_no_paper_no_data_set_and_no_architecture() {
+    /// Names of components that are words of their own; they are looked for as the whole of a text only.
+    const WORDS: [&str; 12] =
+        ["classifier", "cross_entropy", "dense", "digits", "hit", "lagrangian", "linear", "pca", "shapes", "sprites", "step", "toy"];
+    /// What no component is called, but papers, data sets and networks are.
+    const OTHERS: [&str; 9] = ["resnet", "imagenet", "cifar", "vamp", "vampprior", "inception", "alexnet", "mnistc", "notebook"];
+    /// Files that are about to leave the framework.
+    const LEAVING: [&str; 2] = ["src/latent_classifier.rs", "src/decoder.rs"];
+    let kinds = [Kind::Objective, Kind::Encoder, Kind::Decoder, Kind::Dataset];
+    let items = kinds.iter().flat_map(|&kind| Registry::global().unwrap().items(kind));
+    let ours = |name: &str| name != "contract_table";
+    let names: Vec<&str> = items.flat_map(|item| item.names()).filter(|name| ours(name)).chain(OTHERS).collect();
+    assert!(names.len() > 40 && names.contains(&"mnist"), "{names:?}");
+    let framework = Path::new(env!("CARGO_MANIFEST_DIR")).join("../framework");
+    let files = sources(&framework);
+    assert!(files.len() > 150, "{}", files.len());
+    let mut found = Vec::new();
+    for path in files.iter().filter(|path| !LEAVING.iter().any(|leaving| path.ends_with(leaving))) {
+        let text = std::fs::read_to_string(path).unwrap();
+        for (number, line) in product(&text).lines().enumerate() {
+            let known = |name: &&&str| match WORDS.contains(*name) {
+                true => **name != "linear" && line.contains(&format!("\"{name}\"")),
+                false => line.split(|c: char| !(c.is_alphanumeric() || c == '_')).any(|word| word.eq_ignore_ascii_case(name)),
+            };
+            found.extend(names.iter().find(known).map(|name| format!("{}:{}: {name}: {}", path.display(), number + 1, line.trim())));
+        }
+    }
+    assert!(found.is_empty(), "plug-ins name these, the framework does not:\n{}", found.join("\n"));
 }
 
 #[test]

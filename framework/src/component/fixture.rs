@@ -127,6 +127,7 @@ pub(crate) const fn entry(kind: Kind, name: fn() -> &'static str, aliases: &'sta
         defaults: defaults_of::<Everything>,
         offers: &[Capability::Encode],
         needs: &[],
+        is_default: false,
     }
 }
 

@@ -1,6 +1,6 @@
 //! Component strings: a component's name and the parameters that differ from its defaults, checked against the registry.
 //!
-//! `mlp/e1:1024|z:256` names the encoder `mlp` with two parameters changed. [`Component::parse`] checks every key and value against the config
+//! `net/width:1024|depth:2` names the encoder `net` with two parameters changed. [`Component::parse`] checks every key and value against the config
 //! struct behind the name, `Display` prints the canonical form (only what differs from the defaults, in the order of the struct's fields), and
 //! [`resolve`] also builds the config.
 
@@ -57,7 +57,7 @@ impl Component {
         global(text)?.parse(kind, text)
     }
 
-    /// Checks a map `{name: mlp, e1: 1024}` of a configuration file, or a component string in place of one.
+    /// Checks a map `{name: net, width: 1024}` of a configuration file, or a component string in place of one.
     ///
     /// # Errors
     /// As [`Component::parse`]; the error's text is the component string that the map stands for.
