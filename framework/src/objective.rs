@@ -13,7 +13,7 @@ use crate::encoder::EncoderConfig;
 use crate::generator::GenerativeModel;
 use crate::module::{Erased, ErasedModule};
 use crate::noise::Draws;
-use crate::plan::Plan;
+use crate::plan::{MAIN, Plan};
 use crate::posterior::Posterior;
 
 pub use crate::plan::ParameterGroup;
@@ -96,12 +96,12 @@ impl Quantity {
     }
 }
 
-/// Where training stands when a loss is taken.
+/// Where training stands when a loss is taken, or an evaluation made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Progress {
     /// Pass over the training split, from 1.
     pub epoch: u64,
-    /// Steps done before this one.
+    /// Steps done before: this one is not among them; at an evaluation, all steps so far.
     pub step: u64,
     /// Steps in an epoch.
     pub steps_per_epoch: u64,
@@ -134,13 +134,13 @@ pub trait Objective: ErasedModule<ObjectiveKind> {
         None
     }
 
-    /// The loss called `phase` (see [`crate::plan::Phase`]) on a training batch.
-    fn loss(&self, phase: &str, batch: &Batch, draws: &mut Draws) -> Loss;
-
-    /// As [`Objective::loss`], for objectives whose weights depend on how far training is (warm-up).
-    fn loss_at(&self, phase: &str, _progress: Progress, batch: &Batch, draws: &mut Draws) -> Loss {
-        self.loss(phase, batch, draws)
+    /// Names of the losses it has; a plan with a phase of another name is refused.
+    fn phases(&self) -> Vec<&'static str> {
+        vec![MAIN]
     }
+
+    /// The loss called `phase` (see [`crate::plan::Phase`]) on a training batch, where training stands at `at`.
+    fn loss(&self, phase: &str, at: Progress, batch: &Batch, draws: &mut Draws) -> Loss;
 
     /// Quantities that need the weights after the update of this batch; empty for most objectives.
     fn after_update(&self, _batch: &Batch, _draws: &mut Draws) -> Vec<Measure> {
@@ -150,8 +150,9 @@ pub trait Objective: ErasedModule<ObjectiveKind> {
     /// Computes once what all batches of an evaluation share; called on a new evaluation copy, whose weights stay as they are.
     fn prepare_evaluation(&mut self) {}
 
-    /// Batch means of every quantity on held-out data; called on the evaluation copy, without autodiff.
-    fn evaluate(&self, batch: &Batch, draws: &mut Draws) -> Vec<Measure>;
+    /// Batch means of every quantity on held-out data; called on the evaluation copy, without autodiff. `at` is where training stands: a weight
+    /// that changes while training has the same value here as in the last loss before.
+    fn evaluate(&self, at: Progress, batch: &Batch, draws: &mut Draws) -> Vec<Measure>;
 
     /// Name that the parameter at `path` has in files of the original implementation, whose dense weights are `[out, in]`; nothing for
     /// parameters the original does not have.

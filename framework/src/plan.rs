@@ -109,7 +109,8 @@ impl OptimiserSlot {
 /// A loss and the optimisers that follow its gradient. All gradients of a phase are taken at the same point.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Phase {
-    /// Name handed to [`Objective::loss`](crate::objective::Objective::loss).
+    /// Name handed to [`Objective::loss`](crate::objective::Objective::loss), one of the objective's
+    /// [`phases`](crate::objective::Objective::phases).
     pub name: String,
     /// When the phase runs at all.
     pub when: Cadence,
@@ -119,7 +120,7 @@ pub struct Phase {
     pub updates: Vec<(usize, Cadence)>,
     /// Samples of its own batches; the run's batch size without it. The first phase of a step takes the step's batch whatever this says.
     pub batch_size: Option<usize>,
-    /// Measure and limit: where the measure has reached the limit, the loss is logged and nothing moves.
+    /// Measure of this phase's loss and limit: where the measure has reached the limit, the loss is logged and nothing moves.
     pub hold_at: Option<(&'static str, f64)>,
 }
 

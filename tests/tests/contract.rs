@@ -11,12 +11,12 @@ use ibhost_datasets as _;
 use ibhost_disenib as _;
 use ibhost_framework::build::BuildError;
 use ibhost_framework::dataset::{Batch, DataRoot};
-use ibhost_framework::engine::{EngineError, Job, Orders, Quiet, Session, State, StepState, open_finished, training_step};
+use ibhost_framework::engine::{EngineError, Quiet, Session, State, Stepper, Trainer, open_finished};
 use ibhost_framework::identity::OtherDataPolicy;
 use ibhost_framework::latent_classifier::{LatentClassifier, averaged_log_likelihood_loss};
 use ibhost_framework::noise::Draws;
 use ibhost_framework::objective::{
-    Classifier, Direction, Loss, Measure, Objective, ObjectiveConfig, ParameterGroup, Parts, Quantity, Recipe,
+    Classifier, Direction, Loss, Measure, Objective, ObjectiveConfig, ParameterGroup, Parts, Progress, Quantity, Recipe,
 };
 use ibhost_framework::parameters;
 use ibhost_framework::plan::{Cadence, OptimiserSlot, Phase, Plan};
@@ -57,6 +57,10 @@ enum Case {
     Idle,
     /// A phase moves an optimiser that is not there.
     Unknown,
+    /// A phase of a loss that is not there.
+    OtherPhase,
+    /// A phase held at a quantity that is not there.
+    HeldAtNothing,
 }
 
 /// A classifier whose scores are shifted by a table.
@@ -105,24 +109,28 @@ impl Objective for Table {
         let updates = match self.case {
             Case::Idle => vec![(0, Cadence::Always)],
             Case::Unknown => vec![(0, Cadence::Always), (1, Cadence::Always), (7, Cadence::Always)],
+            Case::OtherPhase | Case::HeldAtNothing => vec![(0, Cadence::Always), (1, Cadence::Always)],
             _ => return None,
         };
         let slot = |name: &str, groups: &[ParameterGroup]| OptimiserSlot { name: name.to_owned(), groups: groups.to_vec(), step_factor: 1 };
         let groups = self.groups();
         Some(Plan {
             optimisers: vec![slot("networks", &groups[..2]), slot("table", &groups[2..])],
-            phases: vec![Phase::new("main", updates)],
+            phases: vec![Phase {
+                hold_at: (self.case == Case::HeldAtNothing).then_some(("acuracy", 0.5)),
+                ..Phase::new(if self.case == Case::OtherPhase { "mian" } else { "main" }, updates)
+            }],
         })
     }
 
-    fn loss(&self, _phase: &str, batch: &Batch, draws: &mut Draws) -> Loss {
+    fn loss(&self, _phase: &str, _at: Progress, batch: &Batch, draws: &mut Draws) -> Loss {
         let total = averaged_log_likelihood_loss(self.logits(batch.inputs.clone(), draws), &batch.labels);
         Loss { measures: vec![Measure::new("loss", total.clone())], total }
     }
 
     /// `drift` is ln(1 - largest entry of the table / 0.0015), a number after one step of 0.001 and infinite after two.
-    fn evaluate(&self, batch: &Batch, draws: &mut Draws) -> Vec<Measure> {
-        let mut measures = self.loss("main", batch, draws).measures;
+    fn evaluate(&self, _at: Progress, batch: &Batch, draws: &mut Draws) -> Vec<Measure> {
+        let mut measures = self.loss("main", Progress::at(1, 0), batch, draws).measures;
         let moved = self.table.val().abs().max().mul_scalar(-1000.0 / 1.5).add_scalar(1.0);
         measures.push(Measure::new("drift", moved.clamp_min(0.0).log()));
         measures
@@ -189,13 +197,11 @@ fn refused(case: &str) -> String {
 
 /// Tables before and after a step.
 fn moved(case: &str) -> bool {
-    let (session, mut state) = open(settings(&format!("contract_table/case:{case}"))).unwrap();
+    let (session, state) = open(settings(&format!("contract_table/case:{case}"))).unwrap();
     let batch = session.training_batch(&(0..32).collect::<Vec<_>>(), 0, "main").unwrap();
     let before = parameters::to_host(&state.model);
-    let (mut moving, mut orders) = (Vec::new(), Orders::new());
-    let mut parts = StepState { optimisers: &mut state.optimisers, average: None, moving: &mut moving, orders: &mut orders };
-    let (model, _) = training_step(&session, state.model, &mut parts, 1, 0, &batch).unwrap();
-    let after = parameters::to_host(&model);
+    let (state, _) = Stepper::default().step_on(&session, state, 1, &batch).unwrap();
+    let after = parameters::to_host(&state.model);
     assert!(before.iter().any(|(path, value)| path.starts_with("model.encoder") && after[path] != *value));
     before["table"] != after["table"]
 }
@@ -208,6 +214,8 @@ fn a_run_that_would_leave_a_parameter_untrained_is_refused_with_its_path() {
         ("twice", ["`table` belongs to the groups `table` and `again`", "hint: ", "one group"]),
         ("idle", ["no phase moves optimiser `table`", "`table` would stay as drawn", "hint: "]),
         ("unknown", ["phase `main` moves optimiser number 7", "the plan has 2", "hint: "]),
+        ("other_phase", ["phase `mian` is no loss of the objective", "did you mean `main`?", "hint: "]),
+        ("held_at_nothing", ["phase `main` is held at the quantity `acuracy`", "does not report", "hint: "]),
     ] {
         let error = refused(case);
         assert!(error.contains("objective `contract_table` cannot be trained"), "{case}: {error}");
@@ -282,7 +290,7 @@ fn what_is_built_without_gradient_stays_whatever_groups_name() {
 
 /// Trains in `folder`; the run's folder and how it ended.
 fn train(settings: Settings, folder: &Path) -> (RunDir, Result<(), String>) {
-    let mut job = Job::create(settings.resolve().unwrap(), &DataRoot("absent".into()), folder, Vec::new()).unwrap();
+    let mut job = Trainer::create(settings.resolve().unwrap(), &DataRoot("absent".into()), folder, Vec::new()).unwrap();
     let result = job.train(&mut Quiet, &AtomicBool::new(false)).map(|_| ()).map_err(|error| error.to_string());
     let path = job.run.path().to_path_buf();
     drop(job);

@@ -16,7 +16,7 @@ use crate::encoder::EncoderConfig;
 use crate::identity::{DataIdentity, Identity, Program};
 use crate::module::Erased;
 use crate::noise::Noise;
-use crate::objective::{BoxedObjective, Direction, Objective, ObjectiveConfig, Parts, Quantity};
+use crate::objective::{BoxedObjective, Direction, Objective, ObjectiveConfig, Parts, Progress, Quantity};
 use crate::optimiser::{OptimiserConfig, OptimiserState, WeightAverage, is_host};
 use crate::parameters;
 use crate::plan::{Cadence, Phase, Plan, coverage};
@@ -24,7 +24,7 @@ use crate::registry::{Capability, Kind, Registry};
 use crate::room::{self, NoRoom};
 use crate::run::RunConfig;
 use crate::schedule::ScheduleConfig;
-use crate::storage::{CheckpointContent, Metrics};
+use crate::storage::Metrics;
 use crate::strategy::StrategyConfig;
 
 /// Name of the span around gathering a training batch.
@@ -74,8 +74,6 @@ pub struct State {
     pub watch: Watch,
     /// Latest metrics on the training split, on the test split, and there with averaged weights.
     pub latest: [Option<Metrics>; 3],
-    /// Weights at the best value, not yet written.
-    pub best: Option<(u64, CheckpointContent)>,
 }
 
 impl Session {
@@ -155,6 +153,7 @@ impl Session {
         }
         let parts = Parts { encoder: &*encoder, decoder: &*decoder, data: &info, context: &context };
         let model: BoxedObjective = Erased::new(objective.build(&parts)?);
+        let quantities = objective.quantities();
         let plan = match model.plan() {
             None => strategy.plan(&model.groups()),
             Some(plan) if strategy.leaves_order_to_the_objective() => plan,
@@ -167,12 +166,13 @@ impl Session {
         };
         if training {
             warn_of_other_offers(&config.objective.name, &*model);
-            coverage::check(&plan, &model)
+            let names: Vec<&str> = quantities.iter().map(|quantity| quantity.name.as_str()).collect();
+            coverage::check_names(&plan, &model.phases(), &names)
+                .and_then(|()| coverage::check(&plan, &model))
                 .map_err(|problem| EngineError::Request(format!("objective `{}` cannot be trained: {problem}", config.objective.name)))?;
         }
         let fixed = parameters::fixed(&model);
         let average = config.training.average.map(|decay| WeightAverage { decay, weights: parameters::average_buffers(&model) });
-        let quantities = objective.quantities();
         let watch = Watch::new(&config.training.watch, watched_direction(&config.training.watch, &quantities)?);
         let noise = Noise::new(config.training.seed);
         let session = Self { config, device, noise, data, loaded, train, plan, fixed, optimiser, schedule, quantities };
@@ -180,17 +180,8 @@ impl Session {
             session.warn_of_idle_optimisers();
         }
         let optimisers = session.plan.optimisers.iter().map(|_| OptimiserState::default()).collect();
-        let state = State {
-            model,
-            optimisers,
-            average,
-            step: 0,
-            elapsed_s: 0.0,
-            sums: Accumulator::new(),
-            watch,
-            latest: [None, None, None],
-            best: None,
-        };
+        let state =
+            State { model, optimisers, average, step: 0, elapsed_s: 0.0, sums: Accumulator::new(), watch, latest: [None, None, None] };
         Ok((session, state))
     }
 
@@ -232,6 +223,11 @@ impl Session {
     pub fn batches_per_epoch(&self) -> u64 {
         let (samples, training) = (self.train.len(), &self.config.training);
         if training.drop_last { (samples / training.batch_size).max(1) as u64 } else { samples.div_ceil(training.batch_size) as u64 }
+    }
+
+    /// Where training stands in `epoch` (from 1) after `step` steps.
+    pub fn progress(&self, epoch: u64, step: u64) -> Progress {
+        Progress { epoch, step, steps_per_epoch: self.batches_per_epoch(), epochs: self.config.training.epochs }
     }
 
     /// Steps the whole run takes.

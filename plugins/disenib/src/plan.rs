@@ -48,7 +48,12 @@ impl Update {
         ALL.iter().find(|(_, update)| *update == self).map_or("main", |(name, _)| name)
     }
 
-    /// The update of a phase; an unknown one is the plain main update.
+    /// Names of the phases of all updates.
+    pub fn names() -> [&'static str; 8] {
+        ALL.map(|(name, _)| name)
+    }
+
+    /// The update of a phase. Plans with other phases are refused when they are made.
     pub fn of(phase: &str) -> Self {
         ALL.iter().find(|(name, _)| *name == phase).map_or(ALL[0].1, |(_, update)| *update)
     }

@@ -6,7 +6,7 @@ use burn::module::Module;
 use ibhost_framework::component::resolve;
 use ibhost_framework::dataset::Batch;
 use ibhost_framework::noise::Draws;
-use ibhost_framework::objective::{BoxedObjective, read_measures};
+use ibhost_framework::objective::{BoxedObjective, Progress, read_measures};
 use ibhost_framework::optimiser::{OptimiserConfig, OptimiserState, ParameterUpdate};
 use ibhost_framework::parameters;
 use ibhost_framework::plan::Plan;
@@ -147,7 +147,7 @@ impl Run<'_> {
             model = parameters::with_gradients_for(model, |path| {
                 slots.iter().position(|slot| slot.contains(path)).is_some_and(|slot| moving[slot])
             });
-            let loss = model.loss(&phase.name, &batch, &mut self.draws()?);
+            let loss = model.loss(&phase.name, Progress::at(1, 0), &batch, &mut self.draws()?);
             let gradients = moving.contains(&true).then(|| loss.total.backward());
             measures.extend(loss.measures);
             let mut update = ParameterUpdate::new(gradients, &self.plan.optimisers, &mut self.states, rules, None);
