@@ -86,7 +86,7 @@ fn trains_and_resumes_with_its_own_update_rule(host: &CommandLine, folder: &Path
     let mut child = host.command(&[&["run", "--output-dir", "broken"], &arguments[..]].concat()).spawn().unwrap();
     let broken = wait_for_metrics(&folder.join("broken"), &mut child);
     send("INT", &child);
-    assert_eq!(child.wait().unwrap().code(), Some(130));
+    assert_eq!(child.wait_with_output().unwrap().status.code(), Some(130));
     let interrupted = newest_checkpoint(&broken, "last");
     host.run(&["resume", broken.to_str().unwrap()]).expect(0);
     assert_ne!(interrupted, newest_checkpoint(&broken, "last"));
