@@ -25,7 +25,7 @@ pub struct AnalysisContext<'a> {
     pub run_dir: &'a Path,
     /// Where files are written, and what their names end in.
     pub output: &'a Output,
-    /// Label of the run for titles, e.g. `vdb-oneshot`.
+    /// Label of the run for titles, e.g. `Strategy=oneshot  Beta=0.1`.
     pub label: &'a str,
     /// Seed of every draw of the analysis.
     pub seed: u64,

@@ -276,13 +276,13 @@ impl Batch {
 /// What is known of a data set before looking at its samples.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DataInfo {
-    /// Registered name, e.g. `mnist`.
+    /// Registered name.
     pub name: String,
     /// Class names in label order.
     pub classes: Vec<String>,
     /// `[channels, height, width]` of one sample.
     pub shape: [usize; 3],
-    /// What was found on disk, when less than the whole set (e.g. two of six CIFAR-10 batches).
+    /// What was found on disk, when less than the whole set (e.g. two of six files).
     pub note: Option<String>,
     /// H(Y) of the training labels in nats, once they have been counted.
     pub class_entropy: Option<f64>,
@@ -399,7 +399,7 @@ impl DataRoot {
 /// One published file of a data set.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DataFile {
-    /// Path below the data root, e.g. `mnist/train-images-idx3-ubyte.gz`.
+    /// Path below the data root, e.g. `set/train-images.gz`.
     pub path: String,
     /// Size in bytes, when published.
     pub bytes: Option<u64>,

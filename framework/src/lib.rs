@@ -27,6 +27,7 @@ pub mod objective;
 pub mod optimiser;
 pub mod parameters;
 pub mod plain;
+pub mod plan;
 pub mod posterior;
 pub mod preset;
 pub mod registry;

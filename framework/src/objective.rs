@@ -13,8 +13,10 @@ use crate::encoder::EncoderConfig;
 use crate::generator::GenerativeModel;
 use crate::module::{Erased, ErasedModule};
 use crate::noise::Draws;
+use crate::plan::{MAIN, Plan};
 use crate::posterior::Posterior;
-use crate::strategy::Plan;
+
+pub use crate::plan::ParameterGroup;
 
 /// Module kind of boxed objectives.
 #[derive(Clone, Copy, Debug)]
@@ -94,33 +96,12 @@ impl Quantity {
     }
 }
 
-/// Part of a model that one optimiser can move: the parameters whose path starts with one of the prefixes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ParameterGroup {
-    /// Name of the group, e.g. `encoder`.
-    pub name: String,
-    /// Path prefixes, e.g. `encoder`.
-    pub prefixes: Vec<String>,
-}
-
-impl ParameterGroup {
-    /// Group of all parameters below the field `name`.
-    pub fn field(name: &str) -> Self {
-        Self { name: name.to_owned(), prefixes: vec![name.to_owned()] }
-    }
-
-    /// Whether the parameter at `path` belongs to the group.
-    pub fn contains(&self, path: &str) -> bool {
-        self.prefixes.iter().any(|p| path.strip_prefix(p.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('.')))
-    }
-}
-
-/// Where training stands when a loss is taken.
+/// Where training stands when a loss is taken, or an evaluation made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Progress {
     /// Pass over the training split, from 1.
     pub epoch: u64,
-    /// Steps done before this one.
+    /// Steps done before: this one is not among them; at an evaluation, all steps so far.
     pub step: u64,
     /// Steps in an epoch.
     pub steps_per_epoch: u64,
@@ -148,18 +129,18 @@ pub trait Objective: ErasedModule<ObjectiveKind> {
     }
 
     /// Phases of the objective's own (several losses, alternation, warm-up), taken when no strategy is chosen; `None` leaves the order to
-    /// the strategy, with the one loss [`MAIN`](crate::strategy::MAIN).
+    /// the strategy, with the one loss [`MAIN`](crate::plan::MAIN).
     fn plan(&self) -> Option<Plan> {
         None
     }
 
-    /// The loss called `phase` (see [`crate::strategy::Phase`]) on a training batch.
-    fn loss(&self, phase: &str, batch: &Batch, draws: &mut Draws) -> Loss;
-
-    /// As [`Objective::loss`], for objectives whose weights depend on how far training is (warm-up).
-    fn loss_at(&self, phase: &str, _progress: Progress, batch: &Batch, draws: &mut Draws) -> Loss {
-        self.loss(phase, batch, draws)
+    /// Names of the losses it has; a plan with a phase of another name is refused.
+    fn phases(&self) -> Vec<&'static str> {
+        vec![MAIN]
     }
+
+    /// The loss called `phase` (see [`crate::plan::Phase`]) on a training batch, where training stands at `at`.
+    fn loss(&self, phase: &str, at: Progress, batch: &Batch, draws: &mut Draws) -> Loss;
 
     /// Quantities that need the weights after the update of this batch; empty for most objectives.
     fn after_update(&self, _batch: &Batch, _draws: &mut Draws) -> Vec<Measure> {
@@ -169,8 +150,9 @@ pub trait Objective: ErasedModule<ObjectiveKind> {
     /// Computes once what all batches of an evaluation share; called on a new evaluation copy, whose weights stay as they are.
     fn prepare_evaluation(&mut self) {}
 
-    /// Batch means of every quantity on held-out data; called on the evaluation copy, without autodiff.
-    fn evaluate(&self, batch: &Batch, draws: &mut Draws) -> Vec<Measure>;
+    /// Batch means of every quantity on held-out data; called on the evaluation copy, without autodiff. `at` is where training stands: a weight
+    /// that changes while training has the same value here as in the last loss before.
+    fn evaluate(&self, at: Progress, batch: &Batch, draws: &mut Draws) -> Vec<Measure>;
 
     /// Name that the parameter at `path` has in files of the original implementation, whose dense weights are `[out, in]`; nothing for
     /// parameters the original does not have.
@@ -303,16 +285,4 @@ pub fn read_measures(measures: Vec<Measure>) -> Vec<(String, f64)> {
     tracing::trace!("{READ_BACK}");
     let data = transaction.execute();
     names.into_iter().zip(data.iter().map(|d| d.iter::<f64>().next().unwrap_or(f64::NAN))).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn groups_match_whole_path_segments() {
-        let group = ParameterGroup::field("encoder");
-        assert!(group.contains("encoder.layers.0.weight") && group.contains("encoder"));
-        assert!(!group.contains("encoder_2.weight") && !group.contains("decoder.weight"));
-    }
 }

@@ -120,8 +120,10 @@ impl FromStr for Kind {
 pub struct Entry {
     /// The kind.
     pub kind: Kind,
-    /// The name, a word of the component grammar.
-    pub name: fn() -> &'static str,
+    /// The name that configurations record, a word of the component grammar; it never changes.
+    pub recorded: fn() -> &'static str,
+    /// The name that is shown, where it is not the recorded one.
+    pub shown: Option<&'static str>,
     /// Other names that mean the same.
     pub aliases: &'static [&'static str],
     /// Where it was published.
@@ -142,6 +144,8 @@ pub struct Entry {
     pub offers: &'static [Capability],
     /// What it needs a finished model to do.
     pub needs: &'static [Capability],
+    /// Whether a run that names none of this kind takes this one.
+    pub is_default: bool,
 }
 
 inventory::collect!(Entry);
@@ -166,6 +170,9 @@ pub struct Item {
     pub kind: Kind,
     /// The name.
     pub name: &'static str,
+    /// The name in configurations: the component's first one, so that a renamed component leaves old ones and the hashes of sweeps as they were.
+    #[serde(skip)]
+    pub recorded: &'static str,
     /// Other names that mean the same.
     pub aliases: &'static [&'static str],
     /// One sentence.
@@ -188,11 +195,15 @@ pub struct Item {
     pub offers: Vec<Capability>,
     /// What it needs a finished model to do.
     pub needs: &'static [Capability],
+    /// Whether a run that names none of this kind takes this one.
+    #[serde(skip)]
+    pub is_default: bool,
 }
 
 impl Item {
     fn new(entry: &Entry) -> Result<Self, RegistryError> {
-        let name = (entry.name)();
+        let recorded = (entry.recorded)();
+        let name = entry.shown.unwrap_or(recorded);
         if let Some(word) = std::iter::once(name).chain(entry.aliases.iter().copied()).find(|word| !is_word(word)) {
             let (kind, crate_name, module) = (entry.kind, entry.crate_name, entry.module);
             return Err(RegistryError::Name { kind, name: word.to_owned(), crate_name, module });
@@ -209,6 +220,7 @@ impl Item {
         Ok(Self {
             kind: entry.kind,
             name,
+            recorded,
             aliases: entry.aliases,
             summary,
             details,
@@ -220,12 +232,14 @@ impl Item {
             parameters,
             offers: Capability::implied(entry.offers),
             needs: entry.needs,
+            is_default: entry.is_default,
         })
     }
 
-    /// The name and the aliases.
+    /// The name, the aliases and the name in configurations.
     pub fn names(&self) -> impl Iterator<Item = &'static str> + use<> {
-        std::iter::once(self.name).chain(self.aliases.iter().copied())
+        let unlisted = self.recorded != self.name && !self.aliases.contains(&self.recorded);
+        std::iter::once(self.name).chain(self.aliases.iter().copied()).chain(unlisted.then_some(self.recorded))
     }
 
     /// The parameter with this key.
@@ -331,6 +345,13 @@ impl Registry {
         &self.items[start..end]
     }
 
+    /// The component that a run takes which names none of this kind; nothing where the plugins in use say none, or more than one.
+    #[must_use]
+    pub fn default_of(&self, kind: Kind) -> Option<&Item> {
+        let mut found = self.items(kind).iter().filter(|item| item.is_default);
+        found.next().filter(|_| found.next().is_none())
+    }
+
     /// All components, by kind and name.
     #[must_use]
     pub fn all(&self) -> &[Item] {
@@ -407,6 +428,13 @@ pub fn schema_of<C: JsonSchema>() -> Schema {
     schemars::schema_for!(C)
 }
 
+/// What the word `default` at the end of [`register!`](crate::register) stands for; any other word there names no function.
+#[doc(hidden)]
+#[must_use]
+pub const fn default() -> bool {
+    true
+}
+
 /// The serialised default of a config; what [`register!`](crate::register) puts into [`Entry::defaults`]. Null, which the registry refuses, if it does not serialise.
 #[must_use]
 pub fn defaults_of<C: Default + Serialize>() -> Value {
@@ -415,24 +443,28 @@ pub fn defaults_of<C: Default + Serialize>() -> Value {
 
 /// Registers a config struct as a component. Its name is the one given to `#[typetag::serde(name = "...")]`, its documentation the struct's.
 ///
-/// `register! { Encoder: MlpConfig as EncoderConfig, aliases: ["perceptron"], paper: "Alemi et al. 2017", example: "mlp/z:256" }`, optionally
+/// `register! { Encoder: NetConfig as EncoderConfig, aliases: ["network"], paper: "Who 2026, arXiv:...", example: "net/width:256" }`, optionally
 /// followed by `offers: [Classify, Encode]` (an objective: all that its models can do, see [`Capability`]) and `needs: [Classify]` (an analysis),
-/// in this order; `aliases` may be left out.
+/// in this order; `aliases` may be left out. A component that is renamed keeps its first name in `typetag` and among its aliases, and gives the
+/// new one as `name: "..."` before `aliases`. `default` at the end makes it what a run takes that names none of its kind.
 #[macro_export]
 macro_rules! register {
     (
         $kind:ident: $config:ty as $config_trait:path
+        $(, name: $name:literal)?
         $(, aliases: [$($alias:literal),* $(,)?])?,
         paper: $paper:expr,
         example: $example:expr
         $(, offers: [$($offer:ident),* $(,)?])?
         $(, needs: [$($need:ident),* $(,)?])?
+        $(, $default:ident)?
         $(,)?
     ) => {
         $crate::registry::inventory::submit! {
             $crate::registry::Entry {
                 kind: $crate::registry::Kind::$kind,
-                name: || <$config as $config_trait>::typetag_name(&<$config as ::core::default::Default>::default()),
+                recorded: || <$config as $config_trait>::typetag_name(&<$config as ::core::default::Default>::default()),
+                shown: [$(::core::option::Option::Some($name),)? ::core::option::Option::None][0],
                 aliases: &[$($($alias),*)?],
                 paper: $paper,
                 example: $example,
@@ -443,6 +475,7 @@ macro_rules! register {
                 defaults: $crate::registry::defaults_of::<$config>,
                 offers: &[$($($crate::registry::Capability::$offer),*)?],
                 needs: &[$($($crate::registry::Capability::$need),*)?],
+                is_default: [$($crate::registry::$default(),)? false][0],
             }
         }
     };

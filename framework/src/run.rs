@@ -9,7 +9,7 @@ use crate::component::{Component, ComponentError};
 use crate::dataset::{DataRoot, DatasetConfig};
 use crate::objective::ObjectiveConfig;
 use crate::plain::plain;
-use crate::registry::Kind;
+use crate::registry::{Kind, Registry};
 
 /// Keys that hold a component, with its kind.
 pub const COMPONENT_KEYS: [(&str, Kind); 7] = [
@@ -326,7 +326,8 @@ impl Settings {
             .recipe();
         let encoder = self.component("encoder", Kind::Encoder, None)?;
         let decoder = self.component("decoder", Kind::Decoder, Some(recipe.decoder))?;
-        let dataset = self.component("dataset", Kind::Dataset, Some("digits"))?;
+        let usual = Registry::global().ok().and_then(|registry| registry.default_of(Kind::Dataset));
+        let dataset = self.component("dataset", Kind::Dataset, usual.map(|item| item.name))?;
         // The hash is of the data set that it was given with; another one, or another view of it, has another hash, which is not known yet.
         if self.1.as_ref().is_some_and(|hashed| *hashed != dataset) {
             self.0.shift_remove(DATA_HASH);

@@ -4,13 +4,14 @@ use burn::tensor::{DType, Device, Tensor, TensorData};
 use ibhost_datasets as _;
 use ibhost_framework::dataset::DataRoot;
 use ibhost_framework::device;
-use ibhost_framework::engine::{Orders, Session, StepState, training_step};
+use ibhost_framework::engine::{Session, Stepper};
 use ibhost_framework::objective::read_measures;
 use ibhost_framework::run::Settings;
 use ibhost_kernels::{
     ConvGeometry, batch_norm, batch_norm_train, conv_transpose2d, conv2d, gated, relu, shared_normal_log_density, softplus,
 };
 use ibhost_nets as _;
+use ibhost_training as _;
 use ibhost_vdb as _;
 use ibhost_vib as _;
 
@@ -24,19 +25,13 @@ fn first_steps(device: &str, objective: &str, encoder: &str, steps: u64) -> Vec<
     let (session, mut state) = Session::open(settings.resolve().unwrap(), &DataRoot("absent".into())).unwrap();
     let train_device = session.device.clone().autodiff();
     let order = session.noise.stream("data order", 1).permutation(session.train.len());
-    let mut moving = Vec::new();
+    let mut stepper = Stepper::default();
     let mut seen = Vec::new();
     for step in 0..steps {
         let size = session.config.training.batch_size;
         let batch = session.train.batch(&order[step as usize * size..(step as usize + 1) * size], &train_device);
-        let mut parts = StepState {
-            optimisers: &mut state.optimisers,
-            average: state.average.as_mut(),
-            moving: &mut moving,
-            orders: &mut Orders::new(),
-        };
-        let (model, measures) = training_step(&session, state.model, &mut parts, 1, step, &batch).unwrap();
-        state.model = model;
+        let measures;
+        (state, measures) = stepper.step_on(&session, state, 1, &batch).unwrap();
         seen.push(read_measures(measures));
     }
     seen

@@ -177,7 +177,7 @@ fn numbers_out_of_range_are_refused() {
     run_refused(&["--watch", "test.beauty"], &["test.beauty", "accuracy"]);
     run_refused(&["--watch", "test_average.loss"], &["`average`"]);
     run_refused(&["--format", "yaml"], &["--format", "yaml", "json"]);
-    run_refused(&["--strategy", "algo1", "--schedule", "cosine"], &["algo1", "cosine", "--schedule constant"]);
+    run_refused(&["--strategy", "algo1", "--schedule", "cosine"], &["by_epoch", "cosine", "--schedule constant"]);
 }
 
 #[test]

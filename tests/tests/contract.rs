@@ -1,6 +1,6 @@
 //! What the engine holds every objective to: all parameters in groups, capabilities as registered, and numbers that are numbers.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
 use burn::module::{Module, Param};
@@ -11,23 +11,24 @@ use ibhost_datasets as _;
 use ibhost_disenib as _;
 use ibhost_framework::build::BuildError;
 use ibhost_framework::dataset::{Batch, DataRoot};
-use ibhost_framework::engine::{EngineError, Job, Orders, Quiet, Session, State, StepState, open_finished, training_step};
+use ibhost_framework::engine::{EngineError, Quiet, Session, State, Stepper, Trainer, open_finished};
 use ibhost_framework::identity::OtherDataPolicy;
 use ibhost_framework::latent_classifier::{LatentClassifier, averaged_log_likelihood_loss};
 use ibhost_framework::noise::Draws;
 use ibhost_framework::objective::{
-    Classifier, Direction, Loss, Measure, Objective, ObjectiveConfig, ParameterGroup, Parts, Quantity, Recipe,
+    Classifier, Direction, Loss, Measure, Objective, ObjectiveConfig, ParameterGroup, Parts, Progress, Quantity, Recipe,
 };
 use ibhost_framework::parameters;
+use ibhost_framework::plan::{Cadence, OptimiserSlot, Phase, Plan};
 use ibhost_framework::registry::{Capability, Kind, Registry};
 use ibhost_framework::run::Settings;
 use ibhost_framework::storage::{Label, RunDir, RunStatus};
-use ibhost_framework::strategy::{Cadence, OptimiserSlot, Phase, Plan};
 use ibhost_hit as _;
 use ibhost_mim as _;
 use ibhost_nets as _;
 use ibhost_tests::cli::{CommandLine, SMALL, entries, yaml};
 use ibhost_tests::every_objective::of_objective;
+use ibhost_training as _;
 use ibhost_vdb as _;
 use ibhost_vib as _;
 use schemars::JsonSchema;
@@ -56,6 +57,10 @@ enum Case {
     Idle,
     /// A phase moves an optimiser that is not there.
     Unknown,
+    /// A phase of a loss that is not there.
+    OtherPhase,
+    /// A phase held at a quantity that is not there.
+    HeldAtNothing,
 }
 
 /// A classifier whose scores are shifted by a table.
@@ -104,24 +109,28 @@ impl Objective for Table {
         let updates = match self.case {
             Case::Idle => vec![(0, Cadence::Always)],
             Case::Unknown => vec![(0, Cadence::Always), (1, Cadence::Always), (7, Cadence::Always)],
+            Case::OtherPhase | Case::HeldAtNothing => vec![(0, Cadence::Always), (1, Cadence::Always)],
             _ => return None,
         };
         let slot = |name: &str, groups: &[ParameterGroup]| OptimiserSlot { name: name.to_owned(), groups: groups.to_vec(), step_factor: 1 };
         let groups = self.groups();
         Some(Plan {
             optimisers: vec![slot("networks", &groups[..2]), slot("table", &groups[2..])],
-            phases: vec![Phase::new("main", updates)],
+            phases: vec![Phase {
+                hold_at: (self.case == Case::HeldAtNothing).then_some(("acuracy", 0.5)),
+                ..Phase::new(if self.case == Case::OtherPhase { "mian" } else { "main" }, updates)
+            }],
         })
     }
 
-    fn loss(&self, _phase: &str, batch: &Batch, draws: &mut Draws) -> Loss {
+    fn loss(&self, _phase: &str, _at: Progress, batch: &Batch, draws: &mut Draws) -> Loss {
         let total = averaged_log_likelihood_loss(self.logits(batch.inputs.clone(), draws), &batch.labels);
         Loss { measures: vec![Measure::new("loss", total.clone())], total }
     }
 
     /// `drift` is ln(1 - largest entry of the table / 0.0015), a number after one step of 0.001 and infinite after two.
-    fn evaluate(&self, batch: &Batch, draws: &mut Draws) -> Vec<Measure> {
-        let mut measures = self.loss("main", batch, draws).measures;
+    fn evaluate(&self, _at: Progress, batch: &Batch, draws: &mut Draws) -> Vec<Measure> {
+        let mut measures = self.loss("main", Progress::at(1, 0), batch, draws).measures;
         let moved = self.table.val().abs().max().mul_scalar(-1000.0 / 1.5).add_scalar(1.0);
         measures.push(Measure::new("drift", moved.clamp_min(0.0).log()));
         measures
@@ -188,13 +197,11 @@ fn refused(case: &str) -> String {
 
 /// Tables before and after a step.
 fn moved(case: &str) -> bool {
-    let (session, mut state) = open(settings(&format!("contract_table/case:{case}"))).unwrap();
+    let (session, state) = open(settings(&format!("contract_table/case:{case}"))).unwrap();
     let batch = session.training_batch(&(0..32).collect::<Vec<_>>(), 0, "main").unwrap();
     let before = parameters::to_host(&state.model);
-    let (mut moving, mut orders) = (Vec::new(), Orders::new());
-    let mut parts = StepState { optimisers: &mut state.optimisers, average: None, moving: &mut moving, orders: &mut orders };
-    let (model, _) = training_step(&session, state.model, &mut parts, 1, 0, &batch).unwrap();
-    let after = parameters::to_host(&model);
+    let (state, _) = Stepper::default().step_on(&session, state, 1, &batch).unwrap();
+    let after = parameters::to_host(&state.model);
     assert!(before.iter().any(|(path, value)| path.starts_with("model.encoder") && after[path] != *value));
     before["table"] != after["table"]
 }
@@ -207,6 +214,8 @@ fn a_run_that_would_leave_a_parameter_untrained_is_refused_with_its_path() {
         ("twice", ["`table` belongs to the groups `table` and `again`", "hint: ", "one group"]),
         ("idle", ["no phase moves optimiser `table`", "`table` would stay as drawn", "hint: "]),
         ("unknown", ["phase `main` moves optimiser number 7", "the plan has 2", "hint: "]),
+        ("other_phase", ["phase `mian` is no loss of the objective", "did you mean `main`?", "hint: "]),
+        ("held_at_nothing", ["phase `main` is held at the quantity `acuracy`", "does not report", "hint: "]),
     ] {
         let error = refused(case);
         assert!(error.contains("objective `contract_table` cannot be trained"), "{case}: {error}");
@@ -219,6 +228,60 @@ fn a_run_that_would_leave_a_parameter_untrained_is_refused_with_its_path() {
     }
 }
 
+/// The text of a source file without its tests, whose examples may be called anything.
+fn product(text: &str) -> &str {
+    let tests = text.match_indices("#[cfg(test)]").find(|(at, _)| {
+        let module = text[*at..].lines().skip(1).find(|line| !line.starts_with('#')).unwrap_or_default();
+        module.contains("mod ") && module.ends_with('{')
+    });
+    tests.map_or(text, |(at, _)| &text[..at])
+}
+
+/// Rust files below `folder`, those that only tests compile left out.
+fn sources(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap().map(Result::unwrap) {
+        let path = entry.path();
+        if entry.file_type().unwrap().is_dir() {
+            found.extend(sources(&path));
+        } else if path.extension().is_some_and(|e| e == "rs") && !path.ends_with("component/fixture.rs") {
+            found.push(path);
+        }
+    }
+    found
+}
+
+#[test]
+fn framework_knows_no_paper_no_data_set_and_no_architecture() {
+    /// Names of components that are words of their own; they are looked for as the whole of a text only.
+    const WORDS: [&str; 12] =
+        ["classifier", "cross_entropy", "dense", "digits", "hit", "lagrangian", "linear", "pca", "shapes", "sprites", "step", "toy"];
+    /// What no component is called, but papers, data sets and networks are.
+    const OTHERS: [&str; 9] = ["resnet", "imagenet", "cifar", "vamp", "vampprior", "inception", "alexnet", "mnistc", "notebook"];
+    /// Files that are about to leave the framework.
+    const LEAVING: [&str; 2] = ["src/latent_classifier.rs", "src/decoder.rs"];
+    let kinds = [Kind::Objective, Kind::Encoder, Kind::Decoder, Kind::Dataset];
+    let items = kinds.iter().flat_map(|&kind| Registry::global().unwrap().items(kind));
+    let ours = |name: &str| name != "contract_table";
+    let names: Vec<&str> = items.flat_map(|item| item.names()).filter(|name| ours(name)).chain(OTHERS).collect();
+    assert!(names.len() > 40 && names.contains(&"mnist"), "{names:?}");
+    let framework = Path::new(env!("CARGO_MANIFEST_DIR")).join("../framework");
+    let files = sources(&framework);
+    assert!(files.len() > 150, "{}", files.len());
+    let mut found = Vec::new();
+    for path in files.iter().filter(|path| !LEAVING.iter().any(|leaving| path.ends_with(leaving))) {
+        let text = std::fs::read_to_string(path).unwrap();
+        for (number, line) in product(&text).lines().enumerate() {
+            let known = |name: &&&str| match WORDS.contains(*name) {
+                true => **name != "linear" && line.contains(&format!("\"{name}\"")),
+                false => line.split(|c: char| !(c.is_alphanumeric() || c == '_')).any(|word| word.eq_ignore_ascii_case(name)),
+            };
+            found.extend(names.iter().find(known).map(|name| format!("{}:{}: {name}: {}", path.display(), number + 1, line.trim())));
+        }
+    }
+    assert!(found.is_empty(), "plug-ins name these, the framework does not:\n{}", found.join("\n"));
+}
+
 #[test]
 fn what_is_built_without_gradient_stays_whatever_groups_name() {
     assert!(moved("sound"));
@@ -227,7 +290,7 @@ fn what_is_built_without_gradient_stays_whatever_groups_name() {
 
 /// Trains in `folder`; the run's folder and how it ended.
 fn train(settings: Settings, folder: &Path) -> (RunDir, Result<(), String>) {
-    let mut job = Job::create(settings.resolve().unwrap(), &DataRoot("absent".into()), folder, Vec::new()).unwrap();
+    let mut job = Trainer::create(settings.resolve().unwrap(), &DataRoot("absent".into()), folder, Vec::new()).unwrap();
     let result = job.train(&mut Quiet, &AtomicBool::new(false)).map(|_| ()).map_err(|error| error.to_string());
     let path = job.run.path().to_path_buf();
     drop(job);

@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 use ibhost_datasets as _;
 use ibhost_disenib as _;
 use ibhost_framework::dataset::{Batch, DataRoot};
-use ibhost_framework::engine::{Orders, Session, State, StepState, training_step};
+use ibhost_framework::engine::{Session, State, Stepper};
 use ibhost_framework::parameters;
+use ibhost_framework::plan::Cadence;
 use ibhost_framework::run::Settings;
 use ibhost_framework::storage::HostTensor;
-use ibhost_framework::strategy::Cadence;
 use ibhost_nets as _;
+use ibhost_training as _;
 use ibhost_vdb as _;
 use ibhost_vib as _;
 
@@ -35,29 +36,29 @@ fn moved(before: &BTreeMap<String, HostTensor>, after: &BTreeMap<String, HostTen
 /// Snapshots around each of `steps` steps, and the optimisers' own step counts at the end.
 fn run(session: &Session, mut state: State, epochs: &[u64]) -> (Vec<(bool, bool)>, Vec<u64>) {
     let batch = batch(session);
-    let (mut moving, mut seen) = (Vec::new(), Vec::new());
-    for (step, epoch) in epochs.iter().enumerate() {
+    let (mut stepper, mut seen) = (Stepper::default(), Vec::new());
+    state.average = None;
+    for epoch in epochs {
         let before = parameters::to_host(&state.model);
-        let mut parts = StepState { optimisers: &mut state.optimisers, average: None, moving: &mut moving, orders: &mut Orders::new() };
-        let (model, measures) = training_step(session, state.model, &mut parts, *epoch, step as u64, &batch).unwrap();
+        let measures;
+        (state, measures) = stepper.step_on(session, state, *epoch, &batch).unwrap();
         assert!(measures.iter().any(|m| m.name == "loss"), "a step that moves nothing still reports");
-        state.model = model;
         seen.push(moved(&before, &parameters::to_host(&state.model)));
     }
     (seen, state.optimisers.iter().map(|o| o.step).collect())
 }
 
 #[test]
-fn algo2_moves_one_group_at_a_time_and_each_optimiser_counts_its_own_updates() {
-    let (session, state) = open("algo2/k:2");
+fn alternation_moves_one_group_at_a_time_and_each_optimiser_counts_its_own_updates() {
+    let (session, state) = open("alternate/k:2");
     let (seen, steps) = run(&session, state, &[1; 6]);
     assert_eq!(seen, [(true, false), (true, false), (false, true), (true, false), (true, false), (false, true)]);
     assert_eq!(steps, [4, 2]);
 }
 
 #[test]
-fn algo1_moves_both_in_an_epoch_both_periods_divide_and_nothing_where_neither_does() {
-    let (session, state) = open("algo1/d:2|e:3");
+fn by_epoch_moves_both_in_an_epoch_both_periods_divide_and_nothing_where_neither_does() {
+    let (session, state) = open("by_epoch/d:2|e:3");
     let (seen, steps) = run(&session, state, &[1, 2, 3, 6]);
     assert_eq!(seen, [(false, false), (false, true), (true, false), (true, true)]);
     assert_eq!(steps, [2, 2]);
@@ -88,23 +89,21 @@ fn open_disenib(more: &str) -> (Session, State) {
     Session::open(settings.resolve().unwrap(), &DataRoot("absent".into())).unwrap()
 }
 
-/// Steps of `session` on one batch; the names of the measures of each step.
-fn measured(session: &Session, state: &mut State, steps: u64) -> Vec<Vec<String>> {
-    let (batch, mut moving, mut orders) = (batch(session), Vec::new(), Orders::new());
-    let mut names = Vec::new();
-    for step in 0..steps {
-        let mut parts = StepState { optimisers: &mut state.optimisers, average: None, moving: &mut moving, orders: &mut orders };
-        let (model, measures) = training_step(session, state.model.clone(), &mut parts, 1, step, &batch).unwrap();
-        state.model = model;
+/// Steps of `session` on one batch: the state afterwards and the names of the measures of each step.
+fn measured(session: &Session, mut state: State, steps: u64) -> (State, Vec<Vec<String>>) {
+    let (batch, mut stepper, mut names) = (batch(session), Stepper::default(), Vec::new());
+    for _ in 0..steps {
+        let measures;
+        (state, measures) = stepper.step_on(session, state, 1, &batch).unwrap();
         names.push(measures.iter().map(|m| m.name.to_string()).collect());
     }
-    names
+    (state, names)
 }
 
 #[test]
 fn an_objective_with_phases_of_its_own_is_run_by_them() {
-    let (session, mut state) = open_disenib("");
-    let names = measured(&session, &mut state, 4);
+    let (session, state) = open_disenib("");
+    let (state, names) = measured(&session, state, 4);
     let estimated: Vec<bool> = names.iter().map(|names| names.iter().any(|n| n == "est_real")).collect();
     assert_eq!(estimated, [false, true, false, true], "the estimator's measures come with its updates");
     assert!(names.iter().all(|names| names.iter().filter(|n| *n == "loss").count() == 1), "{names:?}");
@@ -114,17 +113,17 @@ fn an_objective_with_phases_of_its_own_is_run_by_them() {
         settings.set(key, value.into()).unwrap();
     }
     let refused = Session::open(settings.resolve().unwrap(), &DataRoot("absent".into())).err().unwrap().to_string();
-    assert!(refused.contains("phases of its own") && refused.contains("algo2"), "{refused}");
+    assert!(refused.contains("phases of its own") && refused.contains("alternate/k:3"), "{refused}");
 }
 
 #[test]
 fn a_phase_that_reached_its_limit_is_measured_but_moves_nothing() {
-    let (mut session, mut state) = open_disenib("");
+    let (mut session, state) = open_disenib("");
     for phase in session.plan.phases.iter_mut().filter(|phase| phase.name == "estimator") {
         phase.hold_at = Some(("loss_est_real", 0.0));
     }
     let before = parameters::to_host(&state.model);
-    let names = measured(&session, &mut state, 2);
+    let (state, names) = measured(&session, state, 2);
     assert!(names[1].iter().any(|n| n == "loss_est_real"));
     assert_eq!(state.optimisers.iter().map(|o| o.step).collect::<Vec<_>>(), [2, 0]);
     let after = parameters::to_host(&state.model);

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use ibhost_analyses as _;
 use ibhost_datasets as _;
 use ibhost_framework::dataset::DataRoot;
-use ibhost_framework::engine::{Job, Outcome, Quiet};
+use ibhost_framework::engine::{Outcome, Quiet, Trainer};
 use ibhost_framework::identity::Program;
 use ibhost_framework::noise::{Noise, Stream};
 use ibhost_framework::storage::{Label, RunDir};
@@ -24,6 +24,7 @@ use ibhost_tests::cli::{CommandLine, first_run, yaml};
 use ibhost_tests::every_objective::{objectives, of_objective};
 use ibhost_tests::fault_plan::PLAN;
 use ibhost_tests::outcome::{assert_same_end, differences, soaking};
+use ibhost_training as _;
 use ibhost_vdb as _;
 use ibhost_vib as _;
 use serde_json::Value;
@@ -252,7 +253,7 @@ fn a_counter_that_is_off_by_one_does_not_go_unnoticed() {
 
 /// Resumes `broken` in this process with the noise of another `seed` and returns how its end differs from that of `whole`.
 fn differences_with_seed(whole: &Path, broken: &Path, seed: u64) -> Vec<String> {
-    let mut job = Job::resume(broken, &DataRoot("absent".into()), false, &Program::this("test", None)).unwrap().unwrap();
+    let mut job = Trainer::resume(broken, &DataRoot("absent".into()), false, &Program::this("test", None)).unwrap().unwrap();
     job.session.noise = Noise::new(seed);
     let (outcome, _) = job.train(&mut Quiet, &AtomicBool::new(false)).unwrap();
     assert_eq!(outcome, Outcome::Completed);

@@ -6,11 +6,12 @@ use std::sync::atomic::AtomicBool;
 
 use ibhost_datasets as _;
 use ibhost_framework::dataset::{DataError, DataInfo, DataRoot, Dataset, DatasetConfig, Samples, Scaling, Split, Values};
-use ibhost_framework::engine::{EngineError, Job, Quiet, Session};
+use ibhost_framework::engine::{EngineError, Quiet, Session, Trainer};
 use ibhost_framework::noise::Stream;
 use ibhost_framework::run::Settings;
 use ibhost_nets as _;
 use ibhost_tests::cli::CommandLine;
+use ibhost_training as _;
 use ibhost_vib as _;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -162,7 +163,7 @@ fn samples_that_cannot_be_drawn_end_the_run_and_stored_ones_do_not_stand_for_the
             let error = session.training_batch(&(0..10).collect::<Vec<_>>(), 0, "main").map(|_| ()).unwrap_err();
             assert!(matches!(error, EngineError::Data(_) | EngineError::Request(_)) && error.to_string().contains(message), "{error}");
         }
-        let mut job = Job::create(config, &root, folder.path(), Vec::new()).unwrap();
+        let mut job = Trainer::create(config, &root, folder.path(), Vec::new()).unwrap();
         let error = job.train(&mut Quiet, &AtomicBool::new(false)).map(|_| ()).unwrap_err().to_string();
         assert!(error.contains(message), "{what}: {error}");
     }

@@ -1,11 +1,12 @@
-//! `ibhost new-plugin`: a crate outside the workspace that builds, passes its own test, and whose objective is listed and trains.
+//! `ibhost new-plugin`: a crate outside the workspace that builds, passes its own test, and whose objective is listed and trains; and what such a
+//! crate can bring besides, here an update rule.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
 
-use ibhost_tests::cli::{CommandLine, entries};
+use ibhost_tests::cli::{CommandLine, entries, newest_checkpoint, send, timeless_metrics, wait_for_metrics};
 use serde_json::Value;
 
 const HOST: &str = env!("CARGO_BIN_EXE_ibhost-under-test");
@@ -49,6 +50,10 @@ fn a_new_plugin_builds_passes_its_test_is_listed_and_trains() {
     assert_eq!(entries(&plugin), ["Cargo.toml", "README.md", "src/", "src/lib.rs", "src/main.rs"]);
     // The same versions as here, so that nothing has to be fetched.
     fs::copy(home.join("Cargo.lock"), plugin.join("Cargo.lock")).unwrap();
+    fs::write(plugin.join("src/lion.rs"), include_str!("plugin_files/lion.rs")).unwrap();
+    let library = fs::read_to_string(plugin.join("src/lib.rs")).unwrap();
+    fs::write(plugin.join("src/lib.rs"), library.replacen("use burn::module::Module;", "pub mod lion;\n\nuse burn::module::Module;", 1))
+        .unwrap();
 
     cargo(&plugin, &["build"]);
     let program = target_folder().join("release").join(format!("ibhost-outside{}", std::env::consts::EXE_SUFFIX));
@@ -61,14 +66,38 @@ fn a_new_plugin_builds_passes_its_test_is_listed_and_trains() {
     let (result, run) = host.train(&["--objective", "outside", "--encoder", "mlp/z:2", "--epochs", "2"]);
     assert!(result["final"]["test"]["izx_nats"].as_f64().is_some_and(|rate| rate >= 0.0), "{result}");
     host.run(&["verify", run.to_str().unwrap()]).expect(0);
+    trains_and_resumes_with_its_own_update_rule(&host, folder.path());
     // Resolving, refusing and suggesting work for a foreign objective as for one of our own.
     host.run(&["run", "--objective", "outside/beto:1", "--encoder", "mlp"]).refused(2, &["no parameter `beto`", "`beta`"]);
     host.run(&["new-plugin", "outside", "--ibhost", home.to_str().unwrap(), "--path", "again"]).refused(2, &["ibhost-outside"]);
 
     let tested = cargo(&plugin, &["test"]);
     assert!(tested.contains("training_on_digits_learns ... ok"), "{tested}");
+    assert!(tested.contains("lion_takes_steps_of_one_size_in_both_forms ... ok"), "{tested}");
     // Every run of this test has another folder and so another copy of the crate's artefacts.
     cargo(&plugin, &["clean", "--package", "ibhost-outside"]);
+}
+
+/// A run by the crate's optimiser, once to the end and once interrupted and resumed: the same weights and the same state of the optimiser.
+fn trains_and_resumes_with_its_own_update_rule(host: &CommandLine, folder: &Path) {
+    let base = ["--objective", "outside", "--encoder", "mlp/e1:16|e2:16|z:2", "--optimiser", "lion/weight_decay:0.01", "--threads", "1"];
+    let arguments = [&base[..], &["--limit-train", "400", "--epochs", "300", "--batch-size", "100", "--average", "0.9"]].concat();
+    let (_, whole) = host.train(&[&arguments[..], &["--output-dir", "whole"]].concat());
+    let mut child = host.command(&[&["run", "--output-dir", "broken"], &arguments[..]].concat()).spawn().unwrap();
+    let broken = wait_for_metrics(&folder.join("broken"), &mut child);
+    send("INT", &child);
+    assert_eq!(child.wait_with_output().unwrap().status.code(), Some(130));
+    let interrupted = newest_checkpoint(&broken, "last");
+    host.run(&["resume", broken.to_str().unwrap()]).expect(0);
+    assert_ne!(interrupted, newest_checkpoint(&broken, "last"));
+    for file in ["weights.safetensors", "average.safetensors", "optimiser.safetensors"] {
+        let [a, b] = [&whole, &broken].map(|run| fs::read(newest_checkpoint(run, "last").join(file)).unwrap());
+        assert!(a == b && !a.is_empty(), "{file}");
+    }
+    let state = fs::read(newest_checkpoint(&whole, "last").join("optimiser.safetensors")).unwrap();
+    let holds = |name: &[u8]| state.windows(name.len()).any(|window| window == name);
+    assert!(holds(b"0.1.model.encoder.") && !holds(b"0.2.model.encoder."), "one buffer a parameter");
+    assert_eq!(timeless_metrics(&whole), timeless_metrics(&broken));
 }
 
 #[test]

@@ -8,7 +8,7 @@ use ibhost_datasets as _;
 use ibhost_framework::build::{BuildContext, BuildError};
 use ibhost_framework::dataset::DataRoot;
 use ibhost_framework::decoder::{Decoder, DecoderConfig};
-use ibhost_framework::engine::Job;
+use ibhost_framework::engine::Trainer;
 use ibhost_framework::run::{RunConfig, Settings};
 use ibhost_framework::storage::CheckpointStore;
 use ibhost_nets::linear::LinearConfig;
@@ -77,7 +77,7 @@ fn a_network_beyond_the_memory_is_refused_before_it_is_made() {
 #[test]
 fn data_outside_of_the_likelihood_are_refused_before_a_run_exists() {
     let folder = tempfile::tempdir().unwrap();
-    let create = |dataset: &str| Job::create(config(dataset), &DataRoot("absent".into()), folder.path(), Vec::new()).map(|_| ());
+    let create = |dataset: &str| Trainer::create(config(dataset), &DataRoot("absent".into()), folder.path(), Vec::new()).map(|_| ());
     let error = create("digits").unwrap_err().to_string();
     for words in ["`bounded`", "from 0 to 1", "training split of `digits`", "from -1 to 1", "scale:unit"] {
         assert!(error.contains(words), "{words}: {error}");

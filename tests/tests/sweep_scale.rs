@@ -14,6 +14,7 @@ use ibhost_sweep::folder::counts;
 use ibhost_sweep::local::{Launch, Watcher, launch};
 use ibhost_sweep::{Definition, Plan, SweepFolder, TrialFolder, TrialRecord, TrialStatus};
 use ibhost_tests::outcome::soaking;
+use ibhost_training as _;
 use ibhost_vib as _;
 use serde_json::json;
 

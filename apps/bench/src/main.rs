@@ -17,6 +17,7 @@ use ibhost_framework::device;
 use ibhost_hit as _;
 use ibhost_mim as _;
 use ibhost_nets as _;
+use ibhost_training as _;
 use ibhost_vdb as _;
 use ibhost_vib as _;
 use serde_json::{Value, json};

@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use ibhost_framework::dataset::{DataRoot, Split};
-use ibhost_framework::engine::{EngineError, Orders, Session, State, StepState, evaluate, training_step};
+use ibhost_framework::engine::{EngineError, Session, State, Stepper as Steps, evaluate};
 use ibhost_framework::noise::Draws;
+use ibhost_framework::objective::Progress;
 use ibhost_framework::run::RunConfig;
 
 use crate::workload::Evaluation;
@@ -18,8 +19,7 @@ pub struct Stepper {
     order: Vec<usize>,
     at: usize,
     epoch: u64,
-    moving: Vec<bool>,
-    orders: Orders,
+    steps: Steps,
 }
 
 impl Stepper {
@@ -29,7 +29,7 @@ impl Stepper {
     /// [`EngineError`] when a part does not work.
     pub fn new(config: RunConfig) -> Result<Self, EngineError> {
         let (session, state) = Session::open(config, &DataRoot(PathBuf::new()))?;
-        Ok(Self { session, state: Some(state), order: Vec::new(), at: 0, epoch: 0, moving: Vec::new(), orders: Orders::new() })
+        Ok(Self { session, state: Some(state), order: Vec::new(), at: 0, epoch: 0, steps: Steps::default() })
     }
 
     /// Trainable numbers of the model.
@@ -42,7 +42,7 @@ impl Stepper {
     /// # Errors
     /// [`EngineError`] when a gradient is not finite.
     pub fn step(&mut self) -> Result<(), EngineError> {
-        let Some(mut state) = self.state.take() else { return Ok(()) };
+        let Some(state) = self.state.take() else { return Ok(()) };
         let size = self.session.config.training.batch_size;
         if self.epoch == 0 || self.at + size > self.order.len() {
             self.epoch += 1;
@@ -50,16 +50,8 @@ impl Stepper {
         }
         let batch = self.session.training_batch(&self.order[self.at..self.at + size], state.step, "main")?;
         self.at += size;
-        let mut parts = StepState {
-            optimisers: &mut state.optimisers,
-            average: state.average.as_mut(),
-            moving: &mut self.moving,
-            orders: &mut self.orders,
-        };
-        let (model, measures) = training_step(&self.session, state.model, &mut parts, self.epoch, state.step, &batch)?;
-        state.model = model;
+        let (mut state, measures) = self.steps.step_on(&self.session, state, self.epoch, &batch)?;
         state.sums.add(measures, size);
-        state.step += 1;
         self.state = Some(state);
         Ok(())
     }
@@ -93,7 +85,7 @@ impl Stepper {
         let test = self.session.data.split(Split::Test);
         let pass: Vec<usize> = (0..size.min(test.len())).collect();
         let Ok(batch) = test.select(&pass) else { return f64::NAN };
-        let measures = || drop(evaluate(&*model, &batch, size, &self.session.device, self.session.noise, 1));
+        let measures = || drop(evaluate(&*model, &batch, size, &self.session.device, self.session.noise, Progress::at(1, 0)));
         let run = || {
             let inputs = || batch.batch(&pass, &self.session.device).inputs;
             let draws = &mut Draws::seeded(self.session.noise, 1, "evaluate");

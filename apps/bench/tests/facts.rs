@@ -13,6 +13,7 @@ use ibhost_hit as _;
 use ibhost_kernels::{PLAIN, relu};
 use ibhost_mim as _;
 use ibhost_nets as _;
+use ibhost_training as _;
 use ibhost_vdb as _;
 use ibhost_vib as _;
 use tracing_subscriber::layer::SubscriberExt;

@@ -1,6 +1,6 @@
 //! Times of the parts of a training step, beside the tensor operations they replace: `cargo bench -p ibhost-kernels`.
 //!
-//! Sizes are those of the dense VIB network on MNIST: batch 100, 784-1024-1024-512, 256 latent dimensions.
+//! Sizes are those of a dense classifier of small images: batch 100, 784-1024-1024-512, 256 latent dimensions.
 
 use burn::tensor::activation::relu;
 use burn::tensor::{Device, Int, Tensor, TensorData};

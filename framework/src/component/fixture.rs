@@ -118,7 +118,8 @@ crate::register! {
 pub(crate) const fn entry(kind: Kind, name: fn() -> &'static str, aliases: &'static [&'static str], crate_name: &'static str) -> Entry {
     Entry {
         kind,
-        name,
+        recorded: name,
+        shown: None,
         aliases,
         paper: "none",
         example: "test_everything",
@@ -129,6 +130,7 @@ pub(crate) const fn entry(kind: Kind, name: fn() -> &'static str, aliases: &'sta
         defaults: defaults_of::<Everything>,
         offers: &[Capability::Encode],
         needs: &[],
+        is_default: false,
     }
 }
 

@@ -1,6 +1,6 @@
 //! Component strings: a component's name and the parameters that differ from its defaults, checked against the registry.
 //!
-//! `mlp/e1:1024|z:256` names the encoder `mlp` with two parameters changed. [`Component::parse`] checks every key and value against the config
+//! `net/width:1024|depth:2` names the encoder `net` with two parameters changed. [`Component::parse`] checks every key and value against the config
 //! struct behind the name, `Display` prints the canonical form (only what differs from the defaults, in the order of the struct's fields), and
 //! [`resolve`] also builds the config.
 
@@ -41,6 +41,8 @@ pub struct Component {
     pub kind: Kind,
     /// Its canonical name (never an alias).
     pub name: String,
+    /// Its name in configurations, see [`Item::recorded`].
+    recorded: &'static str,
     /// The parameters that differ from their defaults, typed, in the order of the config's fields.
     pub params: Map<String, Value>,
     /// Every parameter's default, in the same order.
@@ -56,7 +58,7 @@ impl Component {
         global(text)?.parse(kind, text)
     }
 
-    /// Checks a map `{name: mlp, e1: 1024}` of a configuration file, or a component string in place of one.
+    /// Checks a map `{name: net, width: 1024}` of a configuration file, or a component string in place of one.
     ///
     /// # Errors
     /// As [`Component::parse`]; the error's text is the component string that the map stands for.
@@ -74,7 +76,7 @@ impl Component {
     #[must_use]
     pub fn to_json_full(&self) -> Value {
         let mut full = Map::with_capacity(self.defaults.len() + 1);
-        full.insert(NAME_KEY.to_owned(), self.name.as_str().into());
+        full.insert(NAME_KEY.to_owned(), self.recorded.into());
         for (key, default) in &self.defaults {
             full.insert(key.clone(), self.params.get(key).unwrap_or(default).clone());
         }
@@ -208,7 +210,7 @@ impl Registry {
             }
             defaults.insert(parameter.name.clone(), parameter.default.clone());
         }
-        Ok(Component { kind, name: item.name.to_owned(), params, defaults })
+        Ok(Component { kind, name: item.name.to_owned(), recorded: item.recorded, params, defaults })
     }
 
     fn unknown_name(&self, kind: Kind, text: &str, name: &Spanned<String>) -> ComponentError {

@@ -16,15 +16,16 @@ use crate::encoder::EncoderConfig;
 use crate::identity::{DataIdentity, Identity, Program};
 use crate::module::Erased;
 use crate::noise::Noise;
-use crate::objective::{BoxedObjective, Direction, Objective, ObjectiveConfig, Parts, Quantity};
+use crate::objective::{BoxedObjective, Direction, Objective, ObjectiveConfig, Parts, Progress, Quantity};
 use crate::optimiser::{OptimiserConfig, OptimiserState, WeightAverage, is_host};
 use crate::parameters;
+use crate::plan::{Cadence, Phase, Plan, coverage};
 use crate::registry::{Capability, Kind, Registry};
 use crate::room::{self, NoRoom};
 use crate::run::RunConfig;
 use crate::schedule::ScheduleConfig;
-use crate::storage::{CheckpointContent, Metrics};
-use crate::strategy::{Cadence, Phase, Plan, StrategyConfig, coverage};
+use crate::storage::Metrics;
+use crate::strategy::StrategyConfig;
 
 /// Name of the span around gathering a training batch.
 pub const BATCH: &str = "batch";
@@ -73,8 +74,6 @@ pub struct State {
     pub watch: Watch,
     /// Latest metrics on the training split, on the test split, and there with averaged weights.
     pub latest: [Option<Metrics>; 3],
-    /// Weights at the best value, not yet written.
-    pub best: Option<(u64, CheckpointContent)>,
 }
 
 impl Session {
@@ -148,15 +147,16 @@ impl Session {
             let generating = counted(&|context| decoder.build_generator(&latents, info.shape, context).is_ok());
             let decoding = [classifying, generating].into_iter().flatten().min();
             let parameters = encoding.unwrap_or(0).saturating_add(decoding.unwrap_or(0));
-            let moments = if optimiser.rule(1, config.training.lr).has_second_moment() { 2 } else { 1 };
-            let copies = if training { 2 + moments + usize::from(config.training.average.is_some()) } else { 1 };
+            let kept = optimiser.rule(1, config.training.lr).buffers();
+            let copies = if training { 2 + kept + usize::from(config.training.average.is_some()) } else { 1 };
             check_room(parameters, copies)?;
         }
         let parts = Parts { encoder: &*encoder, decoder: &*decoder, data: &info, context: &context };
         let model: BoxedObjective = Erased::new(objective.build(&parts)?);
+        let quantities = objective.quantities();
         let plan = match model.plan() {
             None => strategy.plan(&model.groups()),
-            Some(plan) if config.strategy.name == "oneshot" => plan,
+            Some(plan) if strategy.leaves_order_to_the_objective() => plan,
             Some(_) => {
                 return Err(EngineError::Request(format!(
                     "objective `{}` has phases of its own, so strategy `{}` cannot order them\n  hint: leave `--strategy` out",
@@ -166,12 +166,13 @@ impl Session {
         };
         if training {
             warn_of_other_offers(&config.objective.name, &*model);
-            coverage::check(&plan, &model)
+            let names: Vec<&str> = quantities.iter().map(|quantity| quantity.name.as_str()).collect();
+            coverage::check_names(&plan, &model.phases(), &names)
+                .and_then(|()| coverage::check(&plan, &model))
                 .map_err(|problem| EngineError::Request(format!("objective `{}` cannot be trained: {problem}", config.objective.name)))?;
         }
         let fixed = parameters::fixed(&model);
         let average = config.training.average.map(|decay| WeightAverage { decay, weights: parameters::average_buffers(&model) });
-        let quantities = objective.quantities();
         let watch = Watch::new(&config.training.watch, watched_direction(&config.training.watch, &quantities)?);
         let noise = Noise::new(config.training.seed);
         let session = Self { config, device, noise, data, loaded, train, plan, fixed, optimiser, schedule, quantities };
@@ -179,17 +180,8 @@ impl Session {
             session.warn_of_idle_optimisers();
         }
         let optimisers = session.plan.optimisers.iter().map(|_| OptimiserState::default()).collect();
-        let state = State {
-            model,
-            optimisers,
-            average,
-            step: 0,
-            elapsed_s: 0.0,
-            sums: Accumulator::new(),
-            watch,
-            latest: [None, None, None],
-            best: None,
-        };
+        let state =
+            State { model, optimisers, average, step: 0, elapsed_s: 0.0, sums: Accumulator::new(), watch, latest: [None, None, None] };
         Ok((session, state))
     }
 
@@ -231,6 +223,11 @@ impl Session {
     pub fn batches_per_epoch(&self) -> u64 {
         let (samples, training) = (self.train.len(), &self.config.training);
         if training.drop_last { (samples / training.batch_size).max(1) as u64 } else { samples.div_ceil(training.batch_size) as u64 }
+    }
+
+    /// Where training stands in `epoch` (from 1) after `step` steps.
+    pub fn progress(&self, epoch: u64, step: u64) -> Progress {
+        Progress { epoch, step, steps_per_epoch: self.batches_per_epoch(), epochs: self.config.training.epochs }
     }
 
     /// Steps the whole run takes.
@@ -281,7 +278,7 @@ impl Session {
 }
 
 /// Refuses an encoder and a decoder of `parameters` scalars together when `copies` numbers for each (the weight; in training its gradient, the
-/// optimiser's moments and the average too) exceed the free memory. It is the least that a run takes: networks of the objective's own and
+/// optimiser's buffers and the average too) exceed the free memory. It is the least that a run takes: networks of the objective's own and
 /// what a batch takes on its way are not foreseen.
 fn check_room(parameters: u64, copies: usize) -> Result<(), NoRoom> {
     let what = format!(

@@ -13,7 +13,7 @@ use super::session::{Session, State};
 use super::watch::Watch;
 use crate::dataset::Split;
 use crate::identity::{DataIdentity, Identity};
-use crate::optimiser::{Buffer, Moments, is_host};
+use crate::optimiser::{Buffer, is_host};
 use crate::parameters;
 use crate::storage::{CheckpointContent, CheckpointEntry, HostTensor, Label, Metrics, MetricsLog, RunDir, StorageError};
 
@@ -61,15 +61,15 @@ pub fn save_state(
         identity: identity.cloned(),
     };
     let mut tensors = weights(state);
-    let mut moments = BTreeMap::new();
+    let mut kept = BTreeMap::new();
     for (slot, optimiser) in state.optimisers.iter().enumerate() {
-        for (path, buffers) in &optimiser.moments {
-            for (order, buffer) in std::iter::once(&buffers.first).chain(&buffers.second).enumerate() {
-                moments.insert(format!("{slot}.{}.{path}", order + 1), in_shape_of(tensors[WEIGHTS].get(path), buffer.to_host()));
+        for (path, buffers) in &optimiser.buffers {
+            for (order, buffer) in buffers.iter().enumerate() {
+                kept.insert(format!("{slot}.{}.{path}", order + 1), in_shape_of(tensors[WEIGHTS].get(path), buffer.to_host()));
             }
         }
     }
-    tensors.insert(OPTIMISER.to_owned(), moments);
+    tensors.insert(OPTIMISER.to_owned(), kept);
     let state = serde_json::to_value(&saved).map_err(|e| StorageError::encode(Path::new("state.json"), e.to_string()))?;
     Ok(CheckpointContent { state, tensors })
 }
@@ -143,8 +143,8 @@ pub fn restore_last(session: &Session, state: State, run: &RunDir, skip_damaged:
             if saved.optimiser_steps.len() != state.optimisers.len() {
                 return Err(misfit("it has another number of optimisers than the plan".to_owned()));
             }
-            let second = session.optimiser.rule(1, 0.0).has_second_moment();
-            restore_moments(&mut state, content.tensors.get(OPTIMISER), &saved.optimiser_steps, second).map_err(misfit)?;
+            let buffers = session.optimiser.rule(1, 0.0).buffers();
+            restore_buffers(&mut state, content.tensors.get(OPTIMISER), &saved.optimiser_steps, buffers).map_err(misfit)?;
             let sums: Vec<_> = saved.sums.into_iter().map(|(n, s, w)| (n, f64::from_bits(s), f64::from_bits(w))).collect();
             state.sums = Accumulator::from_totals(&sums, &session.device);
             (state.step, state.elapsed_s, state.watch, state.latest) = (saved.step, saved.elapsed_s, saved.watch, saved.latest);
@@ -245,36 +245,37 @@ fn like(buffer: &Buffer) -> (Tensor<1>, bool) {
     }
 }
 
-/// Reads the moments of every parameter, the second one where the rule keeps it.
-fn restore_moments(state: &mut State, saved: Option<&BTreeMap<String, HostTensor>>, steps: &[u64], second: bool) -> Result<(), String> {
+/// Reads what the rule keeps of every parameter, `buffers` tensors numbered from 1.
+fn restore_buffers(state: &mut State, saved: Option<&BTreeMap<String, HostTensor>>, steps: &[u64], buffers: usize) -> Result<(), String> {
     let mut flat = BTreeMap::new();
     parameters::for_each(&state.model, |seen| {
         flat.insert(seen.path.to_owned(), seen.flat);
     });
     for (optimiser, step) in state.optimisers.iter_mut().zip(steps) {
         optimiser.step = *step;
-        optimiser.moments.clear();
+        optimiser.buffers.clear();
     }
     let empty = BTreeMap::new();
     let saved = saved.unwrap_or(&empty);
     for name in saved.keys().filter(|name| name.split('.').nth(1) == Some("1")) {
         let mut parts = name.splitn(3, '.');
         let (Some(slot), Some(_), Some(path)) = (parts.next().and_then(|s| s.parse::<usize>().ok()), parts.next(), parts.next()) else {
-            return Err(format!("`{name}` is not the name of a moment"));
+            return Err(format!("`{name}` is not the name of an optimiser's buffer"));
         };
-        let parameter = flat.get(path).ok_or_else(|| format!("it has a moment for `{path}`, which the model does not have"))?;
+        let parameter =
+            flat.get(path).ok_or_else(|| format!("it has an optimiser's buffer for `{path}`, which the model does not have"))?;
         let host = is_host(&parameter.device());
-        let moment = |order: u32| {
+        let buffer = |order: usize| {
             let key = format!("{slot}.{order}.{path}");
             saved
                 .get(&key)
                 .and_then(|value| Buffer::from_host(value, parameter, host))
                 .ok_or_else(|| format!("`{key}` is missing or has another size"))
         };
-        let buffers = Moments { first: moment(1)?, second: second.then(|| moment(2)).transpose()? };
+        let kept = (1..=buffers).map(buffer).collect::<Result<Vec<_>, _>>()?;
         let optimiser =
             state.optimisers.get_mut(slot).ok_or_else(|| format!("`{name}` belongs to optimiser {slot}, which the plan lacks"))?;
-        optimiser.moments.insert(path.to_owned(), buffers);
+        optimiser.buffers.insert(path.to_owned(), kept);
     }
     Ok(())
 }

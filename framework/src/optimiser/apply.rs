@@ -1,22 +1,11 @@
 //! One walk over a model's parameters: gradients in, updated parameters and moving average out.
 
-use std::collections::BTreeMap;
-
 use burn::module::{ModuleMapper, Param};
 use burn::tensor::{DType, Device, Gradients, Tensor};
 
-use super::state::average_into;
-use super::{Buffer, Moments, OptimiserState, Rule};
-use crate::strategy::OptimiserSlot;
-
-/// Exponential moving average of the weights: a = decay a + (1 - decay) p after every step, starting from the initial weights.
-#[derive(Clone, Debug)]
-pub struct WeightAverage {
-    /// Share of the old average kept each step.
-    pub decay: f64,
-    /// Average by parameter path.
-    pub weights: BTreeMap<String, Buffer>,
-}
+use super::average::{apply_average, average_into};
+use super::{Buffer, HostParameter, OptimiserState, Rule, WeightAverage};
+use crate::plan::OptimiserSlot;
 
 /// Mapper that applies one step to every parameter an optimiser moves.
 pub struct ParameterUpdate<'a> {
@@ -24,7 +13,7 @@ pub struct ParameterUpdate<'a> {
     gradients: Option<Gradients>,
     slots: &'a [OptimiserSlot],
     states: &'a mut [OptimiserState],
-    rules: Vec<Option<Rule>>,
+    rules: Vec<Option<Box<dyn Rule>>>,
     average: Option<&'a mut WeightAverage>,
     non_finite: Option<String>,
 }
@@ -40,7 +29,7 @@ impl<'a> ParameterUpdate<'a> {
         gradients: Option<Gradients>,
         slots: &'a [OptimiserSlot],
         states: &'a mut [OptimiserState],
-        rules: Vec<Option<Rule>>,
+        rules: Vec<Option<Box<dyn Rule>>>,
         average: Option<&'a mut WeightAverage>,
     ) -> Self {
         Self { path: Vec::new(), gradients, slots, states, rules, average, non_finite: None }
@@ -53,7 +42,7 @@ impl<'a> ParameterUpdate<'a> {
 
     fn step<const D: usize>(&mut self, path: &str, tensor: Tensor<D>) -> Tensor<D> {
         let slot = self.slots.iter().position(|s| s.contains(path));
-        let rule = slot.and_then(|slot| self.rules.get(slot).copied().flatten().map(|rule| (slot, rule)));
+        let rule = slot.and_then(|slot| Some((slot, self.rules.get(slot)?.as_deref()?)));
         let gradient = match (&mut self.gradients, rule) {
             (Some(gradients), Some(_)) => tensor.grad_remove(gradients),
             _ => None,
@@ -67,12 +56,9 @@ impl<'a> ParameterUpdate<'a> {
         let flat = match (gradient, rule) {
             (Some(gradient), Some((slot, rule))) => {
                 let host = is_host(&flat.device());
-                let moments = self.states[slot].moments.entry(path.to_owned());
-                let moments = moments.or_insert_with(|| Moments {
-                    first: Buffer::zeros(&flat, host),
-                    second: rule.has_second_moment().then(|| Buffer::zeros(&flat, host)),
-                });
-                let (flat, finite) = apply_rule(&rule, flat, gradient.reshape([-1]), moments, average);
+                let buffers = self.states[slot].buffers.entry(path.to_owned());
+                let buffers = buffers.or_insert_with(|| (0..rule.buffers()).map(|_| Buffer::zeros(&flat, host)).collect());
+                let (flat, finite) = apply_rule(rule, flat, gradient.reshape([-1]), &shape, buffers, average);
                 if !finite && self.non_finite.is_none() {
                     self.non_finite = Some(path.to_owned());
                 }
@@ -105,93 +91,155 @@ impl ModuleMapper for ParameterUpdate<'_> {
 }
 
 fn apply_rule(
-    rule: &Rule,
+    rule: &dyn Rule,
     parameter: Tensor<1>,
     gradient: Tensor<1>,
-    moments: &mut Moments,
+    shape: &[usize],
+    buffers: &mut [Buffer],
     average: Option<(&mut Buffer, f64)>,
 ) -> (Tensor<1>, bool) {
-    let Moments { first, second } = moments;
-    let device = parameter.device();
-    match first {
-        Buffer::F32(m) => {
-            let s: &mut [f32] = match second {
-                Some(Buffer::F32(s)) => s,
-                _ => &mut [],
-            };
-            let average = average.and_then(|(buffer, decay)| match buffer {
-                Buffer::F32(a) => Some((a.as_mut_slice(), decay)),
-                _ => None,
-            });
-            update_in_place(parameter, gradient, DType::F32, &device, |p, g| rule.update::<f32>(p, g, m, s, average))
-        }
-        Buffer::F64(m) => {
-            let s: &mut [f64] = match second {
-                Some(Buffer::F64(s)) => s,
-                _ => &mut [],
-            };
-            let average = average.and_then(|(buffer, decay)| match buffer {
-                Buffer::F64(a) => Some((a.as_mut_slice(), decay)),
-                _ => None,
-            });
-            update_in_place(parameter, gradient, DType::F64, &device, |p, g| rule.update::<f64>(p, g, m, s, average))
-        }
-        Buffer::Device(m) => {
-            // A rule without a second moment hands back what stands in for it.
-            let s = match second {
-                Some(Buffer::Device(s)) => s.clone(),
-                _ => m.clone(),
-            };
-            let (parameter, new_m, new_s) = rule.update_tensors(parameter, gradient, m.clone(), s);
-            *m = new_m;
-            if let Some(second) = second {
-                *second = Buffer::Device(new_s);
-            }
-            let parameter = match average {
-                Some((buffer, decay)) => apply_average(parameter, buffer, decay),
-                None => parameter,
-            };
-            (parameter, true)
-        }
+    if is_host(&parameter.device()) {
+        return match parameter.dtype() {
+            DType::F64 => on_host::<f64>(rule, parameter, gradient, shape, buffers, average),
+            _ => on_host::<f32>(rule, parameter, gradient, shape, buffers, average),
+        };
+    }
+    let mut kept: Vec<Tensor<1>> = buffers
+        .iter()
+        .filter_map(|buffer| match buffer {
+            Buffer::Device(tensor) => Some(tensor.clone()),
+            Buffer::F32(_) | Buffer::F64(_) => None,
+        })
+        .collect();
+    let parameter = rule.update_tensors(parameter, gradient, shape, &mut kept);
+    for (buffer, kept) in buffers.iter_mut().zip(kept) {
+        *buffer = Buffer::Device(kept);
+    }
+    match average {
+        Some((buffer, decay)) => (apply_average(parameter, buffer, decay), true),
+        None => (parameter, true),
     }
 }
 
-/// Runs `update` on the memory of `parameter`, which is not copied when nothing else holds the tensor.
-fn update_in_place<T: burn::tensor::Element>(
-    parameter: Tensor<1>,
-    gradient: Tensor<1>,
-    dtype: DType,
-    device: &Device,
-    update: impl FnOnce(&mut [T], &[T]) -> bool,
-) -> (Tensor<1>, bool) {
-    let (mut p, g) = (parameter.into_data(), gradient.into_data());
-    let finite = match (p.as_mut_slice::<T>(), g.as_slice::<T>()) {
-        (Ok(p), Ok(g)) => update(p, g),
-        _ => unreachable!("the moments were created in the parameter's own precision"),
-    };
-    (Tensor::from_data(p, (device, dtype)), finite)
+/// A precision of parameters in host memory.
+trait Precision: burn::tensor::Element + num_traits::Float + Send + Sync {
+    const DTYPE: DType;
+    fn slice(buffer: &mut Buffer) -> Option<&mut [Self]>;
+    fn update(rule: &dyn Rule, parameter: &mut HostParameter<'_, Self>) -> bool;
 }
 
-fn apply_average(parameter: Tensor<1>, buffer: &mut Buffer, decay: f64) -> Tensor<1> {
+impl Precision for f32 {
+    const DTYPE: DType = DType::F32;
+    fn slice(buffer: &mut Buffer) -> Option<&mut [Self]> {
+        match buffer {
+            Buffer::F32(values) => Some(values),
+            _ => None,
+        }
+    }
+    fn update(rule: &dyn Rule, parameter: &mut HostParameter<'_, Self>) -> bool {
+        rule.update_f32(parameter)
+    }
+}
+
+impl Precision for f64 {
+    const DTYPE: DType = DType::F64;
+    fn slice(buffer: &mut Buffer) -> Option<&mut [Self]> {
+        match buffer {
+            Buffer::F64(values) => Some(values),
+            _ => None,
+        }
+    }
+    fn update(rule: &dyn Rule, parameter: &mut HostParameter<'_, Self>) -> bool {
+        rule.update_f64(parameter)
+    }
+}
+
+/// Runs `rule` on the memory of `parameter`, which is not copied when nothing else holds the tensor.
+fn on_host<T: Precision>(
+    rule: &dyn Rule,
+    parameter: Tensor<1>,
+    gradient: Tensor<1>,
+    shape: &[usize],
+    buffers: &mut [Buffer],
+    average: Option<(&mut Buffer, f64)>,
+) -> (Tensor<1>, bool) {
     let device = parameter.device();
-    match buffer {
-        Buffer::Device(a) => {
-            *a = a.clone().mul_scalar(decay) + parameter.clone().mul_scalar(1.0 - decay);
-            parameter
-        }
-        Buffer::F32(a) => {
-            let data = parameter.into_data();
-            if let Ok(p) = data.as_slice::<f32>() {
-                average_into(a, p, decay);
+    let (mut values, gradient) = (parameter.into_data(), gradient.into_data());
+    let buffers = buffers.iter_mut().map(T::slice).collect::<Option<Vec<_>>>();
+    let average = average.and_then(|(buffer, decay)| Some((T::slice(buffer)?, decay)));
+    let finite = match (values.as_mut_slice::<T>(), gradient.as_slice::<T>(), buffers) {
+        (Ok(values), Ok(gradient), Some(buffers)) => {
+            let mut parameter = HostParameter { shape, values, gradient, buffers, average };
+            let finite = T::update(rule, &mut parameter);
+            if let Some((average, decay)) = parameter.average.take() {
+                average_into(average, parameter.values, decay);
             }
-            Tensor::from_data(data, (&device, DType::F32))
+            finite
         }
-        Buffer::F64(a) => {
-            let data = parameter.into_data();
-            if let Ok(p) = data.as_slice::<f64>() {
-                average_into(a, p, decay);
-            }
-            Tensor::from_data(data, (&device, DType::F64))
+        _ => unreachable!("the buffers were created in the parameter's own precision"),
+    };
+    (Tensor::from_data(values, (&device, T::DTYPE)), finite)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use burn::module::Module;
+
+    use super::*;
+    use crate::plan::ParameterGroup;
+
+    /// A step against the gradient divided by its largest element, which no element knows alone; it keeps nothing and leaves the average.
+    #[derive(Debug)]
+    struct Largest(f64);
+
+    impl Largest {
+        fn update<T: num_traits::Float>(&self, parameter: &mut HostParameter<'_, T>) -> bool {
+            let largest = parameter.gradient.iter().fold(T::zero(), |a, g| a.max(g.abs()));
+            parameter.values.iter_mut().zip(parameter.gradient).for_each(|(p, &g)| *p = *p - super::super::real::<T>(self.0) * g / largest);
+            assert_eq!(parameter.shape, [2, 2]);
+            largest.is_finite()
         }
+    }
+
+    impl Rule for Largest {
+        fn buffers(&self) -> usize {
+            0
+        }
+        fn update_f32(&self, parameter: &mut HostParameter<'_, f32>) -> bool {
+            self.update(parameter)
+        }
+        fn update_f64(&self, parameter: &mut HostParameter<'_, f64>) -> bool {
+            self.update(parameter)
+        }
+        fn update_tensors(&self, parameter: Tensor<1>, gradient: Tensor<1>, _shape: &[usize], _buffers: &mut [Tensor<1>]) -> Tensor<1> {
+            parameter - gradient.clone().mul_scalar(self.0) / gradient.abs().max()
+        }
+    }
+
+    #[derive(Module, Debug)]
+    struct Single {
+        matrix: Param<Tensor<2>>,
+    }
+
+    #[test]
+    fn a_rule_may_see_whole_parameters_and_the_average_follows_it() {
+        let device = Device::flex().autodiff();
+        let model = Single { matrix: Param::from_tensor(Tensor::from_floats([[1.0, 2.0], [3.0, 4.0]], &device)) };
+        let gradients = (model.matrix.val() * Tensor::from_floats([[1.0, 0.0], [-4.0, 2.0]], &device)).sum().backward();
+        let slots = [OptimiserSlot { name: "all".to_owned(), groups: vec![ParameterGroup::field("matrix")], step_factor: 1 }];
+        let mut states = [OptimiserState::default()];
+        let weights = BTreeMap::from([("matrix".to_owned(), Buffer::F32(vec![1.0, 2.0, 3.0, 4.0]))]);
+        let mut average = WeightAverage { decay: 0.5, weights };
+        let rules: Vec<Option<Box<dyn Rule>>> = vec![Some(Box::new(Largest(0.4)))];
+        let mut update = ParameterUpdate::new(Some(gradients), &slots, &mut states, rules, Some(&mut average));
+        let model = model.map(&mut update);
+        assert_eq!(update.non_finite(), None);
+        let close = |found: &[f32], wanted: [f32; 4]| found.iter().zip(wanted).all(|(a, b)| (a - b).abs() < 1e-6);
+        let values: Vec<f32> = model.matrix.val().inner().into_data().iter::<f32>().collect();
+        assert!(close(&values, [0.9, 2.0, 3.4, 3.8]), "{values:?}");
+        assert!(matches!(&average.weights["matrix"], Buffer::F32(a) if close(a, [0.95, 2.0, 3.2, 3.9])), "{average:?}");
+        assert!(states[0].buffers["matrix"].is_empty());
     }
 }

@@ -9,7 +9,7 @@ use ibhost_framework::latent_classifier::LatentClassifier;
 use ibhost_framework::math::accuracy;
 use ibhost_framework::noise::Draws;
 use ibhost_framework::objective::{
-    Classifier, Direction, Loss, Measure, Objective, ObjectiveConfig, ParameterGroup, Parts, PosteriorModel, Quantity, Recipe,
+    Classifier, Direction, Loss, Measure, Objective, ObjectiveConfig, ParameterGroup, Parts, PosteriorModel, Progress, Quantity, Recipe,
 };
 use ibhost_framework::posterior::Posterior;
 use schemars::JsonSchema;
@@ -48,14 +48,14 @@ impl Objective for ClassifierObjective {
         LatentClassifier::groups("model")
     }
 
-    fn loss(&self, _phase: &str, batch: &Batch, draws: &mut Draws) -> Loss {
+    fn loss(&self, _phase: &str, _at: Progress, batch: &Batch, draws: &mut Draws) -> Loss {
         let posterior = self.model.encoder.encode_training(batch.inputs.clone(), draws);
         let mut loss = Self::measured(self.logits_of(&posterior), &batch.labels);
         loss.total = self.model.penalised(loss.total);
         loss
     }
 
-    fn evaluate(&self, batch: &Batch, _draws: &mut Draws) -> Vec<Measure> {
+    fn evaluate(&self, _at: Progress, batch: &Batch, _draws: &mut Draws) -> Vec<Measure> {
         Self::measured(self.logits_of(&self.model.encoder.encode(batch.inputs.clone())), &batch.labels).measures
     }
 
@@ -154,7 +154,7 @@ mod tests {
         let rows: Vec<f32> = objective.class_log_probabilities(inputs.clone(), 1, &mut draws).into_data().try_to_vec().unwrap();
         assert!(rows.chunks(3).all(|row| (row.iter().map(|p| p.exp()).sum::<f32>() - 1.0).abs() < 1e-5));
         let expected = -(rows[0] + rows[4] + rows[8] + rows[10]) / 4.0;
-        let measures = objective.evaluate(&Batch { inputs, labels, indices: vec![0, 1, 2, 3] }, &mut draws);
+        let measures = objective.evaluate(Progress::at(1, 0), &Batch { inputs, labels, indices: vec![0, 1, 2, 3] }, &mut draws);
         let found: f32 = measures[0].value.clone().into_scalar();
         assert!((found - expected).abs() < 1e-5, "{found} {expected}");
         assert_eq!(measures.len(), ClassifierConfig {}.quantities().len());

@@ -12,6 +12,7 @@ mod tests {
     use ibhost_framework::preset::Preset;
     use ibhost_framework::registry::inventory;
     use ibhost_framework::run::RunConfig;
+    use ibhost_training as _;
 
     #[test]
     fn every_preset_is_a_whole_configuration() {

@@ -55,7 +55,9 @@ impl DatasetConfig for DigitsConfig {
     }
 }
 
-ibhost_framework::register! { Dataset: DigitsConfig as DatasetConfig, aliases: [], paper: "Alpaydin and Kaynak 1998", example: "digits/scale:unit" }
+ibhost_framework::register! {
+    Dataset: DigitsConfig as DatasetConfig, aliases: [], paper: "Alpaydin and Kaynak 1998", example: "digits/scale:unit", default
+}
 
 /// Pixels and labels in the published order.
 pub(crate) fn unpack() -> Result<(Vec<u8>, Vec<u8>), DataError> {

@@ -8,7 +8,7 @@ use ibhost_framework::latent_classifier::{LatentClassifier, averaged_log_likelih
 use ibhost_framework::math::{accuracy, log_mean_softmax};
 use ibhost_framework::noise::Draws;
 use ibhost_framework::objective::{
-    Classifier, Direction, Loss, Measure, Objective, ObjectiveConfig, ParameterGroup, Parts, PosteriorModel, Quantity, Recipe,
+    Classifier, Direction, Loss, Measure, Objective, ObjectiveConfig, ParameterGroup, Parts, PosteriorModel, Progress, Quantity, Recipe,
 };
 use ibhost_framework::posterior::Posterior;
 use schemars::JsonSchema;
@@ -150,11 +150,11 @@ impl Objective for Lagrangian {
         LatentClassifier::groups("model")
     }
 
-    fn loss(&self, _phase: &str, batch: &Batch, draws: &mut Draws) -> Loss {
+    fn loss(&self, _phase: &str, _at: Progress, batch: &Batch, draws: &mut Draws) -> Loss {
         self.pass(batch.inputs.clone(), &batch.labels, draws)
     }
 
-    fn evaluate(&self, batch: &Batch, draws: &mut Draws) -> Vec<Measure> {
+    fn evaluate(&self, _at: Progress, batch: &Batch, draws: &mut Draws) -> Vec<Measure> {
         self.pass(batch.inputs.clone(), &batch.labels, draws).measures
     }
 
@@ -201,7 +201,7 @@ mod tests {
         let parts = Parts { encoder: &*encoder, decoder: &*decoder, data: &data, context: &context };
         let objective = config.objective(&parts)?;
         let mut draws = Draws::seeded(Noise::new(1), 0, "test");
-        Ok(read_measures(objective.loss("main", &batch(&Device::flex().autodiff()), &mut draws).measures))
+        Ok(read_measures(objective.loss("main", Progress::at(1, 0), &batch(&Device::flex().autodiff()), &mut draws).measures))
     }
 
     fn value(all: &[(String, f64)], name: &str) -> f64 {

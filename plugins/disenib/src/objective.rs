@@ -8,9 +8,9 @@ use ibhost_framework::encoder::BoxedEncoder;
 use ibhost_framework::latent_classifier::averaged_log_likelihood_loss;
 use ibhost_framework::math::accuracy;
 use ibhost_framework::noise::Draws;
-use ibhost_framework::objective::{Classifier, Loss, Measure, Objective, ParameterGroup, PosteriorModel, StyleModel};
+use ibhost_framework::objective::{Classifier, Loss, Measure, Objective, ParameterGroup, PosteriorModel, Progress, StyleModel};
+use ibhost_framework::plan::Plan;
 use ibhost_framework::posterior::Posterior;
-use ibhost_framework::strategy::Plan;
 
 use crate::clustering::clustered;
 use crate::config::DisenIbConfig;
@@ -228,6 +228,10 @@ fn shuffled(rows: Tensor<2>, purpose: &str, draws: &mut Draws) -> Tensor<2> {
 }
 
 impl Objective for DisenIb {
+    fn phases(&self) -> Vec<&'static str> {
+        Update::names().to_vec()
+    }
+
     fn groups(&self) -> Vec<ParameterGroup> {
         ["encoder_class", "encoder_style", "decoder", "reconstructor", "estimator", "discriminator"].map(ParameterGroup::field).to_vec()
     }
@@ -236,7 +240,7 @@ impl Objective for DisenIb {
         Some(plan(&self.config))
     }
 
-    fn loss(&self, phase: &str, batch: &Batch, draws: &mut Draws) -> Loss {
+    fn loss(&self, phase: &str, _at: Progress, batch: &Batch, draws: &mut Draws) -> Loss {
         match Update::of(phase) {
             Update::Main { reach, sharpen } => self.main_loss(batch, reach, sharpen, draws),
             Update::Estimator => self.estimator_loss(batch, draws),
@@ -244,7 +248,7 @@ impl Objective for DisenIb {
         }
     }
 
-    fn evaluate(&self, batch: &Batch, draws: &mut Draws) -> Vec<Measure> {
+    fn evaluate(&self, _at: Progress, batch: &Batch, draws: &mut Draws) -> Vec<Measure> {
         let style = self.encoder_style.encode(batch.inputs.clone()).mean();
         let class = self.encoder_class.encode(batch.inputs.clone()).mean();
         let mut sum = Sum::default();
@@ -377,7 +381,7 @@ mod tests {
                 }
             }
         }
-        let gradients = model.loss(phase, &batch(&Device::flex().autodiff()), &mut draws()).total.backward();
+        let gradients = model.loss(phase, Progress::at(1, 0), &batch(&Device::flex().autodiff()), &mut draws()).total.backward();
         let mut reader = Reader(Vec::new(), &gradients, Vec::new());
         model.visit(&mut reader);
         ["encoder_style", "encoder_class", "decoder", "reconstructor", "estimator"]
@@ -409,13 +413,18 @@ mod tests {
         let plan = model.plan().unwrap();
         let mut seen: Vec<String> = Vec::new();
         for phase in &plan.phases {
-            let names = read_measures(model.loss(&phase.name, &batch(&Device::flex().autodiff()), &mut draws()).measures);
+            let names =
+                read_measures(model.loss(&phase.name, Progress::at(1, 0), &batch(&Device::flex().autodiff()), &mut draws()).measures);
             seen.extend(names.into_iter().map(|(name, value)| {
                 assert!(value.is_finite(), "{name}");
                 name
             }));
         }
-        seen.extend(read_measures(model.valid().evaluate(&batch(&Device::flex()), &mut draws())).into_iter().map(|(name, _)| name));
+        seen.extend(
+            read_measures(model.valid().evaluate(Progress::at(1, 0), &batch(&Device::flex()), &mut draws()))
+                .into_iter()
+                .map(|(name, _)| name),
+        );
         for name in &described {
             assert!(seen.contains(name), "{name} is never reported");
         }

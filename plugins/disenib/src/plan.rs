@@ -1,7 +1,6 @@
 //! When which networks move: warm-up, the 4:1 toggle between the encoders, the estimator's and the discriminator's own updates.
 
-use ibhost_framework::objective::ParameterGroup;
-use ibhost_framework::strategy::{Cadence, OptimiserSlot, Phase, Plan};
+use ibhost_framework::plan::{Cadence, OptimiserSlot, ParameterGroup, Phase, Plan};
 
 use crate::config::DisenIbConfig;
 
@@ -49,7 +48,12 @@ impl Update {
         ALL.iter().find(|(_, update)| *update == self).map_or("main", |(name, _)| name)
     }
 
-    /// The update of a phase; an unknown one is the plain main update.
+    /// Names of the phases of all updates.
+    pub fn names() -> [&'static str; 8] {
+        ALL.map(|(name, _)| name)
+    }
+
+    /// The update of a phase. Plans with other phases are refused when they are made.
     pub fn of(phase: &str) -> Self {
         ALL.iter().find(|(name, _)| *name == phase).map_or(ALL[0].1, |(_, update)| *update)
     }

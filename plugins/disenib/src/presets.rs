@@ -16,6 +16,7 @@ ibhost_framework::presets! {
 mod tests {
     use ibhost_framework::preset::find;
     use ibhost_framework::run::Settings;
+    use ibhost_training as _;
     use serde_json::{Map, Value};
 
     #[test]

@@ -271,13 +271,8 @@ fn posterior_log_prob(levels: &[Level]) -> Result<Tensor<1>, Undefined> {
 }
 
 impl Objective for Hit {
-    fn loss(&self, phase: &str, batch: &Batch, draws: &mut Draws) -> Loss {
-        // Late enough for every warm-up to be over.
-        self.loss_at(phase, Progress::at(u64::MAX, u64::MAX), batch, draws)
-    }
-
-    fn loss_at(&self, _phase: &str, progress: Progress, batch: &Batch, draws: &mut Draws) -> Loss {
-        let setting = self.setting(progress);
+    fn loss(&self, _phase: &str, at: Progress, batch: &Batch, draws: &mut Draws) -> Loss {
+        let setting = self.setting(at);
         let pass = self.pass(batch.inputs.clone(), setting, draws);
         let total = match self.encoder.penalty() {
             Some(penalty) => pass.total.clone() + penalty,
@@ -286,7 +281,7 @@ impl Objective for Hit {
         Loss { measures: self.measures(&pass, &total, setting.rate_weight), total }
     }
 
-    fn evaluate(&self, batch: &Batch, draws: &mut Draws) -> Vec<Measure> {
+    fn evaluate(&self, _at: Progress, batch: &Batch, draws: &mut Draws) -> Vec<Measure> {
         let pass = self.pass(batch.inputs.clone(), Setting::EVALUATION, draws);
         self.measures(&pass, &pass.total, Setting::EVALUATION.rate_weight)
     }

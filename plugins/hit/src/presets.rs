@@ -16,6 +16,7 @@ mod tests {
     use ibhost_datasets as _;
     use ibhost_framework::preset::all;
     use ibhost_framework::run::Settings;
+    use ibhost_training as _;
 
     #[test]
     fn every_preset_resolves_to_parts_that_fit() {

@@ -468,12 +468,8 @@ impl Objective for HierarchicalObjective {
         vec![ParameterGroup::field("encoder"), decoder]
     }
 
-    fn loss(&self, phase: &str, batch: &Batch, draws: &mut Draws) -> Loss {
-        self.loss_at(phase, Progress::at(self.config.warmup.max(1), 0), batch, draws)
-    }
-
-    fn loss_at(&self, _phase: &str, progress: Progress, batch: &Batch, draws: &mut Draws) -> Loss {
-        let beta = self.beta(progress.epoch);
+    fn loss(&self, _phase: &str, at: Progress, batch: &Batch, draws: &mut Draws) -> Loss {
+        let beta = self.beta(at.epoch);
         let (mut total, levels) = self.total(batch.inputs.clone(), beta, draws);
         if let Some(penalty) = self.encoder.penalty() {
             total = total + penalty;
@@ -485,7 +481,7 @@ impl Objective for HierarchicalObjective {
         self.prepared = self.components();
     }
 
-    fn evaluate(&self, batch: &Batch, draws: &mut Draws) -> Vec<Measure> {
+    fn evaluate(&self, _at: Progress, batch: &Batch, draws: &mut Draws) -> Vec<Measure> {
         let (total, levels) = self.total(batch.inputs.clone(), 1.0, draws);
         Self::measures(&total, &levels, 1.0)
     }

@@ -103,6 +103,7 @@ mod tests {
     use ibhost_datasets as _;
     use ibhost_framework::run::Settings;
     use ibhost_nets as _;
+    use ibhost_training as _;
 
     fn config(settings: &[(&str, &str)]) -> RunConfig {
         let mut layers = Settings::new();

@@ -380,12 +380,8 @@ impl Objective for MimObjective {
         vec![ParameterGroup::field("encoder"), decoder]
     }
 
-    fn loss(&self, phase: &str, batch: &Batch, draws: &mut Draws) -> Loss {
-        self.loss_at(phase, Progress::at(self.config.warmup.max(1), 0), batch, draws)
-    }
-
-    fn loss_at(&self, _phase: &str, progress: Progress, batch: &Batch, draws: &mut Draws) -> Loss {
-        let beta = self.beta(progress.epoch);
+    fn loss(&self, _phase: &str, at: Progress, batch: &Batch, draws: &mut Draws) -> Loss {
+        let beta = self.beta(at.epoch);
         let (mut total, reported, data) = self.total(batch.inputs.clone(), beta, beta >= 1.0, draws);
         if let Some(penalty) = self.encoder.penalty() {
             total = total + penalty;
@@ -393,7 +389,7 @@ impl Objective for MimObjective {
         Loss { total, measures: Self::measures(reported, &data, beta) }
     }
 
-    fn evaluate(&self, batch: &Batch, draws: &mut Draws) -> Vec<Measure> {
+    fn evaluate(&self, _at: Progress, batch: &Batch, draws: &mut Draws) -> Vec<Measure> {
         let beta = if self.config.loss == Criterion::Ae { 0.0 } else { 1.0 };
         // Held-out pairs are encoded from the sample they are compared with.
         let inputs = if self.config.self_supervised {

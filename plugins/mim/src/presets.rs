@@ -20,6 +20,7 @@ mod tests {
     use ibhost_framework::preset::all;
     use ibhost_framework::run::Settings;
     use ibhost_nets as _;
+    use ibhost_training as _;
 
     #[test]
     fn every_preset_resolves() {

@@ -2,15 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use burn::tensor::Tensor;
 use ibhost_analyses::figures::plot::{PlotError, panels_png};
 use ibhost_analyses::generation::decoding::Decoding;
 use ibhost_analyses::output::{picture, write};
 use ibhost_framework::analysis::{AnalysisConfig, AnalysisContext, AnalysisError, AnalysisReport, Output};
-use ibhost_framework::dataset::{Batch, KnownDensity};
-use ibhost_framework::engine::{Orders, Session, State, StepState, restore_weights_at, training_step};
+use ibhost_framework::dataset::KnownDensity;
+use ibhost_framework::engine::{Session, State, Stepper, restore_weights_at};
 use ibhost_framework::noise::{Draws, Noise};
 use ibhost_framework::objective::BoxedObjective;
 use ibhost_framework::run::RunConfig;
@@ -158,22 +157,12 @@ fn kept_epochs(run: &RunDir, batches: u64, most: u64) -> Result<(u64, BTreeMap<u
 
 /// Repeats the first epochs of a run step by step and draws the evaluation copy of the model after each.
 fn replay(session: &Session, mut state: State, epochs: u64, painter: &mut Painter<'_>) -> Result<(), AnalysisError> {
-    let (batches, size) = (session.batches_per_epoch(), session.config.training.batch_size);
-    let total = session.total_steps().min(epochs * batches);
-    let (mut order, mut moving, mut orders) = (Arc::new(Vec::new()), Vec::new(), Orders::new());
-    for step in 0..total {
-        let (epoch, index) = (step / batches + 1, (step % batches) as usize);
-        if index == 0 {
-            order = Arc::new(session.noise.stream("data order", epoch).permutation(session.train.len()));
-        }
-        let from = index * size;
-        let batch: Batch = session.training_batch(&order[from..order.len().min(from + size)], step, "main").map_err(refuse)?;
-        let mut parts =
-            StepState { optimisers: &mut state.optimisers, average: state.average.as_mut(), moving: &mut moving, orders: &mut orders };
-        let (model, _) = training_step(session, state.model, &mut parts, epoch, step, &batch).map_err(refuse)?;
-        state.model = model;
-        if (step + 1).is_multiple_of(batches) {
-            painter.paint(epoch, &Session::evaluation_model(&state, false))?;
+    let batches = session.batches_per_epoch();
+    let (total, mut stepper) = (session.total_steps().min(epochs * batches), Stepper::default());
+    while state.step < total {
+        (state, ..) = stepper.step(session, state).map_err(refuse)?;
+        if state.step.is_multiple_of(batches) {
+            painter.paint(state.step / batches, &Session::evaluation_model(&state, false))?;
         }
     }
     Ok(())

@@ -8,7 +8,7 @@ use ibhost_framework::latent_classifier::{LatentClassifier, averaged_likelihood_
 use ibhost_framework::math::{NATS_PER_BIT, accuracy, log_mean_softmax};
 use ibhost_framework::noise::Draws;
 use ibhost_framework::objective::{
-    Classifier, Loss, Measure, Objective, ObjectiveConfig, ParameterGroup, Parts, PosteriorModel, Quantity, Recipe,
+    Classifier, Loss, Measure, Objective, ObjectiveConfig, ParameterGroup, Parts, PosteriorModel, Progress, Quantity, Recipe,
 };
 use ibhost_framework::posterior::Posterior;
 use schemars::JsonSchema;
@@ -181,7 +181,7 @@ impl Objective for VdbObjective {
         LatentClassifier::groups("model")
     }
 
-    fn loss(&self, _phase: &str, batch: &Batch, draws: &mut Draws) -> Loss {
+    fn loss(&self, _phase: &str, _at: Progress, batch: &Batch, draws: &mut Draws) -> Loss {
         let posterior = self.model.encoder.encode(batch.inputs.clone());
         let terms = self.terms(&posterior, &batch.labels, draws);
         let total = self.model.penalised(self.total(&terms));
@@ -205,7 +205,7 @@ impl Objective for VdbObjective {
         ]
     }
 
-    fn evaluate(&self, batch: &Batch, draws: &mut Draws) -> Vec<Measure> {
+    fn evaluate(&self, _at: Progress, batch: &Batch, draws: &mut Draws) -> Vec<Measure> {
         let posterior = self.model.encoder.encode(batch.inputs.clone());
         let terms = self.terms(&posterior, &batch.labels, draws);
         let mut measures = self.measures(&terms, &self.total(&terms));
@@ -292,7 +292,7 @@ mod tests {
     }
 
     fn loss_of(config: &VdbConfig) -> Vec<(String, f64)> {
-        read_measures(build(config).loss(MAIN, &batch(&device()), &mut draws()).measures)
+        read_measures(build(config).loss(MAIN, Progress::at(1, 0), &batch(&device()), &mut draws()).measures)
     }
 
     fn value(measures: &[(String, f64)], name: &str) -> f64 {
@@ -339,7 +339,7 @@ mod tests {
         let error = try_build(&VdbConfig::default(), Covariance::Point).unwrap_err().to_string();
         assert!(error.starts_with("vdb: ") && error.contains("beta:0") && error.contains("cov:diag"), "{error}");
         let objective = try_build(&VdbConfig { beta: 0.0, m: 4, ..VdbConfig::default() }, Covariance::Point).unwrap();
-        let measures = read_measures(objective.loss(MAIN, &batch(&device()), &mut draws()).measures);
+        let measures = read_measures(objective.loss(MAIN, Progress::at(1, 0), &batch(&device()), &mut draws()).measures);
         assert!(measures.iter().all(|(name, value)| !name.starts_with("izx") && value.is_finite()), "{measures:?}");
         let plain = objective.valid();
         let inputs = batch(&Device::flex()).inputs;
@@ -361,7 +361,10 @@ mod tests {
             let objective = build(&VdbConfig { train_accuracy, eval_samples: 3, ..VdbConfig::default() });
             let batch = batch(&device());
             let count = |measures: Vec<Measure>| measures.iter().filter(|m| m.name.starts_with("accuracy")).count();
-            [count(objective.loss(MAIN, &batch, &mut draws()).measures), count(objective.after_update(&batch, &mut draws()))]
+            [
+                count(objective.loss(MAIN, Progress::at(1, 0), &batch, &mut draws()).measures),
+                count(objective.after_update(&batch, &mut draws())),
+            ]
         };
         assert_eq!(names(TrainAccuracy::Batch), [1, 0]);
         assert_eq!(names(TrainAccuracy::Updated), [0, 2]);
@@ -371,7 +374,7 @@ mod tests {
     #[test]
     fn evaluation_reports_every_quantity_with_the_name_it_is_described_by() {
         let config = VdbConfig { m: 2, eval_samples: 7, ..VdbConfig::default() };
-        let measures = read_measures(build(&config).valid().evaluate(&batch(&Device::flex()), &mut draws()));
+        let measures = read_measures(build(&config).valid().evaluate(Progress::at(1, 0), &batch(&Device::flex()), &mut draws()));
         let mut found: Vec<String> = measures.into_iter().map(|(name, _)| name).collect();
         let mut described: Vec<String> = config.quantities().into_iter().map(|q| q.name).collect();
         found.sort();

@@ -14,6 +14,7 @@ mod tests {
     use ibhost_framework::registry::Kind;
     use ibhost_framework::run::Settings;
     use ibhost_nets as _;
+    use ibhost_training as _;
 
     #[test]
     fn every_preset_resolves_and_sets_what_a_preset_may_set() {

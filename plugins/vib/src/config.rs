@@ -199,7 +199,7 @@ mod tests {
     use ibhost_framework::decoder::DecoderConfig;
     use ibhost_framework::encoder::EncoderConfig;
     use ibhost_framework::noise::{Draws, Noise};
-    use ibhost_framework::objective::read_measures;
+    use ibhost_framework::objective::{Progress, read_measures};
     use ibhost_framework::registry::Kind;
 
     #[test]
@@ -228,7 +228,7 @@ mod tests {
             let context = BuildContext::new(Device::flex().autodiff(), 1);
             let parts = Parts { encoder: encoder.as_ref(), decoder: decoder.as_ref(), data: &data, context: &context };
             let objective = VibConfig { prior, ..VibConfig::default() }.objective(&parts).unwrap();
-            let measures = read_measures(objective.evaluate(&batch(5), &mut Draws::seeded(Noise::new(1), 0, "test")));
+            let measures = read_measures(objective.evaluate(Progress::at(1, 0), &batch(5), &mut Draws::seeded(Noise::new(1), 0, "test")));
             measures.iter().find(|(name, _)| name == "izy_nats").unwrap().1
         };
         let difference = information(ClassPrior::Uniform) - information(ClassPrior::Labels);

@@ -7,7 +7,7 @@ use ibhost_framework::ensemble::Ensemble;
 use ibhost_framework::latent_classifier::LatentClassifier;
 use ibhost_framework::math::{NATS_PER_BIT, accuracy};
 use ibhost_framework::noise::Draws;
-use ibhost_framework::objective::{Classifier, Loss, Measure, Objective, ParameterGroup, PosteriorModel};
+use ibhost_framework::objective::{Classifier, Loss, Measure, Objective, ParameterGroup, PosteriorModel, Progress};
 use ibhost_framework::posterior::Posterior;
 
 use crate::config::{VibConfig, Vote};
@@ -65,14 +65,14 @@ impl Objective for Vib {
         LatentClassifier::groups("model")
     }
 
-    fn loss(&self, _phase: &str, batch: &Batch, draws: &mut Draws) -> Loss {
+    fn loss(&self, _phase: &str, _at: Progress, batch: &Batch, draws: &mut Draws) -> Loss {
         let terms = self.terms(&self.model.encoder.encode(batch.inputs.clone()), &batch.labels, draws);
         let total = self.model.penalised(self.total(&terms));
         let measures = measures(&terms, &total, &batch.labels, self.class_entropy);
         Loss { total, measures }
     }
 
-    fn evaluate(&self, batch: &Batch, draws: &mut Draws) -> Vec<Measure> {
+    fn evaluate(&self, _at: Progress, batch: &Batch, draws: &mut Draws) -> Vec<Measure> {
         let posterior = self.model.encoder.encode(batch.inputs.clone());
         let terms = self.terms(&posterior, &batch.labels, draws);
         let mut measures = measures(&terms, &self.total(&terms), &batch.labels, self.class_entropy);
@@ -123,6 +123,7 @@ pub(crate) mod fixture {
     use ibhost_framework::objective::Parts;
     use ibhost_framework::registry::Kind;
     use ibhost_nets as _;
+    use ibhost_training as _;
     use serde::de::DeserializeOwned;
 
     use super::Vib;
@@ -194,7 +195,7 @@ mod tests {
     }
 
     fn loss_of(config: &VibConfig) -> (f64, BTreeMap<String, f64>) {
-        let loss = build(config, MLP).unwrap().loss("main", &batch(6), &mut draws());
+        let loss = build(config, MLP).unwrap().loss("main", Progress::at(1, 0), &batch(6), &mut draws());
         (scalar(loss.total), read_measures(loss.measures).into_iter().collect())
     }
 
@@ -212,7 +213,7 @@ mod tests {
     #[test]
     fn without_beta_the_encoder_still_learns_from_the_class_term_alone() {
         let objective = build(&VibConfig { beta: 0.0, ..VibConfig::default() }, MLP).unwrap();
-        let loss = objective.loss("main", &batch(6), &mut draws());
+        let loss = objective.loss("main", Progress::at(1, 0), &batch(6), &mut draws());
         let m: BTreeMap<_, _> = read_measures(loss.measures).into_iter().collect();
         assert!(m["izx_nats"] > 0.0 && (m["loss"] - (2.0 - m["izy_bits"])).abs() < 1e-5);
         let gradients = GradientsParams::from_grads(loss.total.backward(), &objective);
@@ -226,7 +227,8 @@ mod tests {
             VibConfig { eval_samples: 3, rate: RateEstimate::MonteCarlo, vote: Vote::Logits, ..VibConfig::default() },
         ] {
             let objective = build(&config, MLP).unwrap().valid();
-            let found: BTreeMap<_, _> = read_measures(objective.evaluate(&batch(6), &mut draws())).into_iter().collect();
+            let found: BTreeMap<_, _> =
+                read_measures(objective.evaluate(Progress::at(1, 0), &batch(6), &mut draws())).into_iter().collect();
             let mut expected: Vec<_> = config.quantities().into_iter().map(|q| q.name).collect();
             expected.sort();
             assert_eq!(found.keys().cloned().collect::<Vec<_>>(), expected);
@@ -237,7 +239,8 @@ mod tests {
     #[test]
     fn a_deterministic_model_reports_no_rate() {
         let objective = build(&VibConfig { beta: 0.0, ..VibConfig::default() }, "mlp/e1:4|e2:4|z:2|cov:point").unwrap();
-        let m: BTreeMap<_, _> = read_measures(objective.valid().evaluate(&batch(6), &mut draws())).into_iter().collect();
+        let m: BTreeMap<_, _> =
+            read_measures(objective.valid().evaluate(Progress::at(1, 0), &batch(6), &mut draws())).into_iter().collect();
         assert!(!m.contains_key("izx_bits") && m["accuracy"] == m["accuracy_l12"]);
     }
 
@@ -256,7 +259,7 @@ mod tests {
     #[test]
     fn a_gradient_step_lowers_the_loss() {
         let mut objective = build(&VibConfig { beta: 1e-2, ..VibConfig::default() }, MLP).unwrap();
-        let value = |objective: &Vib| objective.loss("main", &batch(6), &mut draws()).total;
+        let value = |objective: &Vib| objective.loss("main", Progress::at(1, 0), &batch(6), &mut draws()).total;
         let before = scalar(value(&objective));
         let mut optimiser = SgdConfig::new().init();
         for _ in 0..20 {

@@ -9,6 +9,7 @@ use ibhost_disenib as _;
 use ibhost_hit as _;
 use ibhost_mim as _;
 use ibhost_nets as _;
+use ibhost_training as _;
 use ibhost_vdb as _;
 use ibhost_vib as _;
 

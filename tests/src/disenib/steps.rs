@@ -8,12 +8,12 @@ use ibhost_framework::decoder::DecoderConfig;
 use ibhost_framework::encoder::EncoderConfig;
 use ibhost_framework::engine::Watch;
 use ibhost_framework::noise::Draws;
-use ibhost_framework::objective::{BoxedObjective, Direction, ObjectiveConfig, Parts, read_measures};
+use ibhost_framework::objective::{BoxedObjective, Direction, ObjectiveConfig, Parts, Progress, read_measures};
 use ibhost_framework::optimiser::{OptimiserConfig, OptimiserState, ParameterUpdate};
+use ibhost_framework::plan::{Cadence, MAIN, Plan};
 use ibhost_framework::registry::Kind;
 use ibhost_framework::run::EarlyStopping;
 use ibhost_framework::schedule::{ScheduleConfig, ScheduleContext};
-use ibhost_framework::strategy::{Cadence, MAIN, Oneshot, StrategyConfig};
 use serde_json::{Map, Value, json};
 
 use super::Outcome;
@@ -85,14 +85,14 @@ pub(super) fn lagrangian(file: &Value, term: &str) -> Outcome {
     model = golden::load_parameters(model, &recorded)?;
     let optimiser =
         resolve::<dyn OptimiserConfig>(Kind::Optimiser, "adam/beta1:0.5|beta2:0.999|epsilon:1e-8").map_err(|e| e.to_string())?.1;
-    let plan = Oneshot {}.plan(&model.groups());
+    let plan = Plan::together(&model.groups());
     let mut states = vec![OptimiserState::default(); plan.optimisers.len()];
     let mut step = 0;
     while let Some(want) = file["outputs"].get(format!("step{}", step + 1)) {
         step += 1;
         let (shape, eps) = golden::tensor(member(input, &format!("eps_step{step}"))?)?;
         let mut draws = Draws::recorded([(CODE_NOISE.to_owned(), TensorData::new(eps, [1, shape[0], shape[1]]))]);
-        let loss = model.loss(MAIN, &data, &mut draws);
+        let loss = model.loss(MAIN, Progress::at(1, 0), &data, &mut draws);
         let measures: std::collections::BTreeMap<_, _> = read_measures(loss.measures).into_iter().collect();
         for (ours, theirs) in [("loss_dec", "loss_dec"), ("loss_kl", "loss_kl_raw")] {
             let found = measures.get(ours).copied().ok_or_else(|| format!("`{ours}` is not reported"))?;

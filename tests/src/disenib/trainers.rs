@@ -9,7 +9,7 @@ use ibhost_disenib::plan::Update;
 use ibhost_framework::component::resolve;
 use ibhost_framework::dataset::Batch;
 use ibhost_framework::noise::Draws;
-use ibhost_framework::objective::{BoxedObjective, read_measures};
+use ibhost_framework::objective::{BoxedObjective, Progress, read_measures};
 use ibhost_framework::optimiser::{OptimiserConfig, OptimiserState, ParameterUpdate};
 use ibhost_framework::parameters::with_gradients_for;
 use ibhost_framework::registry::Kind;
@@ -111,7 +111,7 @@ fn run(file: &Value, mut model: BoxedObjective, conv: bool) -> Outcome {
                 }
                 let slot = phase.updates[0].0;
                 model = with_gradients_for(model, |path| plan.optimisers[slot].contains(path));
-                let loss = model.loss(&phase.name, &data, &mut draws);
+                let loss = model.loss(&phase.name, Progress::at(1, 0), &data, &mut draws);
                 let measures: BTreeMap<String, f64> = read_measures(loss.measures).into_iter().collect();
                 for (ours, theirs) in LOGGED {
                     if let Some(want) = log.get(theirs).and_then(Value::as_f64) {
@@ -127,7 +127,7 @@ fn run(file: &Value, mut model: BoxedObjective, conv: bool) -> Outcome {
                     close(&format!("{what}: gradient of {name}"), &[own], &[norm.as_f64().ok_or("not a number")?], abs, rel)?;
                 }
                 states[slot].step += 1;
-                let mut rules = vec![None; plan.optimisers.len()];
+                let mut rules: Vec<_> = plan.optimisers.iter().map(|_| None).collect();
                 rules[slot] = Some(optimiser.rule(states[slot].step, RATE));
                 model = model.map(&mut ParameterUpdate::new(Some(gradients), &plan.optimisers, &mut states, rules, None));
             }

@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 
 use ibhost_framework::noise::Draws;
 use ibhost_framework::objective::{Objective, Progress};
-use ibhost_framework::optimiser::{Adadelta, Adam, OptimiserConfig, OptimiserState, ParameterUpdate, Sgd};
-use ibhost_framework::schedule::{Cosine, ScheduleConfig, ScheduleContext, Step};
-use ibhost_framework::strategy::OptimiserSlot;
+use ibhost_framework::optimiser::{OptimiserConfig, OptimiserState, ParameterUpdate, testing};
+use ibhost_framework::plan::OptimiserSlot;
+use ibhost_framework::schedule::{ScheduleConfig, ScheduleContext};
 use ibhost_hit::names::PublishedRun;
 use ibhost_hit::schedules::{ladder_warm_up, temperature, warm_up};
+use ibhost_training::optimisers::{Adadelta, Adam, Sgd};
+use ibhost_training::schedules::{Cosine, Step};
 use serde_json::Value;
 
 use super::model::{described, noise, terms};
@@ -89,10 +91,10 @@ pub(super) fn optimisers(file: &Value) -> Outcome {
             rates(&Step { every: 1, factor: 0.7 }, 1.0)
         } else {
             let (optimiser, rate) = optimiser(key)?;
-            let (mut w, mut m, mut s) = (start.clone(), vec![0.0; start.len()], vec![0.0; start.len()]);
+            let (mut w, mut kept) = (start.clone(), testing::buffers(&*optimiser.rule(1, rate), start.len()));
             let mut trajectory = Vec::new();
             for (step, gradient) in gradients.chunks_exact(start.len()).enumerate() {
-                optimiser.rule(step as u64 + 1, rate).update(&mut w, gradient, &mut m, &mut s, None);
+                testing::update(&*optimiser.rule(step as u64 + 1, rate), &mut w, gradient, &mut kept);
                 trajectory.extend_from_slice(&w);
             }
             trajectory

@@ -5,9 +5,9 @@ use burn::tensor::{Tensor, TensorData};
 use ibhost_analyses::information::kd_tree::Norm;
 use ibhost_analyses::information::kraskov::{Rows, entropy, kernel_entropy, kraskov, revised};
 use ibhost_analyses::probes::neighbour_accuracy::{neighbour_accuracies, normalised_mutual_information};
-use ibhost_framework::objective::ParameterGroup;
-use ibhost_framework::optimiser::{AdamNormGrad, OptimiserConfig, OptimiserState, ParameterUpdate};
-use ibhost_framework::strategy::OptimiserSlot;
+use ibhost_framework::optimiser::{OptimiserConfig, OptimiserState, ParameterUpdate};
+use ibhost_framework::plan::{OptimiserSlot, ParameterGroup};
+use ibhost_training::optimisers::AdamNormGrad;
 use serde_json::Value;
 
 use super::{Outcome, inputs, number, outputs};

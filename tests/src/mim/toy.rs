@@ -8,13 +8,15 @@ use ibhost_framework::dataset::KnownDensity;
 use ibhost_framework::generator::GenerativeModel;
 use ibhost_framework::noise::Draws;
 use ibhost_framework::objective::Objective;
-use ibhost_framework::optimiser::{Adam, OptimiserConfig, OptimiserState, ParameterUpdate};
-use ibhost_framework::schedule::{Noam, ScheduleConfig, ScheduleContext};
-use ibhost_framework::strategy::OptimiserSlot;
+use ibhost_framework::optimiser::{OptimiserConfig, OptimiserState, ParameterUpdate};
+use ibhost_framework::plan::OptimiserSlot;
+use ibhost_framework::schedule::{ScheduleConfig, ScheduleContext};
 use ibhost_mim::objective::SampledMarginal;
 use ibhost_mim::statistics::{Passes, PerSample};
 use ibhost_mim::terms::Criterion;
 use ibhost_mim::{MimConfig, MimObjective};
+use ibhost_training::optimisers::Adam;
+use ibhost_training::schedules::Noam;
 use serde_json::Value;
 
 use super::model::{arrays, build, by_path};

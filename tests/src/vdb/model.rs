@@ -12,7 +12,7 @@ use ibhost_framework::encoder::EncoderConfig;
 use ibhost_framework::math::log_mean_softmax;
 use ibhost_framework::module::Erased;
 use ibhost_framework::noise::Draws;
-use ibhost_framework::objective::{BoxedObjective, ObjectiveConfig, Parts, Recipe, read_measures};
+use ibhost_framework::objective::{BoxedObjective, ObjectiveConfig, Parts, Progress, Recipe, read_measures};
 use ibhost_framework::posterior::Posterior;
 use ibhost_framework::registry::Kind;
 use ibhost_framework::strategy::MAIN;
@@ -136,7 +136,7 @@ fn one_loss(case: &Value, cov: &str, class_loss: &str, tolerance: (f64, f64)) ->
     let device = device();
     let batch_on = |device: &Device| batch(member(inputs, "x")?, member(inputs, "y")?, device);
 
-    let loss = built.objective.loss(MAIN, &batch_on(&device)?, &mut draws(inputs, &[("posterior", "eps_loss")])?);
+    let loss = built.objective.loss(MAIN, Progress::at(1, 0), &batch_on(&device)?, &mut draws(inputs, &[("posterior", "eps_loss")])?);
     let gradients = loss.total.backward();
     close_tensor("loss", loss.total, member(want, "loss_bits")?, tolerance)?;
     let measures = read_measures(loss.measures);
@@ -157,7 +157,7 @@ fn one_loss(case: &Value, cov: &str, class_loss: &str, tolerance: (f64, f64)) ->
     let model = built.objective.valid();
     let inference = batch_on(&plain)?;
     let purposes = [("posterior", "eps_loss"), ("accuracy", "eps_L1"), ("averaged accuracy", "eps_L12")];
-    let measures = read_measures(model.evaluate(&inference, &mut draws(inputs, &purposes)?));
+    let measures = read_measures(model.evaluate(Progress::at(1, 0), &inference, &mut draws(inputs, &purposes)?));
     close("evaluated loss", &[value(&measures, "loss")?], &[scalar(member(want, "loss_bits")?)?], abs, rel)?;
     for (name, key) in [("accuracy".to_owned(), "accuracy_L1"), (format!("accuracy_l{averaged}"), "accuracy_L12")] {
         close(&name, &[value(&measures, &name)?], &[scalar(member(outputs, key)?)?], abs, rel)?;

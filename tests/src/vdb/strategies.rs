@@ -6,12 +6,13 @@ use burn::module::Module;
 use ibhost_framework::component::resolve;
 use ibhost_framework::dataset::Batch;
 use ibhost_framework::noise::Draws;
-use ibhost_framework::objective::{BoxedObjective, read_measures};
+use ibhost_framework::objective::{BoxedObjective, Progress, read_measures};
 use ibhost_framework::optimiser::{OptimiserConfig, OptimiserState, ParameterUpdate};
 use ibhost_framework::parameters;
+use ibhost_framework::plan::Plan;
 use ibhost_framework::registry::Kind;
 use ibhost_framework::schedule::{ScheduleConfig, ScheduleContext};
-use ibhost_framework::strategy::{Plan, StrategyConfig};
+use ibhost_framework::strategy::StrategyConfig;
 use serde_json::Value;
 
 use super::model::{Built, batch, build, by_path, draws, value};
@@ -133,7 +134,7 @@ impl Run<'_> {
             if !phase.when.is_due(epoch, self.step) {
                 continue;
             }
-            let mut rules = vec![None; self.plan.optimisers.len()];
+            let mut rules: Vec<_> = self.plan.optimisers.iter().map(|_| None).collect();
             for (slot, cadence) in &phase.updates {
                 if cadence.is_due(epoch, self.step) {
                     let rate = self.schedule.rate(&self.context(*slot));
@@ -146,7 +147,7 @@ impl Run<'_> {
             model = parameters::with_gradients_for(model, |path| {
                 slots.iter().position(|slot| slot.contains(path)).is_some_and(|slot| moving[slot])
             });
-            let loss = model.loss(&phase.name, &batch, &mut self.draws()?);
+            let loss = model.loss(&phase.name, Progress::at(1, 0), &batch, &mut self.draws()?);
             let gradients = moving.contains(&true).then(|| loss.total.backward());
             measures.extend(loss.measures);
             let mut update = ParameterUpdate::new(gradients, &self.plan.optimisers, &mut self.states, rules, None);

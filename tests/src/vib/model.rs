@@ -11,7 +11,7 @@ use ibhost_framework::decoder::DecoderConfig;
 use ibhost_framework::encoder::EncoderConfig;
 use ibhost_framework::module::Erased;
 use ibhost_framework::noise::Draws;
-use ibhost_framework::objective::{BoxedObjective, Measure, ObjectiveConfig, Parts, read_measures};
+use ibhost_framework::objective::{BoxedObjective, Measure, ObjectiveConfig, Parts, Progress, read_measures};
 use ibhost_framework::posterior::Posterior;
 use ibhost_framework::registry::Kind;
 use ibhost_framework::strategy::MAIN;
@@ -92,14 +92,14 @@ impl Model {
 
     /// Loss, measures and gradients of the training path.
     pub(super) fn train(&self, batch: &Batch, draws: &mut Draws) -> (f64, BTreeMap<String, f64>, BTreeMap<String, Vec<f64>>) {
-        let loss = self.boxed.loss(MAIN, batch, draws);
+        let loss = self.boxed.loss(MAIN, Progress::at(1, 0), batch, draws);
         let total = read_measures(vec![Measure::new("total", loss.total.clone())])[0].1;
         let gradients = golden::parameter_gradients(&self.boxed, &loss.total.backward());
         (total, read_measures(loss.measures).into_iter().collect(), gradients)
     }
 
     pub(super) fn evaluate(&self, batch: &Batch, draws: &mut Draws) -> BTreeMap<String, f64> {
-        read_measures(self.boxed.valid().evaluate(&held_out(batch), draws)).into_iter().collect()
+        read_measures(self.boxed.valid().evaluate(Progress::at(1, 0), &held_out(batch), draws)).into_iter().collect()
     }
 
     /// -ln of the averaged softmax at the labels, `[batch]` in nats.

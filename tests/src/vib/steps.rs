@@ -6,12 +6,13 @@ use burn::module::{Module, Param};
 use burn::tensor::{Tensor, TensorData};
 use ibhost_framework::component::{Component, resolve};
 use ibhost_framework::noise::Draws;
-use ibhost_framework::objective::ParameterGroup;
+use ibhost_framework::objective::Progress;
 use ibhost_framework::optimiser::{OptimiserConfig, OptimiserState, ParameterUpdate, WeightAverage};
 use ibhost_framework::parameters::{average_buffers, with_average};
+use ibhost_framework::plan::{MAIN, OptimiserSlot, ParameterGroup};
 use ibhost_framework::registry::Kind;
 use ibhost_framework::schedule::{ScheduleConfig, ScheduleContext};
-use ibhost_framework::strategy::{MAIN, OptimiserSlot, StrategyConfig};
+use ibhost_framework::strategy::StrategyConfig;
 use ibhost_vib::terms::LOSS_NOISE;
 use serde_json::Value;
 
@@ -121,7 +122,7 @@ pub(super) fn tf1_training(file: &Value) -> Outcome {
         let labels = serde_json::json!({ "shape": label_shape, "data": label_values });
         let batch = batch_of(&of_step(&images, step), &labels, 2.0)?;
         let mut draws = Draws::recorded([noise(&of_step(&eps, step), LOSS_NOISE)]);
-        let gradients = boxed.loss(MAIN, &batch, &mut draws).total.backward();
+        let gradients = boxed.loss(MAIN, Progress::at(1, 0), &batch, &mut draws).total.backward();
         states[0].step += 1;
         let rules = vec![Some(optimiser.rule(states[0].step, rate))];
         let mut update = ParameterUpdate::new(Some(gradients), &plan.optimisers, &mut states, rules, Some(&mut average));

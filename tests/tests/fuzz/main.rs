@@ -28,6 +28,7 @@ use ibhost_framework::storage::run_dir::yaml_from_str;
 use ibhost_framework::storage::{CheckpointStore, FileList, Label, Manifest, MetricsLog, RunDir, Summary, tensors, verify};
 use ibhost_nets as _;
 use ibhost_tests::cli::{CommandLine, entries};
+use ibhost_training as _;
 use ibhost_vdb as _;
 use ibhost_vib as _;
 use serde_json::{Map, Value};

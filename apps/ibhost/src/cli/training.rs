@@ -22,7 +22,7 @@ pub struct RunArgs {
     /// Data set; the embedded `digits` without it
     #[arg(long, value_name = "COMPONENT")]
     pub dataset: Option<String>,
-    /// Which parameters move when, e.g. algo1/d:10|e:1
+    /// Which parameters move when, e.g. by_epoch/d:10|e:1
     #[arg(long, value_name = "COMPONENT")]
     pub strategy: Option<String>,
     /// Optimiser, e.g. adam/beta1:0.5

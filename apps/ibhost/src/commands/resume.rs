@@ -1,6 +1,6 @@
 //! `ibhost resume`: continue an interrupted run to its planned end.
 
-use ibhost_framework::engine::Job;
+use ibhost_framework::engine::Trainer;
 use ibhost_framework::storage::RunDir;
 
 use super::check_run_folder;
@@ -16,7 +16,7 @@ pub fn resume(arguments: &ResumeArgs, quiet: bool, log: &RunLog) -> Result<u8, F
     check_run_folder(&arguments.run_dir)?;
     let root = data_root(&arguments.data)?;
     let stop = StopOnSignal::listen();
-    match Job::resume(&arguments.run_dir, &root, arguments.skip_damaged, &program::this())? {
+    match Trainer::resume(&arguments.run_dir, &root, arguments.skip_damaged, &program::this())? {
         None => {
             let drawn = complete(&arguments.run_dir, &root, stop.flag())?;
             let done = if drawn.is_empty() { "nothing to do".to_owned() } else { format!("drew what was missing: {}", drawn.join(", ")) };

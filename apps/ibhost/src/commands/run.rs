@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use ibhost_framework::dataset::DataRoot;
-use ibhost_framework::engine::{Job, Outcome, Start};
+use ibhost_framework::engine::{Outcome, Start, Trainer};
 use ibhost_framework::objective::Quantity;
 use ibhost_framework::preset;
 use ibhost_framework::run::{ConfigError, RunConfig, Settings};
@@ -44,7 +44,7 @@ pub fn run(arguments: &RunArgs, quiet: bool, log: &RunLog) -> Result<u8, Failure
     // A request that comes while data are read is obeyed after the first step, so that a run there is can be continued.
     let stop = StopOnSignal::listen();
     let start = Start { command: command_line(), program: program::this(), data: None };
-    let mut job = Job::create(config, &root, &arguments.output_dir, start)?;
+    let mut job = Trainer::create(config, &root, &arguments.output_dir, start)?;
     drive(&mut job, &root, arguments.format, quiet, log, &stop)
 }
 
@@ -131,14 +131,21 @@ fn finite(flag: &str, number: f64) -> Result<Value, Failure> {
 }
 
 /// Trains `job` to its end, runs the plots that cost nothing, prints the result.
-pub fn drive(job: &mut Job, root: &DataRoot, format: Format, quiet: bool, log: &RunLog, stop: &StopOnSignal) -> Result<u8, Failure> {
+pub fn drive(job: &mut Trainer, root: &DataRoot, format: Format, quiet: bool, log: &RunLog, stop: &StopOnSignal) -> Result<u8, Failure> {
     // Only the first run of a process is told of, and there is no second.
     let _ = stop.run.set(job.run.path().to_path_buf());
     drive_until(job, root, format, quiet, log, &stop.flag)
 }
 
 /// The same until `stop` is set by whatever the caller listens to.
-pub fn drive_until(job: &mut Job, root: &DataRoot, format: Format, quiet: bool, log: &RunLog, stop: &AtomicBool) -> Result<u8, Failure> {
+pub fn drive_until(
+    job: &mut Trainer,
+    root: &DataRoot,
+    format: Format,
+    quiet: bool,
+    log: &RunLog,
+    stop: &AtomicBool,
+) -> Result<u8, Failure> {
     log.open(LogFile::open(&job.run.log_path())?);
     let mut progress = Progress::new(job.session.total_steps(), job.steps_done(), quiet);
     let (outcome, summary) = conduct(job, root, &mut progress, stop)?;
@@ -154,7 +161,7 @@ pub fn drive_until(job: &mut Job, root: &DataRoot, format: Format, quiet: bool, 
 }
 
 /// Trains `job` to its end and runs the plots that cost nothing; a panic is recorded in the run before it goes on.
-fn conduct(job: &mut Job, root: &DataRoot, progress: &mut Progress, stop: &AtomicBool) -> Result<(Outcome, Summary), Failure> {
+fn conduct(job: &mut Trainer, root: &DataRoot, progress: &mut Progress, stop: &AtomicBool) -> Result<(Outcome, Summary), Failure> {
     if let Some(note) = &job.session.data.info().note {
         tracing::warn!("{note}");
     }

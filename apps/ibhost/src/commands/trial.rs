@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use ibhost_framework::dataset::DataRoot;
-use ibhost_framework::engine::{Job, Start};
+use ibhost_framework::engine::{Start, Trainer};
 use ibhost_framework::run::RunConfig;
 use ibhost_framework::storage::{Label, RunDir};
 use ibhost_sweep::{SweepFolder, TrialFolder, TrialStatus, plan, process, values};
@@ -104,14 +104,14 @@ fn work(
             let command = [vec!["ibhost".to_owned()], plan::command(&config)].concat();
             let dataset = config.dataset.to_string();
             let start = Start { command, program: program::this(), data: sweep.data_of(&dataset)? };
-            let job = Job::create(config, root, folder.path(), start)?;
+            let job = Trainer::create(config, root, folder.path(), start)?;
             sweep.keep_data(&dataset, &job.session.loaded)?;
             Some(job)
         }
         // Whatever sound checkpoint is taken, the end is the same.
         Some(path) => {
             check_own(&path, &config)?;
-            let job = Job::resume(&path, root, true, &program::this())?;
+            let job = Trainer::resume(&path, root, true, &program::this())?;
             if job.is_none() {
                 complete(&path, root, stop)?;
             }

@@ -1,4 +1,4 @@
-//! Conditions on runs as written on the command line: `objective=vdb`, `objective.beta<0.01`, `test.accuracy>=0.9`, `dataset~mnist`.
+//! Conditions on runs as written on the command line: `seed=3`, `objective.beta<0.01`, `test.accuracy>=0.9`, `name~first`.
 
 use std::str::FromStr;
 
@@ -83,7 +83,7 @@ impl FromStr for Filter {
     fn from_str(text: &str) -> Result<Self, SweepError> {
         let wrong = |what: &str| {
             SweepError::Request(format!(
-                "`{text}`: {what}\n  hint: a filter is FIELD, one of = != < <= > >= ~ and a value, e.g. objective=vdb or test.accuracy>0.9"
+                "`{text}`: {what}\n  hint: a filter is FIELD, one of = != < <= > >= ~ and a value, e.g. seed=3 or test.accuracy>0.9"
             ))
         };
         let place = text.find(['=', '!', '<', '>', '~']).ok_or_else(|| wrong("there is no comparison"))?;

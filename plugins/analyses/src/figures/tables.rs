@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use ibhost_framework::csv_text::csv_text;
 
 /// Strategies of the published tables.
-pub const STRATEGIES: [&str; 2] = ["oneshot", "algo2/k:10"];
+pub const STRATEGIES: [&str; 2] = ["oneshot", "alternate/k:10"];
 
 /// Accuracies of one run on corrupted images.
 #[derive(Clone, Debug, PartialEq)]

@@ -161,7 +161,7 @@ mod tests {
     use burn::module::Module;
     use ibhost_framework::categorical::Relaxation;
     use ibhost_framework::dataset::Batch;
-    use ibhost_framework::objective::{Loss, Measure, Objective, PosteriorModel};
+    use ibhost_framework::objective::{Loss, Measure, Objective, PosteriorModel, Progress};
 
     /// A normal level of two numbers below a categorical one of three classes.
     #[derive(Module, Debug)]
@@ -171,10 +171,10 @@ mod tests {
     }
 
     impl Objective for TwoLevels {
-        fn loss(&self, _phase: &str, batch: &Batch, _draws: &mut Draws) -> Loss {
+        fn loss(&self, _phase: &str, _at: Progress, batch: &Batch, _draws: &mut Draws) -> Loss {
             Loss { total: batch.inputs.clone().mean(), measures: Vec::new() }
         }
-        fn evaluate(&self, _batch: &Batch, _draws: &mut Draws) -> Vec<Measure> {
+        fn evaluate(&self, _at: Progress, _batch: &Batch, _draws: &mut Draws) -> Vec<Measure> {
             Vec::new()
         }
         fn as_posterior(&self) -> Option<&dyn PosteriorModel> {

@@ -11,6 +11,7 @@ use ibhost_framework::noise::Noise;
 use ibhost_framework::objective::{Parts, read_measures};
 use ibhost_framework::registry::Kind;
 use ibhost_nets as _;
+use ibhost_training as _;
 
 use super::*;
 
@@ -87,7 +88,12 @@ fn any_number_of_levels_trains_with_one_rate_each() {
         let x = images(3, [1, 28, 28], &Device::flex().autodiff());
         let labels = Tensor::from_data([0i64, 0, 0], &Device::flex().autodiff());
         let mut draws = Draws::seeded(Noise::new(1), 0, "test");
-        let loss = model.loss("main", &Batch { inputs: x.clone(), labels, indices: (0..3).collect() }, &mut draws);
+        let loss = model.loss(
+            "main",
+            Progress::at(u64::MAX, u64::MAX),
+            &Batch { inputs: x.clone(), labels, indices: (0..3).collect() },
+            &mut draws,
+        );
         let gradients = loss.total.backward();
         let mut still = Still { gradients: &gradients, path: Vec::new(), found: Vec::new() };
         model.visit(&mut still);
@@ -209,7 +215,8 @@ fn a_deterministic_code_without_a_weight_on_its_rate_reports_none() {
     let labels = Tensor::from_data([0i64, 0, 0], &Device::flex());
     let mut draws = Draws::seeded(Noise::new(1), 0, "test");
     let model = model.valid();
-    let measures = read_measures(model.evaluate(&Batch { inputs: x.clone(), labels, indices: (0..3).collect() }, &mut draws));
+    let measures =
+        read_measures(model.evaluate(Progress::at(1, 0), &Batch { inputs: x.clone(), labels, indices: (0..3).collect() }, &mut draws));
     let names: Vec<&str> = measures.iter().map(|(name, _)| name.as_str()).collect();
     assert_eq!(names, ["loss", "distortion", "rate_weight"]);
     let codes = model.sample_codes(x.clone(), &mut draws);

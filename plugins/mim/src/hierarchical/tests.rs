@@ -56,7 +56,7 @@ fn every_model_prior_and_loss_trains_samples_and_bounds_the_evidence() {
             let config = HierarchicalConfig { loss, prior, q_x, components: 5, warmup: 0, ..HierarchicalConfig::default() };
             let model = build(&config, encoder, decoder).unwrap();
             let mut draws = Draws::seeded(Noise::new(1), 0, "test");
-            let loss = model.loss_at(MAIN, Progress::at(1, 0), &batch(&Device::flex().autodiff()), &mut draws);
+            let loss = model.loss(MAIN, Progress::at(1, 0), &batch(&Device::flex().autodiff()), &mut draws);
             assert!(read_measures(loss.measures).iter().all(|(_, v)| v.is_finite()), "{config:?}");
             drop(loss.total.backward());
             let model = model.valid();
@@ -85,7 +85,7 @@ fn losses_are_what_their_formulas_say() {
         let config = HierarchicalConfig { loss, components: 5, warmup: 4, ..HierarchicalConfig::default() };
         let model = build(&config, &two, &GatedMlpDecoderConfig {}).unwrap();
         let mut draws = Draws::seeded(Noise::new(1), 0, "test");
-        read_measures(model.loss_at(MAIN, Progress::at(epoch, 0), &batch(&Device::flex().autodiff()), &mut draws).measures)
+        read_measures(model.loss(MAIN, Progress::at(epoch, 0), &batch(&Device::flex().autodiff()), &mut draws).measures)
     };
     let vae = measures(HierarchicalLoss::Vae, 1);
     assert!((value(&vae, "loss") - value(&vae, "distortion") - 0.25 * value(&vae, "rate")).abs() < 1e-4);
@@ -102,7 +102,7 @@ fn the_rates_of_the_levels_add_up_to_the_rate() {
     let (model, seeded) = (model.valid(), || Draws::seeded(Noise::new(1), 0, "test"));
     let rates = model.as_generative().unwrap().level_rates(images(&Device::flex()), &mut seeded()).unwrap();
     let total: f32 = rates.iter().map(|rate| rate.clone().mean().into_scalar::<f32>()).sum();
-    let whole = value(&read_measures(model.evaluate(&batch(&Device::flex()), &mut seeded())), "rate");
+    let whole = value(&read_measures(model.evaluate(Progress::at(1, 0), &batch(&Device::flex()), &mut seeded())), "rate");
     assert!(rates.len() == 2 && (f64::from(total) - whole).abs() < 1e-4, "{total} {whole}");
     assert_eq!(model.as_generative().unwrap().level_sizes(5), [3, 2]);
 }
@@ -232,7 +232,8 @@ fn components_computed_beforehand_change_no_number() {
     let mut prepared = model.clone();
     prepared.prepare_evaluation();
     assert!(format!("{prepared:?}").contains("prepared: Some") && format!("{model:?}").contains("prepared: None"));
-    let measures =
-        |model: &dyn Objective| read_measures(model.evaluate(&batch(&Device::flex()), &mut Draws::seeded(Noise::new(1), 0, "test")));
+    let measures = |model: &dyn Objective| {
+        read_measures(model.evaluate(Progress::at(1, 0), &batch(&Device::flex()), &mut Draws::seeded(Noise::new(1), 0, "test")))
+    };
     assert_eq!(measures(&*prepared), measures(&*model));
 }

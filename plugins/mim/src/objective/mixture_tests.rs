@@ -11,7 +11,7 @@ use ibhost_framework::build::BuildContext;
 use ibhost_framework::dataset::{DataRoot, Dataset, DatasetConfig, Split};
 use ibhost_framework::decoder::DecoderConfig;
 use ibhost_framework::encoder::EncoderConfig;
-use ibhost_framework::engine::{Job, Observer, Quiet, Session, StepReport, open_finished};
+use ibhost_framework::engine::{Observer, Quiet, Session, StepReport, Trainer, open_finished};
 use ibhost_framework::identity::{OtherDataPolicy, Program};
 use ibhost_framework::noise::Noise;
 use ibhost_framework::objective::read_measures;
@@ -84,7 +84,7 @@ impl ModuleVisitor for Largest<'_> {
 
 /// Measures of a step at beta 1, and the largest gradient of every parameter.
 fn step(model: &MimObjective) -> (Vec<(String, f64)>, Slopes) {
-    let loss = model.loss_at(MAIN, Progress::at(1, 0), &batch(&Device::flex().autodiff()), &mut draws());
+    let loss = model.loss(MAIN, Progress::at(1, 0), &batch(&Device::flex().autodiff()), &mut draws());
     let gradients = loss.total.backward();
     let mut largest = Largest { gradients: &gradients, path: Vec::new(), found: Vec::new() };
     model.visit(&mut largest);
@@ -214,7 +214,7 @@ impl Observer for StopAt<'_> {
     }
 }
 
-fn job(folder: &Path, name: &str) -> Job {
+fn job(folder: &Path, name: &str) -> Trainer {
     let mut settings = Settings::new();
     for (key, value) in [
         ("objective", "mim/sampled:true|warmup:1|min_logvar:6|q_zx_gmm:3|p_xz_gmm:2"),
@@ -229,7 +229,7 @@ fn job(folder: &Path, name: &str) -> Job {
     settings.set("lr", 0.01.into()).unwrap();
     settings.set("epochs", 8.into()).unwrap();
     settings.set("batch_size", 64.into()).unwrap();
-    Job::create(settings.resolve().unwrap(), &DataRoot("absent".into()), folder, Vec::new()).unwrap()
+    Trainer::create(settings.resolve().unwrap(), &DataRoot("absent".into()), folder, Vec::new()).unwrap()
 }
 
 #[test]
@@ -242,7 +242,7 @@ fn training_lowers_the_loss_resumes_exactly_and_its_statistics_are_finite() {
         let (session, state) = Session::open(whole.session.config.clone(), &root).unwrap();
         let inputs = session.data.split(Split::Test).batch(&(0..640).collect::<Vec<_>>(), &session.device);
         let model = Session::evaluation_model(&state, false);
-        read_measures(model.evaluate(&inputs, &mut draws())).into_iter().find(|(name, _)| name == "loss").unwrap().1
+        read_measures(model.evaluate(Progress::at(1, 0), &inputs, &mut draws())).into_iter().find(|(name, _)| name == "loss").unwrap().1
     };
     let (_, summary) = whole.train(&mut Quiet, &AtomicBool::new(false)).unwrap();
     let end = summary.final_metrics.test.get("loss").unwrap();
@@ -254,7 +254,7 @@ fn training_lowers_the_loss_resumes_exactly_and_its_statistics_are_finite() {
     let stop = AtomicBool::new(false);
     half.train(&mut StopAt(37, &stop), &stop).unwrap();
     drop(half);
-    let mut half = Job::resume(&halfway, &root, false, &Program::this("test", None)).unwrap().unwrap();
+    let mut half = Trainer::resume(&halfway, &root, false, &Program::this("test", None)).unwrap().unwrap();
     assert_eq!(half.steps_done(), 37);
     half.train(&mut Quiet, &AtomicBool::new(false)).unwrap();
     drop(half);

@@ -36,7 +36,7 @@ fn loss_at(config: &MimConfig, epoch: u64) -> Vec<(String, f64)> {
     let model = build(config, Output::Normal).unwrap();
     let mut draws = Draws::seeded(Noise::new(1), 0, "test");
     let device = Device::flex().autodiff();
-    read_measures(model.loss_at(MAIN, Progress::at(epoch, 0), &batch(&device, config.self_supervised), &mut draws).measures)
+    read_measures(model.loss(MAIN, Progress::at(epoch, 0), &batch(&device, config.self_supervised), &mut draws).measures)
 }
 
 fn value(measures: &[(String, f64)], name: &str) -> f64 {
@@ -92,7 +92,7 @@ fn every_combination_of_densities_gives_finite_losses_and_gradients() {
                 let config = MimConfig { sampled, p_z, p_z_gmm, q_x, q_x_gmm, learn_p_z, warmup: 0, ..MimConfig::default() };
                 let model = build(&config, output).unwrap();
                 let mut draws = Draws::seeded(Noise::new(1), 0, "test");
-                let loss = model.loss_at(MAIN, Progress::at(1, 0), &batch(&device, false), &mut draws);
+                let loss = model.loss(MAIN, Progress::at(1, 0), &batch(&device, false), &mut draws);
                 let gradients = loss.total.backward();
                 assert!(read_measures(loss.measures).iter().all(|(_, v)| v.is_finite()), "{config:?}");
                 drop(gradients);

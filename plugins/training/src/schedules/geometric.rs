@@ -1,9 +1,8 @@
 //! Schedule `geometric`: a straight line in ln(rate) from the base to a final value.
 
+use ibhost_framework::schedule::{ScheduleConfig, ScheduleContext};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-
-use super::{ScheduleConfig, ScheduleContext};
 
 /// base * (last / base)^(update / (updates - 1)): smooth decay from the base rate to `last` over the run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -29,7 +28,7 @@ impl ScheduleConfig for Geometric {
     }
 }
 
-crate::register! { Schedule: Geometric as ScheduleConfig, aliases: [], paper: "", example: "geometric/last:3e-5" }
+ibhost_framework::register! { Schedule: Geometric as ScheduleConfig, aliases: [], paper: "", example: "geometric/last:3e-5" }
 
 #[cfg(test)]
 mod tests {

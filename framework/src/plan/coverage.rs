@@ -6,15 +6,14 @@ use std::collections::BTreeSet;
 
 use burn::module::Module;
 
-use super::{OptimiserSlot, Plan};
+use super::{OptimiserSlot, ParameterGroup, Plan};
 use crate::component::suggest::{did_you_mean, nearest};
-use crate::objective::ParameterGroup;
 use crate::parameters;
 
 /// Paths listed before "and n more".
 const LISTED: usize = 6;
 
-/// Why a plan does not fit a model.
+/// Why a plan does not fit a model and its objective.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PlanError {
     /// Parameters without a group.
@@ -48,6 +47,33 @@ pub enum PlanError {
         path: String,
         /// The first two groups that name it.
         groups: [String; 2],
+    },
+    /// A phase that the objective has no loss for.
+    #[error(
+        "phase `{phase}` is no loss of the objective, which has `{}`\n  \
+         hint: {}`phases` of the objective lists the names that its `loss` knows", .known.join("`, `"),
+        .near.as_ref().map_or_else(String::new, |near| format!("{near} "))
+    )]
+    UnknownPhase {
+        /// Name of the phase.
+        phase: String,
+        /// Names there are.
+        known: Vec<String>,
+        /// Names like it.
+        near: Option<String>,
+    },
+    /// A phase that is held at a quantity the objective does not report.
+    #[error(
+        "phase `{phase}` is held at the quantity `{quantity}`, which the objective does not report\n  \
+         hint: {}name one of its `quantities` in `hold_at`", .near.as_ref().map_or_else(String::new, |near| format!("{near} "))
+    )]
+    UnknownQuantity {
+        /// Name of the phase.
+        phase: String,
+        /// Name of the quantity.
+        quantity: String,
+        /// Names like it.
+        near: Option<String>,
     },
     /// A phase that moves an optimiser the plan does not have.
     #[error(
@@ -120,6 +146,28 @@ pub fn check<M: Module>(plan: &Plan, model: &M) -> Result<(), PlanError> {
     moved_by_a_phase(plan, &trainable)
 }
 
+/// Whether the objective has a loss for every phase, of the names `phases`, and reports what phases are held at, of the names `quantities`.
+///
+/// # Errors
+/// [`PlanError`] naming the phase.
+pub fn check_names(plan: &Plan, phases: &[&str], quantities: &[&str]) -> Result<(), PlanError> {
+    for phase in &plan.phases {
+        if !phases.contains(&phase.name.as_str()) {
+            let near = did_you_mean(&nearest(&phase.name, phases.iter().copied()));
+            return Err(PlanError::UnknownPhase {
+                phase: phase.name.clone(),
+                known: phases.iter().map(ToString::to_string).collect(),
+                near,
+            });
+        }
+        if let Some((quantity, _)) = phase.hold_at.filter(|(quantity, _)| !quantities.contains(quantity)) {
+            let near = did_you_mean(&nearest(quantity, quantities.iter().copied()));
+            return Err(PlanError::UnknownQuantity { phase: phase.name.clone(), quantity: quantity.to_owned(), near });
+        }
+    }
+    Ok(())
+}
+
 fn known_fields(group: &ParameterGroup, fields: &BTreeSet<String>) -> Result<(), PlanError> {
     let Some(prefix) = group.prefixes.iter().find(|prefix| !fields.contains(*prefix)) else { return Ok(()) };
     let near = did_you_mean(&nearest(prefix, fields.iter().map(String::as_str)));
@@ -151,7 +199,7 @@ fn moved_by_a_phase(plan: &Plan, trainable: &[String]) -> Result<(), PlanError> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::strategy::{Algo2, Cadence, MAIN, Oneshot, Phase, StrategyConfig};
+    use crate::plan::{Cadence, MAIN, Phase};
     use burn::module::Param;
     use burn::tensor::{Device, Tensor};
 
@@ -178,7 +226,7 @@ mod tests {
     }
 
     fn oneshot(fields: &[&str]) -> Result<(), PlanError> {
-        check(&Oneshot {}.plan(&groups(fields)), &model())
+        check(&Plan::together(&groups(fields)), &model())
     }
 
     #[test]
@@ -198,11 +246,31 @@ mod tests {
     }
 
     #[test]
+    fn phases_and_the_quantities_they_are_held_at_are_the_objectives() {
+        let held = |phase: &str, at| Plan {
+            optimisers: Vec::new(),
+            phases: vec![Phase { hold_at: Some((at, 0.5)), ..Phase::new(phase, Vec::new()) }],
+        };
+        let check = |phase, at| check_names(&held(phase, at), &["main", "critic"], &["loss", "critic_accuracy"]);
+        assert_eq!(check("critic", "critic_accuracy"), Ok(()));
+        let unknown = check("critik", "loss").unwrap_err().to_string();
+        assert!(
+            unknown.contains("`critik`") && unknown.contains("`main`, `critic`") && unknown.contains("did you mean `critic`?"),
+            "{unknown}"
+        );
+        let unknown = check("critic", "critic_acuracy").unwrap_err().to_string();
+        assert!(unknown.contains("`critic_acuracy`") && unknown.contains("did you mean `critic_accuracy`?"), "{unknown}");
+    }
+
+    #[test]
     fn parameters_built_without_gradient_need_no_group() {
         let frozen = Model { table: model().table.no_grad(), ..model() };
-        assert_eq!(check(&Oneshot {}.plan(&groups(&["encoder", "decoder"])), &frozen), Ok(()));
-        let named = check(&Algo2 { k: 3 }.plan(&groups(&["encoder", "table"])), &Model { decoder: model().decoder.no_grad(), ..frozen });
-        assert!(matches!(named.unwrap_err(), PlanError::Empty { optimiser, .. } if optimiser == "decoder"));
+        assert_eq!(check(&Plan::together(&groups(&["encoder", "decoder"])), &frozen), Ok(()));
+        let only_frozen = check(
+            &Plan::together(&groups(&["table"])),
+            &Model { encoder: model().encoder.no_grad(), decoder: model().decoder.no_grad(), ..frozen },
+        );
+        assert!(matches!(only_frozen.unwrap_err(), PlanError::Empty { optimiser, .. } if optimiser == "all"));
     }
 
     #[test]

@@ -1,9 +1,8 @@
-//! Piecewise-constant schedules: `step`, and the two ResNet-20 schedules of the VDB repository.
+//! Schedules `keras_resnet20_cifar10` and `pytorch_resnet20_cifar10`: rates that a program gave to epochs, whatever the base rate.
 
+use ibhost_framework::schedule::{ScheduleConfig, ScheduleContext};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-
-use super::{ScheduleConfig, ScheduleContext};
 
 /// Value `i` applies while step <= trunc(boundary_i * steps per epoch / step factor).
 fn piecewise(context: &ScheduleContext, boundaries: &[f64], values: &[f64]) -> f64 {
@@ -17,34 +16,6 @@ fn piecewise(context: &ScheduleContext, boundaries: &[f64], values: &[f64]) -> f
     values.get(passed).or(values.last()).copied().unwrap_or(context.base)
 }
 
-/// base * factor^(number of boundaries passed); boundaries are `every`, 2 `every`, ... epochs.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(default)]
-pub struct Step {
-    /// Epochs between drops.
-    #[schemars(range(min = 1, max = 1_000_000))]
-    pub every: u64,
-    /// Factor of each drop.
-    #[schemars(range(min = 0.0, max = 1.0))]
-    pub factor: f64,
-}
-
-impl Default for Step {
-    fn default() -> Self {
-        Self { every: 30, factor: 0.1 }
-    }
-}
-
-#[typetag::serde(name = "step")]
-impl ScheduleConfig for Step {
-    fn rate(&self, context: &ScheduleContext) -> f64 {
-        let drops = context.step * context.step_factor.max(1) / (self.every * context.steps_per_epoch).max(1);
-        context.base * self.factor.powf(drops as f64)
-    }
-}
-
-crate::register! { Schedule: Step as ScheduleConfig, aliases: [], paper: "", example: "step/every:30|factor:0.1" }
-
 /// 1e-3, 1e-4, 1e-5, 1e-6, 5e-7 with boundaries at epochs 80, 120, 160, 180; the base rate is ignored.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
@@ -57,7 +28,7 @@ impl ScheduleConfig for KerasResnet20 {
     }
 }
 
-crate::register! {
+ibhost_framework::register! {
     Schedule: KerasResnet20 as ScheduleConfig, aliases: [], paper: "Banerjee & Montúfar 2020, arXiv:1810.11677",
     example: "keras_resnet20_cifar10"
 }
@@ -74,7 +45,7 @@ impl ScheduleConfig for PytorchResnet20 {
     }
 }
 
-crate::register! {
+ibhost_framework::register! {
     Schedule: PytorchResnet20 as ScheduleConfig, aliases: [], paper: "Banerjee & Montúfar 2020, arXiv:1810.11677",
     example: "pytorch_resnet20_cifar10"
 }
@@ -89,13 +60,5 @@ mod tests {
             |step, step_factor| PytorchResnet20 {}.rate(&ScheduleContext { base: 9.0, step, steps_per_epoch: 10, updates: 0, step_factor });
         assert!((at(1000, 1) - 0.1).abs() < 1e-12 && (at(1001, 1) - 0.01).abs() < 1e-12 && (at(1501, 1) - 1e-3).abs() < 1e-12);
         assert!((at(100, 10) - 0.1).abs() < 1e-12 && (at(101, 10) - 0.01).abs() < 1e-12);
-    }
-
-    #[test]
-    fn step_drops_by_its_factor() {
-        let at = |step| {
-            Step { every: 2, factor: 0.5 }.rate(&ScheduleContext { base: 1.0, step, steps_per_epoch: 5, updates: 0, step_factor: 1 })
-        };
-        assert!((at(9) - 1.0).abs() < 1e-12 && (at(10) - 0.5).abs() < 1e-12 && (at(20) - 0.25).abs() < 1e-12);
     }
 }

@@ -1,14 +1,13 @@
 //! Strategy `oneshot`: one optimiser moves everything on every batch.
 
+use ibhost_framework::plan::{ParameterGroup, Plan};
+use ibhost_framework::strategy::StrategyConfig;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Cadence, OptimiserSlot, Plan, StrategyConfig, single_phase};
-use crate::objective::ParameterGroup;
-
 /// All parameters move together on every batch.
 ///
-/// One optimiser, one gradient of the full objective a step.
+/// One optimiser, one gradient of the full objective a step. An objective with phases of its own is run by these.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Oneshot {}
@@ -16,12 +15,15 @@ pub struct Oneshot {}
 #[typetag::serde(name = "oneshot")]
 impl StrategyConfig for Oneshot {
     fn plan(&self, groups: &[ParameterGroup]) -> Plan {
-        let slot = OptimiserSlot { name: "all".to_owned(), groups: groups.to_vec(), step_factor: 1 };
-        Plan { optimisers: vec![slot], phases: single_phase(vec![(0, Cadence::Always)]) }
+        Plan::together(groups)
+    }
+
+    fn leaves_order_to_the_objective(&self) -> bool {
+        true
     }
 }
 
-crate::register! { Strategy: Oneshot as StrategyConfig, aliases: [], paper: "", example: "oneshot" }
+ibhost_framework::register! { Strategy: Oneshot as StrategyConfig, aliases: [], paper: "", example: "oneshot" }
 
 #[cfg(test)]
 mod tests {

@@ -1,20 +1,6 @@
 //! Learning-rate schedules, functions of an optimiser's own step count.
 
-mod constant;
-mod cosine;
-mod exponential;
-mod geometric;
-mod noam;
-mod piecewise;
-
 use crate::component::Configured;
-
-pub use constant::Constant;
-pub use cosine::Cosine;
-pub use exponential::Exponential;
-pub use geometric::Geometric;
-pub use noam::Noam;
-pub use piecewise::{KerasResnet20, PytorchResnet20, Step};
 
 /// Where an optimiser stands.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -27,7 +13,7 @@ pub struct ScheduleContext {
     pub steps_per_epoch: u64,
     /// Updates this optimiser will have made at the end of the run.
     pub updates: u64,
-    /// Steps of the run per update of this optimiser, see [`OptimiserSlot`](crate::strategy::OptimiserSlot).
+    /// Steps of the run per update of this optimiser, see [`OptimiserSlot`](crate::plan::OptimiserSlot).
     pub step_factor: u64,
 }
 

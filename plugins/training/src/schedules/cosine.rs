@@ -1,9 +1,8 @@
 //! Schedule `cosine`: half a cosine from the base rate to a final one.
 
+use ibhost_framework::schedule::{ScheduleConfig, ScheduleContext};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-
-use super::{ScheduleConfig, ScheduleContext};
 
 /// last + (base - last) (1 + cos(pi update / updates)) / 2 (Loshchilov & Hutter 2017, without restarts).
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -27,7 +26,7 @@ impl ScheduleConfig for Cosine {
     }
 }
 
-crate::register! {
+ibhost_framework::register! {
     Schedule: Cosine as ScheduleConfig, aliases: [], paper: "Loshchilov & Hutter 2017, arXiv:1608.03983", example: "cosine/last:1e-6"
 }
 

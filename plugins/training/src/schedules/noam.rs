@@ -1,9 +1,8 @@
 //! Schedule `noam`: a linear warm-up, then the inverse square root, one rate per epoch.
 
+use ibhost_framework::schedule::{ScheduleConfig, ScheduleContext};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-
-use super::{ScheduleConfig, ScheduleContext};
 
 /// base * min(epoch / warmup, sqrt(warmup / epoch)): rises to the base rate at epoch `warmup`, then falls.
 ///
@@ -38,7 +37,7 @@ impl ScheduleConfig for Noam {
     }
 }
 
-crate::register! { Schedule: Noam as ScheduleConfig, aliases: [], paper: "Vaswani et al. 2017, arXiv:1706.03762", example: "noam/warmup:3" }
+ibhost_framework::register! { Schedule: Noam as ScheduleConfig, aliases: [], paper: "Vaswani et al. 2017, arXiv:1706.03762", example: "noam/warmup:3" }
 
 #[cfg(test)]
 mod tests {

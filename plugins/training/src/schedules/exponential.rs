@@ -1,9 +1,8 @@
 //! Schedule `exponential`: multiply by a factor every few epochs.
 
+use ibhost_framework::schedule::{ScheduleConfig, ScheduleContext};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-
-use super::{ScheduleConfig, ScheduleContext};
 
 /// base * decay^floor(step / (epochs * steps per epoch)), a staircase.
 ///
@@ -35,7 +34,7 @@ impl ScheduleConfig for Exponential {
     }
 }
 
-crate::register! {
+ibhost_framework::register! {
     Schedule: Exponential as ScheduleConfig, aliases: ["alemi_vib_mnist"], paper: "Alemi et al. 2017, arXiv:1612.00410",
     example: "exponential/decay:0.97|epochs:2"
 }

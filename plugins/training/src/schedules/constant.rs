@@ -1,9 +1,8 @@
 //! Schedule `constant`.
 
+use ibhost_framework::schedule::{ScheduleConfig, ScheduleContext};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-
-use super::{ScheduleConfig, ScheduleContext};
 
 /// The base learning rate throughout.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -20,7 +19,7 @@ impl ScheduleConfig for Constant {
     }
 }
 
-crate::register! { Schedule: Constant as ScheduleConfig, aliases: [], paper: "", example: "constant" }
+ibhost_framework::register! { Schedule: Constant as ScheduleConfig, aliases: [], paper: "", example: "constant" }
 
 #[cfg(test)]
 mod tests {

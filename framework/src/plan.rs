@@ -1,16 +1,27 @@
-//! Training strategies: which parameter groups move on which losses and when, as a plan the engine executes.
+//! Plans of training: which parameter groups move on which losses and when. Objectives and strategies write them, the engine executes them.
 
-mod algo1;
-mod algo2;
 pub mod coverage;
-mod oneshot;
 
-use crate::component::Configured;
-use crate::objective::ParameterGroup;
+/// Part of a model that one optimiser can move: the parameters whose path starts with one of the prefixes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ParameterGroup {
+    /// Name of the group, e.g. `encoder`.
+    pub name: String,
+    /// Path prefixes, e.g. `encoder`.
+    pub prefixes: Vec<String>,
+}
 
-pub use algo1::Algo1;
-pub use algo2::Algo2;
-pub use oneshot::Oneshot;
+impl ParameterGroup {
+    /// Group of all parameters below the field `name`.
+    pub fn field(name: &str) -> Self {
+        Self { name: name.to_owned(), prefixes: vec![name.to_owned()] }
+    }
+
+    /// Whether the parameter at `path` belongs to the group.
+    pub fn contains(&self, path: &str) -> bool {
+        self.prefixes.iter().any(|p| path.strip_prefix(p.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('.')))
+    }
+}
 
 /// When something happens, a function of the counters alone, so that nothing has to be saved to resume it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,7 +109,8 @@ impl OptimiserSlot {
 /// A loss and the optimisers that follow its gradient. All gradients of a phase are taken at the same point.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Phase {
-    /// Name handed to [`Objective::loss`](crate::objective::Objective::loss).
+    /// Name handed to [`Objective::loss`](crate::objective::Objective::loss), one of the objective's
+    /// [`phases`](crate::objective::Objective::phases).
     pub name: String,
     /// When the phase runs at all.
     pub when: Cadence,
@@ -108,7 +120,7 @@ pub struct Phase {
     pub updates: Vec<(usize, Cadence)>,
     /// Samples of its own batches; the run's batch size without it. The first phase of a step takes the step's batch whatever this says.
     pub batch_size: Option<usize>,
-    /// Measure and limit: where the measure has reached the limit, the loss is logged and nothing moves.
+    /// Measure of this phase's loss and limit: where the measure has reached the limit, the loss is logged and nothing moves.
     pub hold_at: Option<(&'static str, f64)>,
 }
 
@@ -128,36 +140,27 @@ pub struct Plan {
     pub phases: Vec<Phase>,
 }
 
-/// Name of the loss of objectives that have only one.
-pub const MAIN: &str = "main";
-
-/// Configuration of a strategy, found by name in the registry.
-#[typetag::serde(tag = "name")]
-pub trait StrategyConfig: Configured + Send + Sync {
-    /// The plan for an objective with `groups`; the first group is the encoder, the others are moved with the decoder.
-    fn plan(&self, groups: &[ParameterGroup]) -> Plan;
-
-    /// Whether only a constant learning rate makes sense under this strategy.
-    fn requires_constant_rate(&self) -> bool {
-        false
+impl Plan {
+    /// One optimiser that moves all `groups` on every step.
+    pub fn together(groups: &[ParameterGroup]) -> Self {
+        let slot = OptimiserSlot { name: "all".to_owned(), groups: groups.to_vec(), step_factor: 1 };
+        Self { optimisers: vec![slot], phases: vec![Phase::new(MAIN, vec![(0, Cadence::Always)])] }
     }
 }
 
-fn encoder_and_decoder(groups: &[ParameterGroup], decoder_step_factor: u64) -> Vec<OptimiserSlot> {
-    let (encoder, decoder) = groups.split_at(groups.len().min(1));
-    vec![
-        OptimiserSlot { name: "encoder".to_owned(), groups: encoder.to_vec(), step_factor: 1 },
-        OptimiserSlot { name: "decoder".to_owned(), groups: decoder.to_vec(), step_factor: decoder_step_factor },
-    ]
-}
-
-fn single_phase(updates: Vec<(usize, Cadence)>) -> Vec<Phase> {
-    vec![Phase::new(MAIN, updates)]
-}
+/// Name of the loss of objectives that have only one.
+pub const MAIN: &str = "main";
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn groups_match_whole_path_segments() {
+        let group = ParameterGroup::field("encoder");
+        assert!(group.contains("encoder.layers.0.weight") && group.contains("encoder"));
+        assert!(!group.contains("encoder_2.weight") && !group.contains("decoder.weight"));
+    }
 
     #[test]
     fn cadences_follow_the_counters() {

@@ -9,27 +9,32 @@ use super::initial::with_initial_weights;
 use super::observer::Observer;
 use super::session::{Session, State};
 use super::snapshot::{START_OVER, expect_data, restore_last, restore_weights_of};
-use super::train::{Outcome, Record, Standing, train};
+use super::stepper::Stepper;
+use super::train::{Outcome, kept};
 use crate::dataset::DataRoot;
 use crate::identity::{Attempt, DataIdentity, OtherDataPolicy, Program};
 use crate::optimiser::WeightAverage;
 use crate::parameters;
 use crate::run::RunConfig;
 use crate::storage::run_dir::local_time;
-use crate::storage::{Best, FinalMetrics, Label, RunDir, RunStatus, StorageError, Summary, Versions};
+use crate::storage::{Best, CheckpointContent, FinalMetrics, Label, RunDir, RunStatus, StorageError, Summary, Versions};
 use crate::tensorboard::EventWriter;
 
 /// A run with its folder, ready to train.
-pub struct Job {
+pub struct Trainer {
     /// The run's folder, locked by this process.
     pub run: RunDir,
     /// What stays the same.
     pub session: Session,
+    /// What changes; nothing once it was trained, or an error took it.
     state: Option<State>,
-    summary: Summary,
-    keep_bytes: Option<u64>,
+    pub(super) stepper: Stepper,
     /// How far training got, also when it ended with an error or a panic.
-    standing: Standing,
+    pub(super) summary: Summary,
+    /// Length of the metrics log when resuming; without it a new one is begun.
+    pub(super) keep_bytes: Option<u64>,
+    /// Weights at the best value of the watched metric, not yet written.
+    pub(super) best: Option<(u64, CheckpointContent)>,
     /// When this process began to train.
     begun: Option<Instant>,
     /// Seconds spent by earlier processes.
@@ -60,7 +65,7 @@ fn changes_while_training(name: &str) -> bool {
     matches!(name, "metrics.jsonl" | "summary.yml") || name.starts_with("checkpoints/")
 }
 
-impl Job {
+impl Trainer {
     /// Checks everything by building it, then creates the run's folder with `config.yml` and a first `summary.yml`.
     ///
     /// # Errors
@@ -126,8 +131,12 @@ impl Job {
     }
 
     fn new(run: RunDir, session: Session, state: State, summary: Summary, keep_bytes: Option<u64>) -> Self {
-        let (standing, spent_s) = (Standing::of(&state), state.elapsed_s);
-        Self { run, session, state: Some(state), summary, keep_bytes, standing, begun: None, spent_s }
+        let spent_s = state.elapsed_s;
+        let mut trainer =
+            Self { run, session, state: None, stepper: Stepper::default(), summary, keep_bytes, best: None, begun: None, spent_s };
+        trainer.note(&state);
+        trainer.state = Some(state);
+        trainer
     }
 
     /// Opens the run at `path` where its newest checkpoint left it. `None` when it is already complete. With `skip_damaged`, the newest
@@ -180,30 +189,31 @@ impl Job {
             return Err(EngineError::Request("this run was already trained".to_owned()));
         };
         self.begun = Some(Instant::now());
-        let identity = self.summary.identity.as_ref();
-        let record = Record { run: &self.run, identity, keep_bytes: self.keep_bytes };
-        match train(&self.session, state, record, observer, stop, &mut self.standing) {
-            Ok((state, outcome)) => {
-                self.summary.status = if outcome == Outcome::Interrupted { RunStatus::Interrupted } else { RunStatus::Completed };
-                self.summary.reason = match outcome {
-                    Outcome::Completed => None,
-                    Outcome::EarlyStopped => Some("the watched metric stopped improving".to_owned()),
-                    Outcome::Interrupted => Some("interrupted on request".to_owned()),
-                };
-                self.standing = Standing::of(&state);
-                self.summarise(state.elapsed_s);
-                self.run.write_summary(&self.summary)?;
-                if outcome != Outcome::Interrupted {
-                    self.show_summary()?;
-                }
-                self.run.close_files()?;
-                Ok((outcome, self.summary.clone()))
-            }
-            Err(error) => {
-                self.fail(&error.to_string());
-                Err(error)
-            }
+        let (state, outcome) = self.run_epochs(state, observer, stop).map_err(|error| self.failed(error))?;
+        self.summary.status = if outcome == Outcome::Interrupted { RunStatus::Interrupted } else { RunStatus::Completed };
+        self.summary.reason = match outcome {
+            Outcome::Completed => None,
+            Outcome::EarlyStopped => Some("the watched metric stopped improving".to_owned()),
+            Outcome::Interrupted => Some("interrupted on request".to_owned()),
+        };
+        self.note(&state);
+        self.summary.elapsed_time_s = state.elapsed_s;
+        self.run.write_summary(&self.summary)?;
+        if outcome != Outcome::Interrupted {
+            self.show_summary()?;
         }
+        self.run.close_files()?;
+        Ok((outcome, self.summary.clone()))
+    }
+
+    /// `error` with what is kept, after the best weights were written and the run was marked as failed.
+    fn failed(&mut self, error: EngineError) -> EngineError {
+        if let Err(lost) = self.save_best() {
+            tracing::error!("the best weights cannot be written: {lost}");
+        }
+        let error = kept(error, &self.run);
+        self.fail(&error.to_string());
+        error
     }
 
     /// The summary as a text beside the training curves, keys sorted.
@@ -219,21 +229,22 @@ impl Job {
     /// Marks the run as failed because of `reason`, with what is known of how far it got.
     pub fn fail(&mut self, reason: &str) {
         (self.summary.status, self.summary.reason) = (RunStatus::Failed, Some(reason.to_owned()));
-        self.summarise(self.spent_s + self.begun.map_or(0.0, |begun| begun.elapsed().as_secs_f64()));
+        self.summary.epochs = self.summary.steps / self.session.batches_per_epoch().max(1);
+        self.summary.elapsed_time_s = self.spent_s + self.begun.map_or(0.0, |begun| begun.elapsed().as_secs_f64());
         if let Err(error) = self.run.write_summary(&self.summary).and_then(|()| self.run.close_files()) {
             tracing::error!("the end of the run cannot be recorded: {error}");
         }
     }
 
-    fn summarise(&mut self, elapsed_s: f64) {
-        self.summary.steps = self.standing.step;
-        self.summary.epochs = self.standing.step / self.session.batches_per_epoch().max(1);
-        self.summary.elapsed_time_s = elapsed_s;
-        let [train, test, test_average] = self.standing.latest.clone();
+    /// Takes what `state` has reached into the summary.
+    pub(super) fn note(&mut self, state: &State) {
+        self.summary.steps = state.step;
+        self.summary.epochs = state.step / self.session.batches_per_epoch().max(1);
+        let [train, test, test_average] = state.latest.clone();
         self.summary.final_metrics = FinalMetrics { train: train.unwrap_or_default(), test: test.unwrap_or_default(), test_average };
-        self.summary.best = self.standing.watch.as_ref().and_then(|watch| {
-            let (metric, epoch, step) = (watch.metric.clone(), watch.best_epoch, watch.best_step);
-            watch.best().map(|value| Best { metric, value, epoch, step })
+        self.summary.best = state.watch.best().map(|value| {
+            let (metric, epoch, step) = (state.watch.metric.clone(), state.watch.best_epoch, state.watch.best_step);
+            Best { metric, value, epoch, step }
         });
     }
 }
