@@ -9,7 +9,7 @@ use ibhost_kernels::{filled, vectorised};
 
 use crate::component::Configured;
 use crate::room::NoRoom;
-use crate::run::RunConfig;
+use crate::run::config::RunConfig;
 
 /// About this many values are scaled by one thread at a time.
 const SCALED_TOGETHER: usize = 1 << 17;

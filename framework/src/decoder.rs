@@ -6,7 +6,7 @@ use crate::build::{BuildContext, BuildError};
 use crate::component::Configured;
 use crate::generator::Generator;
 use crate::module::{Erased, ErasedModule};
-use crate::run::RunConfig;
+use crate::run::config::RunConfig;
 
 /// Module kind of boxed decoders.
 #[derive(Clone, Copy, Debug)]

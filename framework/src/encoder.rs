@@ -8,7 +8,7 @@ use crate::module::{Erased, ErasedModule};
 use crate::noise::Draws;
 use crate::normal_mixture::NormalMixture;
 use crate::posterior::Posterior;
-use crate::run::RunConfig;
+use crate::run::config::RunConfig;
 
 /// Module kind of boxed encoders.
 #[derive(Clone, Copy, Debug)]

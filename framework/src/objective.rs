@@ -15,7 +15,7 @@ use crate::module::{Erased, ErasedModule};
 use crate::noise::Draws;
 use crate::plan::{MAIN, Plan};
 use crate::posterior::Posterior;
-use crate::run::RunConfig;
+use crate::run::config::RunConfig;
 
 pub use crate::plan::ParameterGroup;
 

@@ -1,6 +1,6 @@
 //! Configuration of a run: layers of settings (preset, file, flags) resolved into components and numbers.
 
-mod config;
+pub(crate) mod config;
 
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};

@@ -1,7 +1,7 @@
 //! Learning-rate schedules, functions of an optimiser's own step count.
 
 use crate::component::Configured;
-use crate::run::RunConfig;
+use crate::run::config::RunConfig;
 
 /// Where an optimiser stands.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -2,7 +2,7 @@
 
 use crate::component::Configured;
 use crate::plan::ParameterGroup;
-use crate::run::RunConfig;
+use crate::run::config::RunConfig;
 
 pub use crate::plan::{Cadence, MAIN, OptimiserSlot, Phase, Plan};
 

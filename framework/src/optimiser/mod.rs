@@ -7,7 +7,7 @@ mod state;
 pub mod testing;
 
 use crate::component::Configured;
-use crate::run::RunConfig;
+use crate::run::config::RunConfig;
 
 pub use apply::{ParameterUpdate, is_host};
 pub use average::WeightAverage;
