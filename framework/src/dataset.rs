@@ -9,6 +9,7 @@ use ibhost_kernels::{filled, vectorised};
 
 use crate::component::Configured;
 use crate::room::NoRoom;
+use crate::run::config::RunConfig;
 
 /// About this many values are scaled by one thread at a time.
 const SCALED_TOGETHER: usize = 1 << 17;
@@ -372,6 +373,28 @@ pub trait DatasetConfig: Configured + Send + Sync {
     /// # Errors
     /// [`DataError`] naming the missing or damaged file.
     fn load(&self, root: &DataRoot) -> Result<Box<dyn Dataset>, DataError>;
+
+    /// The same for a run with `seed`. A data set that draws its samples once, from the run's seed, draws them here, and says so in
+    /// [`Self::draws_from_seed`].
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    fn load_with_seed(&self, root: &DataRoot, _seed: u64) -> Result<Box<dyn Dataset>, DataError> {
+        self.load(root)
+    }
+
+    /// Whether [`Self::load_with_seed`] gives other samples for another seed, so that trials of one sweep are not held to the same data.
+    fn draws_from_seed(&self) -> bool {
+        false
+    }
+
+    /// Whether this configuration can be part of `run`, see [`ObjectiveConfig::check`](crate::objective::ObjectiveConfig::check).
+    ///
+    /// # Errors
+    /// What is wrong.
+    fn check(&self, _run: &RunConfig) -> Result<(), String> {
+        Ok(())
+    }
 
     /// Files this data set reads, so that it can be fetched and verified; empty for embedded data.
     fn files(&self) -> Vec<DataFile> {

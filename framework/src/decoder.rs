@@ -6,6 +6,7 @@ use crate::build::{BuildContext, BuildError};
 use crate::component::Configured;
 use crate::generator::Generator;
 use crate::module::{Erased, ErasedModule};
+use crate::run::config::RunConfig;
 
 /// Module kind of boxed decoders.
 #[derive(Clone, Copy, Debug)]
@@ -39,6 +40,14 @@ pub trait DecoderConfig: Configured + Send + Sync {
     /// likelihood. A data set with values outside is refused before the first step. `None` accepts everything.
     fn support(&self) -> Option<[f32; 2]> {
         None
+    }
+
+    /// Whether this configuration can be part of `run`, see [`ObjectiveConfig::check`](crate::objective::ObjectiveConfig::check).
+    ///
+    /// # Errors
+    /// What is wrong.
+    fn check(&self, _run: &RunConfig) -> Result<(), String> {
+        Ok(())
     }
 
     /// Builds the decoder from `latent` dimensions to `classes` classes.

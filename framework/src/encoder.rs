@@ -8,6 +8,7 @@ use crate::module::{Erased, ErasedModule};
 use crate::noise::Draws;
 use crate::normal_mixture::NormalMixture;
 use crate::posterior::Posterior;
+use crate::run::config::RunConfig;
 
 /// Module kind of boxed encoders.
 #[derive(Clone, Copy, Debug)]
@@ -75,6 +76,14 @@ pub trait EncoderConfig: Configured + Send + Sync {
     /// # Errors
     /// [`BuildError`] when the encoder cannot take such inputs.
     fn build(&self, shape: [usize; 3], context: &BuildContext) -> Result<Box<dyn Encoder>, BuildError>;
+
+    /// Whether this configuration can be part of `run`, see [`ObjectiveConfig::check`](crate::objective::ObjectiveConfig::check).
+    ///
+    /// # Errors
+    /// What is wrong.
+    fn check(&self, _run: &RunConfig) -> Result<(), String> {
+        Ok(())
+    }
 
     /// Number of latent dimensions, all levels together.
     fn latent(&self) -> usize;

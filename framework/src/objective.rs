@@ -15,6 +15,7 @@ use crate::module::{Erased, ErasedModule};
 use crate::noise::Draws;
 use crate::plan::{MAIN, Plan};
 use crate::posterior::Posterior;
+use crate::run::config::RunConfig;
 
 pub use crate::plan::ParameterGroup;
 
@@ -263,6 +264,15 @@ pub trait ObjectiveConfig: Configured + Send + Sync {
     /// # Errors
     /// [`BuildError`] when a part does not fit.
     fn build(&self, parts: &Parts<'_>) -> Result<Box<dyn Objective>, BuildError>;
+
+    /// Whether this configuration can be part of `run`, asked before a new run begins: what its own fields, or those of the run, must be to each
+    /// other. What is wrong is said as what stands after the component's name, e.g. "has a warm-up longer than the run".
+    ///
+    /// # Errors
+    /// What is wrong, with a hint on a line of its own.
+    fn check(&self, _run: &RunConfig) -> Result<(), String> {
+        Ok(())
+    }
 
     /// Training defaults.
     fn recipe(&self) -> Recipe;

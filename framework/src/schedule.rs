@@ -1,6 +1,7 @@
 //! Learning-rate schedules, functions of an optimiser's own step count.
 
 use crate::component::Configured;
+use crate::run::config::RunConfig;
 
 /// Where an optimiser stands.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -22,6 +23,14 @@ pub struct ScheduleContext {
 pub trait ScheduleConfig: Configured + Send + Sync {
     /// Learning rate of the next update.
     fn rate(&self, context: &ScheduleContext) -> f64;
+
+    /// Whether this configuration can be part of `run`, see [`ObjectiveConfig::check`](crate::objective::ObjectiveConfig::check).
+    ///
+    /// # Errors
+    /// What is wrong.
+    fn check(&self, _run: &RunConfig) -> Result<(), String> {
+        Ok(())
+    }
 
     /// Whether the rate never changes.
     fn is_constant(&self) -> bool {

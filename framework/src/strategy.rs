@@ -2,6 +2,7 @@
 
 use crate::component::Configured;
 use crate::plan::ParameterGroup;
+use crate::run::config::RunConfig;
 
 pub use crate::plan::{Cadence, MAIN, OptimiserSlot, Phase, Plan};
 
@@ -16,8 +17,11 @@ pub trait StrategyConfig: Configured + Send + Sync {
         false
     }
 
-    /// Whether only a constant learning rate makes sense under this strategy.
-    fn requires_constant_rate(&self) -> bool {
-        false
+    /// Whether this configuration can be part of `run`, see [`ObjectiveConfig::check`](crate::objective::ObjectiveConfig::check).
+    ///
+    /// # Errors
+    /// What is wrong.
+    fn check(&self, _run: &RunConfig) -> Result<(), String> {
+        Ok(())
     }
 }

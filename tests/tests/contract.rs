@@ -1,6 +1,7 @@
 //! What the engine holds every objective to: all parameters in groups, capabilities as registered, and numbers that are numbers.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use burn::module::{Module, Param};
@@ -10,18 +11,18 @@ use ibhost_classifiers as _;
 use ibhost_datasets as _;
 use ibhost_disenib as _;
 use ibhost_framework::build::BuildError;
-use ibhost_framework::dataset::{Batch, DataRoot};
+use ibhost_framework::dataset::{Batch, DataError, DataInfo, DataRoot, Dataset, DatasetConfig, Samples, Scaling, Split, Values};
 use ibhost_framework::engine::{EngineError, Quiet, Session, State, Stepper, Trainer, open_finished};
 use ibhost_framework::identity::OtherDataPolicy;
 use ibhost_framework::latent_classifier::{LatentClassifier, averaged_log_likelihood_loss};
-use ibhost_framework::noise::Draws;
+use ibhost_framework::noise::{Draws, Noise};
 use ibhost_framework::objective::{
     Classifier, Direction, Loss, Measure, Objective, ObjectiveConfig, ParameterGroup, Parts, Progress, Quantity, Recipe,
 };
 use ibhost_framework::parameters;
 use ibhost_framework::plan::{Cadence, OptimiserSlot, Phase, Plan};
 use ibhost_framework::registry::{Capability, Kind, Registry};
-use ibhost_framework::run::Settings;
+use ibhost_framework::run::{RunConfig, Settings};
 use ibhost_framework::storage::{Label, RunDir, RunStatus};
 use ibhost_hit as _;
 use ibhost_mim as _;
@@ -73,6 +74,10 @@ struct TableConfig {
     case: Case,
     /// `drift` may be infinite.
     infinite: bool,
+    /// Epochs of a warm-up, which the run must be long enough for.
+    warmup: u64,
+    /// Reports its loss under a second name that it does not describe.
+    undescribed: bool,
 }
 
 #[derive(Module, Debug)]
@@ -82,6 +87,7 @@ struct Table {
     table: Param<Tensor<1>>,
     #[module(skip)]
     case: Case,
+    undescribed: bool,
 }
 
 impl Table {
@@ -129,9 +135,12 @@ impl Objective for Table {
     }
 
     /// `drift` is ln(1 - largest entry of the table / 0.0015), a number after one step of 0.001 and infinite after two.
-    fn evaluate(&self, _at: Progress, batch: &Batch, draws: &mut Draws) -> Vec<Measure> {
-        let mut measures = self.loss("main", Progress::at(1, 0), batch, draws).measures;
+    fn evaluate(&self, at: Progress, batch: &Batch, draws: &mut Draws) -> Vec<Measure> {
+        let mut measures = self.loss("main", at, batch, draws).measures;
         let moved = self.table.val().abs().max().mul_scalar(-1000.0 / 1.5).add_scalar(1.0);
+        if self.undescribed {
+            measures.push(Measure::new("epochs_so_far", moved.zeros_like().add_scalar(at.epoch as f64)));
+        }
         measures.push(Measure::new("drift", moved.clamp_min(0.0).log()));
         measures
     }
@@ -152,7 +161,14 @@ impl ObjectiveConfig for TableConfig {
     fn build(&self, parts: &Parts<'_>) -> Result<Box<dyn Objective>, BuildError> {
         let table = parts.context.constant([parts.data.classes.len()], 0.0);
         let table = if matches!(self.case, Case::Frozen | Case::FrozenInGroup) { table.no_grad() } else { table };
-        Ok(Box::new(Table { model: LatentClassifier::new(parts)?, table, case: self.case }))
+        Ok(Box::new(Table { model: LatentClassifier::new(parts)?, table, case: self.case, undescribed: self.undescribed }))
+    }
+
+    fn check(&self, run: &RunConfig) -> Result<(), String> {
+        if self.warmup <= run.training.epochs {
+            return Ok(());
+        }
+        Err(format!("has a warm-up longer than the run's {} epochs\n  hint: lower `warmup`, or train longer", run.training.epochs))
     }
 
     fn recipe(&self) -> Recipe {
@@ -176,6 +192,49 @@ impl ObjectiveConfig for TableConfig {
 }
 
 ibhost_framework::register! { Objective: TableConfig as ObjectiveConfig, paper: "", example: "contract_table", offers: [Classify] }
+
+/// Points of two classes, drawn once from the run's seed.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+struct PointsConfig {}
+
+#[derive(Debug)]
+struct Points {
+    info: DataInfo,
+    samples: Samples,
+}
+
+impl Dataset for Points {
+    fn info(&self) -> &DataInfo {
+        &self.info
+    }
+    fn split(&self, _split: Split) -> &Samples {
+        &self.samples
+    }
+}
+
+#[typetag::serde(name = "contract_points")]
+impl DatasetConfig for PointsConfig {
+    fn load(&self, root: &DataRoot) -> Result<Box<dyn Dataset>, DataError> {
+        self.load_with_seed(root, 0)
+    }
+
+    fn load_with_seed(&self, _root: &DataRoot, seed: u64) -> Result<Box<dyn Dataset>, DataError> {
+        let order = Noise::new(seed).stream("points", 0).permutation(40);
+        let values = order.iter().map(|&at| at as f32 / 40.0).collect();
+        let labels = order.iter().map(|at| u8::from(*at > 19)).collect();
+        let samples = Samples::new(Values::F32(Arc::new(values)), labels, [1, 1, 1], Scaling::uniform(1, 1.0, 0.0))?;
+        let classes = ["low", "high"].map(str::to_owned).to_vec();
+        let info = DataInfo { name: "contract_points".to_owned(), classes, shape: [1, 1, 1], note: None, class_entropy: None };
+        Ok(Box::new(Points { info, samples }))
+    }
+
+    fn draws_from_seed(&self) -> bool {
+        true
+    }
+}
+
+ibhost_framework::register! { Dataset: PointsConfig as DatasetConfig, paper: "", example: "contract_points" }
 
 fn settings(objective: &str) -> Settings {
     let mut settings = Settings::new();
@@ -262,7 +321,7 @@ fn framework_knows_no_paper_no_data_set_and_no_architecture() {
     const LEAVING: [&str; 2] = ["src/latent_classifier.rs", "src/decoder.rs"];
     let kinds = [Kind::Objective, Kind::Encoder, Kind::Decoder, Kind::Dataset];
     let items = kinds.iter().flat_map(|&kind| Registry::global().unwrap().items(kind));
-    let ours = |name: &str| name != "contract_table";
+    let ours = |name: &str| !name.starts_with("contract_");
     let names: Vec<&str> = items.flat_map(|item| item.names()).filter(|name| ours(name)).chain(OTHERS).collect();
     assert!(names.len() > 40 && names.contains(&"mnist"), "{names:?}");
     let framework = Path::new(env!("CARGO_MANIFEST_DIR")).join("../framework");
@@ -313,6 +372,50 @@ fn an_evaluation_that_is_no_number_fails_the_run_and_keeps_the_last_good_checkpo
     assert_eq!(summary.best.map(|best| best.epoch), Some(1), "an evaluation that failed is never best");
     let last: Vec<u64> = run.checkpoints().list().unwrap().iter().filter(|c| c.label == Label::Last).map(|c| c.step).collect();
     assert_eq!(last, [1]);
+}
+
+#[test]
+fn a_configuration_refuses_a_run_that_does_not_fit_it_and_opens_it_all_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let resolved = |epochs: u64| {
+        let mut wanted = settings("contract_table/warmup:3");
+        wanted.set("epochs", epochs.into()).unwrap();
+        wanted.resolve().unwrap()
+    };
+    let create = |config| Trainer::create(config, &DataRoot("absent".into()), folder.path(), Vec::new()).err().map(|e| e.to_string());
+    let refused = create(resolved(2)).unwrap_or_default();
+    for word in ["objective `contract_table/warmup:3` has a warm-up longer than the run's 2 epochs", "hint: "] {
+        assert!(refused.contains(word), "{refused}");
+    }
+    assert!(entries(folder.path()).is_empty());
+    assert!(Session::open(resolved(2), &DataRoot("absent".into())).is_ok(), "a run that was begun before there was the rule");
+    assert_eq!(create(resolved(3)), None);
+}
+
+#[test]
+fn samples_drawn_from_the_seed_of_the_run_differ_between_seeds_and_not_between_openings() {
+    let config = |seed: u64| {
+        let mut wanted = settings("contract_table");
+        wanted.set("dataset", "contract_points".into()).unwrap();
+        wanted.set("seed", seed.into()).unwrap();
+        wanted.resolve().unwrap()
+    };
+    let train = |seed| Session::open(config(seed), &DataRoot("absent".into())).unwrap().0.train;
+    assert_eq!(train(1), train(1));
+    assert_ne!(train(1), train(2));
+    assert_ne!(config(1).data_name().unwrap(), config(2).data_name().unwrap(), "trials of a sweep are not held to one of them");
+    assert_eq!(open(settings("contract_table")).unwrap().0.config.data_name().unwrap(), "digits");
+}
+
+#[test]
+fn a_measure_that_no_quantity_describes_is_shown_and_evaluations_know_the_epoch() {
+    let folder = tempfile::tempdir().unwrap();
+    let resolved = settings("contract_table/infinite:true|undescribed:true").resolve().unwrap();
+    let mut trainer = Trainer::create(resolved, &DataRoot("absent".into()), folder.path(), Vec::new()).unwrap();
+    let (_, summary) = trainer.train(&mut Quiet, &AtomicBool::new(false)).unwrap();
+    assert_eq!(summary.final_metrics.test.get("epochs_so_far"), Some(4.0));
+    let quantity = trainer.session.quantities.iter().find(|quantity| quantity.name == "epochs_so_far").unwrap();
+    assert_eq!((quantity.unit, quantity.direction), ("?", Direction::Neutral));
 }
 
 #[test]

@@ -95,7 +95,7 @@ impl Session {
 
     fn open_for(config: RunConfig, root: &DataRoot, training: bool) -> Result<(Self, State), EngineError> {
         let device = device::parse(&config.training.device)?;
-        let data = config.dataset.build::<dyn DatasetConfig>()?.load(root)?;
+        let data = config.dataset.build::<dyn DatasetConfig>()?.load_with_seed(root, config.training.seed)?;
         let objective = config.objective.build::<dyn ObjectiveConfig>()?;
         let encoder = config.encoder.build::<dyn EncoderConfig>()?;
         let decoder = config.decoder.build::<dyn DecoderConfig>()?;
@@ -111,12 +111,6 @@ impl Session {
         }
         let strategy = config.strategy.build::<dyn StrategyConfig>()?;
         let schedule = config.schedule.build::<dyn ScheduleConfig>()?;
-        if strategy.requires_constant_rate() && !schedule.is_constant() {
-            return Err(EngineError::Request(format!(
-                "strategy `{}` needs a constant learning rate, not schedule `{}`\n  hint: add `--schedule constant`",
-                config.strategy, config.schedule
-            )));
-        }
         let train = match config.training.limit_train {
             None => data.split(Split::Train).clone(),
             Some(limit) => {

@@ -72,6 +72,7 @@ impl Trainer {
     /// [`EngineError`]; nothing is left on disk then, as far as the disk allows.
     pub fn create(config: RunConfig, root: &DataRoot, output_dir: &Path, start: impl Into<Start>) -> Result<Self, EngineError> {
         let Start { command, program, data } = start.into();
+        config.check()?;
         let (mut session, mut state) = Session::open(config.decided(root)?, root)?;
         if let Some(data) = data {
             expect_data(&session, output_dir, &data, START_OVER)?;

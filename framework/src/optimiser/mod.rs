@@ -7,6 +7,7 @@ mod state;
 pub mod testing;
 
 use crate::component::Configured;
+use crate::run::config::RunConfig;
 
 pub use apply::{ParameterUpdate, is_host};
 pub use average::WeightAverage;
@@ -19,4 +20,12 @@ pub use state::{Buffer, OptimiserState};
 pub trait OptimiserConfig: Configured + Send + Sync {
     /// The rule of update number `step` (from 1) at learning rate `rate`.
     fn rule(&self, step: u64, rate: f64) -> Box<dyn Rule>;
+
+    /// Whether this configuration can be part of `run`, see [`ObjectiveConfig::check`](crate::objective::ObjectiveConfig::check).
+    ///
+    /// # Errors
+    /// What is wrong.
+    fn check(&self, _run: &RunConfig) -> Result<(), String> {
+        Ok(())
+    }
 }

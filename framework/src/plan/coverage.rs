@@ -267,7 +267,7 @@ mod tests {
         let frozen = Model { table: model().table.no_grad(), ..model() };
         assert_eq!(check(&Plan::together(&groups(&["encoder", "decoder"])), &frozen), Ok(()));
         let only_frozen = check(
-            &Plan::together(&groups(&["table"])),
+            &Plan::together(&groups(&["encoder"])),
             &Model { encoder: model().encoder.no_grad(), decoder: model().decoder.no_grad(), ..frozen },
         );
         assert!(matches!(only_frozen.unwrap_err(), PlanError::Empty { optimiser, .. } if optimiser == "all"));

@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use ibhost_framework::dataset::DataRoot;
 use ibhost_framework::engine::{Start, Trainer};
-use ibhost_framework::run::RunConfig;
+use ibhost_framework::run::{ConfigError, RunConfig};
 use ibhost_framework::storage::{Label, RunDir};
 use ibhost_sweep::{SweepFolder, TrialFolder, TrialStatus, plan, process, values};
 
@@ -102,7 +102,7 @@ fn work(
     let job = match folder.settle()? {
         None => {
             let command = [vec!["ibhost".to_owned()], plan::command(&config)].concat();
-            let dataset = config.dataset.to_string();
+            let dataset = config.data_name().map_err(|source| ConfigError::Component { key: "dataset".to_owned(), source })?;
             let start = Start { command, program: program::this(), data: sweep.data_of(&dataset)? };
             let job = Trainer::create(config, root, folder.path(), start)?;
             sweep.keep_data(&dataset, &job.session.loaded)?;

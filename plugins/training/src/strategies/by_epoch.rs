@@ -1,6 +1,8 @@
 //! Strategy `by_epoch` (once `algo1`, also `seq`): encoder and decoder have their own optimisers and move in epochs that their periods divide.
 
 use ibhost_framework::plan::{Cadence, ParameterGroup, Plan};
+use ibhost_framework::run::RunConfig;
+use ibhost_framework::schedule::ScheduleConfig;
 use ibhost_framework::strategy::StrategyConfig;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -36,8 +38,12 @@ impl StrategyConfig for ByEpoch {
         encoder_and_decoder(groups, [self.e, self.d].map(Cadence::EpochsDivisibleBy), 1)
     }
 
-    fn requires_constant_rate(&self) -> bool {
-        true
+    fn check(&self, run: &RunConfig) -> Result<(), String> {
+        let schedule = run.schedule.build::<dyn ScheduleConfig>().map_err(|error| error.to_string())?;
+        if schedule.is_constant() {
+            return Ok(());
+        }
+        Err(format!("needs a constant learning rate, not schedule `{}`\n  hint: add `--schedule constant`", run.schedule))
     }
 }
 
