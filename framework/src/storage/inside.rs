@@ -275,7 +275,8 @@ pub fn check_outside(path: &Path) -> Result<(), StorageError> {
     })
 }
 
-#[cfg(all(test, unix))]
+#[cfg(test)]
+#[cfg(unix)]
 mod tests {
     use std::io::Write;
     use std::os::unix::fs::symlink;
