@@ -18,6 +18,7 @@ mod damage;
 mod data_sets;
 mod disk_faults;
 mod engine;
+mod examples;
 mod identity;
 mod kill;
 mod looking;
