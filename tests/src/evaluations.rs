@@ -30,7 +30,6 @@ use ibhost_framework::encoder::EncoderConfig;
 use ibhost_framework::noise::{Draws, Noise};
 use ibhost_framework::objective::{Classifier, Parts as ObjectiveParts};
 use ibhost_framework::registry::Kind;
-use ibhost_nets as _;
 use serde_json::Value;
 
 use crate::golden::{

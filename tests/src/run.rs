@@ -1,9 +1,8 @@
-//! Runs every golden vector below a folder and says how many passed per paper.
+//! One test a golden vector, named `<paper>/<file>`.
 
-use std::collections::BTreeMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
+use libtest_mimic::{Failed, Trial};
 use serde_json::Value;
 
 /// A check of one paper: kind of vector and its content; nothing for a kind the paper does not know.
@@ -21,91 +20,52 @@ pub fn check_of(paper: &str) -> Option<Check> {
     }
 }
 
-/// What happened below one folder.
-#[derive(Debug, Default)]
-pub struct Report {
-    /// Vectors that passed, by paper.
-    pub passed: BTreeMap<String, usize>,
-    /// Vectors and folders that failed, with the reason.
-    pub failed: Vec<(PathBuf, String)>,
-}
-
-impl Report {
-    /// Whether something was checked and nothing failed.
-    pub fn is_success(&self) -> bool {
-        self.failed.is_empty() && self.passed.values().sum::<usize>() > 0
-    }
-
-    fn fail(&mut self, path: &Path, reason: impl Into<String>) {
-        self.failed.push((path.to_owned(), reason.into()));
-    }
-}
-
-/// Checks every `<paper>/<kind>[.NN].json` below `folder` whose `<paper>/<file>` contains `filter`.
+/// A test of every `<paper>/<kind>[.NN].json` below `folder`.
 ///
-/// `papers` gives the check of a paper; kinds it does not know are tried with `shared`. A folder that is not a paper's, a
-/// paper's folder without vectors, an unknown kind and an unreadable file fail.
-pub fn run(folder: &Path, filter: &str, papers: impl Fn(&str) -> Option<Check>, shared: Check) -> Report {
-    let mut report = Report::default();
+/// `papers` gives the check of a paper; kinds it does not know are tried with `shared`. What cannot be a vector is a test that fails: a
+/// folder that is not a paper's, a paper's folder without vectors, an unknown kind and an unreadable file.
+pub fn trials(folder: &Path, papers: impl Fn(&str) -> Option<Check>, shared: Check) -> Vec<Trial> {
     let folders = match sorted(folder) {
         Ok(entries) => entries.into_iter().filter(|path| path.is_dir()).collect::<Vec<_>>(),
-        Err(error) => {
-            report.fail(folder, format!("cannot be listed: {error}; set IBHOST_GOLDEN to a folder of golden vectors"));
-            return report;
-        }
+        Err(error) => return vec![broken(folder, format!("cannot be listed: {error}; set IBHOST_GOLDEN to a folder of golden vectors"))],
     };
     if folders.is_empty() {
-        report.fail(folder, "holds no paper's folder");
+        return vec![broken(folder, "holds no paper's folder".to_owned())];
     }
-    for path in folders {
-        let paper = name_of(&path);
-        let Some(check) = papers(&paper) else {
-            report.fail(&path, format!("`{paper}` is not a paper this program knows"));
-            continue;
-        };
-        run_paper(&path, &paper, filter, check, shared, &mut report);
-    }
-    if report.failed.is_empty() && report.passed.values().sum::<usize>() == 0 {
-        report
-            .fail(folder, if filter.is_empty() { "holds no vector".to_owned() } else { format!("holds no vector named like `{filter}`") });
-    }
-    report
+    let of_paper = |path: &PathBuf| {
+        let paper = name_of(path);
+        match papers(&paper) {
+            Some(check) => trials_of(path, &paper, check, shared),
+            None => vec![broken(path, format!("`{paper}` is not a paper this program knows"))],
+        }
+    };
+    folders.iter().flat_map(of_paper).collect()
 }
 
-fn run_paper(path: &Path, paper: &str, filter: &str, check: Check, shared: Check, report: &mut Report) {
+fn trials_of(path: &Path, paper: &str, check: Check, shared: Check) -> Vec<Trial> {
     let files = match sorted(path) {
         Ok(files) => files.into_iter().filter(|file| file.extension().is_some_and(|e| e == "json")).collect::<Vec<_>>(),
-        Err(error) => return report.fail(path, format!("cannot be listed: {error}")),
+        Err(error) => return vec![broken(path, format!("cannot be listed: {error}"))],
     };
     if files.is_empty() {
-        report.fail(path, "holds no vector");
+        return vec![broken(path, "holds no vector".to_owned())];
     }
-    for file in files {
-        let name = name_of(&file);
-        if !format!("{paper}/{name}").contains(filter) {
-            continue;
-        }
-        let kind = name.split('.').next().unwrap_or_default();
-        match check_file(&file, kind, check, shared) {
-            Ok(()) => *report.passed.entry(paper.to_owned()).or_default() += 1,
-            Err(reason) => report.fail(&file, reason),
-        }
-    }
+    let test = |file: PathBuf| Trial::test(format!("{paper}/{}", name_of(&file)), move || check_file(&file, check, shared));
+    files.into_iter().map(test).collect()
 }
 
-fn check_file(file: &Path, kind: &str, check: Check, shared: Check) -> Result<(), String> {
+/// A test that fails with `reason`.
+fn broken(path: &Path, reason: String) -> Trial {
+    Trial::test(path.display().to_string(), move || Err(reason.into()))
+}
+
+fn check_file(file: &Path, check: Check, shared: Check) -> Result<(), Failed> {
     let bytes = std::fs::read(file).map_err(|error| format!("cannot be read: {error}"))?;
     let value: Value = serde_json::from_slice(&bytes).map_err(|error| format!("is not JSON: {error}"))?;
-    // A tensor operation that refuses its arguments panics; the other files should still be checked.
-    let result = catch_unwind(AssertUnwindSafe(|| check(kind, &value).or_else(|| shared(kind, &value))));
-    match result {
-        Ok(Some(result)) => result,
-        Ok(None) => Err(format!("`{kind}` is not a known kind of vector")),
-        Err(panic) => {
-            let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
-            Err(format!("panicked: {}", text.unwrap_or("no message")))
-        }
-    }
+    let name = name_of(file);
+    let kind = name.split('.').next().unwrap_or_default();
+    let result = check(kind, &value).or_else(|| shared(kind, &value));
+    Ok(result.ok_or_else(|| format!("`{kind}` is not a known kind of vector"))??)
 }
 
 fn sorted(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
@@ -121,6 +81,7 @@ fn name_of(path: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use libtest_mimic::Arguments;
 
     fn odd_passes(kind: &str, value: &Value) -> Option<Result<(), String>> {
         match (kind, value.as_u64()) {
@@ -138,42 +99,50 @@ mod tests {
         (kind == "common").then_some(Ok(()))
     }
 
-    fn report(files: &[(&str, &str)], filter: &str) -> Report {
+    /// Numbers of tests that passed and that failed.
+    fn run(trials: Vec<Trial>) -> (u64, u64) {
+        let ended = libtest_mimic::run(&Arguments { quiet: true, ..Arguments::default() }, trials);
+        (ended.num_passed, ended.num_failed)
+    }
+
+    fn ended(files: &[(&str, &str)]) -> (u64, u64) {
         let folder = tempfile::tempdir().unwrap();
         for (name, text) in files {
             let path = folder.path().join(name);
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             std::fs::write(path, text).unwrap();
         }
-        run(folder.path(), filter, |paper| (paper == "a").then_some(odd_passes as Check), everything)
+        run(trials(folder.path(), |paper| (paper == "a").then_some(odd_passes as Check), everything))
     }
 
     #[test]
-    fn vectors_are_counted_by_paper_and_kinds_end_at_the_first_dot() {
-        let report = report(&[("a/odd.json", "1"), ("a/odd.02.json", "3"), ("a/common.7.json", "0"), ("a/README.md", "")], "");
-        assert!(report.is_success(), "{report:?}");
-        assert_eq!(report.passed["a"], 3);
+    fn every_vector_is_a_test_and_kinds_end_at_the_first_dot() {
+        assert_eq!(ended(&[("a/odd.json", "1"), ("a/odd.02.json", "3"), ("a/common.7.json", "0"), ("a/README.md", "")]), (3, 0));
     }
 
     #[test]
-    fn every_failing_file_is_named_with_its_reason() {
-        let report =
-            report(&[("a/odd.json", "2"), ("a/boom.json", "1"), ("a/other.json", "1"), ("a/odd.1.json", "{"), ("a/odd.2.json", "5")], "");
-        let reasons: Vec<&str> = report.failed.iter().map(|(_, reason)| reason.as_str()).collect();
-        assert_eq!(report.passed["a"], 1);
-        assert_eq!(reasons.len(), 4, "{reasons:?}");
-        for (reason, part) in reasons.iter().zip(["panicked: lost tensor", "is not JSON", "2 is even", "not a known kind"]) {
-            assert!(reason.contains(part), "{reason} should say {part}");
+    fn every_file_that_is_no_sound_vector_fails_and_the_others_are_checked() {
+        let files = [("a/odd.json", "2"), ("a/boom.json", "1"), ("a/other.json", "1"), ("a/odd.1.json", "{"), ("a/odd.2.json", "5")];
+        assert_eq!(ended(&files), (1, 4));
+    }
+
+    #[test]
+    fn reasons_are_told() {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, text, part) in [("odd.json", "2", "2 is even"), ("odd.1.json", "{", "not JSON"), ("other.json", "1", "not a known kind")]
+        {
+            let path = folder.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            let reason = check_file(&path, odd_passes, nothing).unwrap_err();
+            assert!(reason.message().is_some_and(|text| text.contains(part)), "{reason:?} should say {part}");
         }
     }
 
     #[test]
     fn nothing_to_check_is_a_failure() {
-        assert!(!report(&[], "").is_success());
-        assert!(!report(&[("a/README.md", "")], "").is_success());
-        assert!(!report(&[("a/odd.json", "1")], "even").is_success());
-        assert!(!report(&[("stranger/odd.json", "1"), ("a/odd.json", "1")], "").is_success());
-        assert!(!run(Path::new("/nonexistent"), "", |_| None, nothing).is_success());
-        assert!(report(&[("a/odd.json", "1"), ("a/odd.5.json", "2")], "a/odd.json").is_success());
+        assert_eq!(ended(&[]), (0, 1));
+        assert_eq!(ended(&[("a/README.md", "")]), (0, 1));
+        assert_eq!(ended(&[("stranger/odd.json", "1"), ("a/odd.json", "1")]), (1, 1));
+        assert_eq!(run(trials(Path::new("/nonexistent"), |_| None, nothing)), (0, 1));
     }
 }

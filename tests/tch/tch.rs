@@ -1,7 +1,10 @@
 //! The same seed gives the same first step on flex and on LibTorch: parameters, noise and data order do not come from the backend.
 
+// A test that unwraps says where it failed.
+#![allow(clippy::unwrap_used)]
+
 use burn::tensor::{DType, Device, Tensor, TensorData};
-use ibhost_datasets as _;
+use ibhost_all as _;
 use ibhost_framework::dataset::DataRoot;
 use ibhost_framework::device;
 use ibhost_framework::engine::{Session, Stepper};
@@ -10,10 +13,6 @@ use ibhost_framework::run::Settings;
 use ibhost_kernels::{
     ConvGeometry, batch_norm, batch_norm_train, conv_transpose2d, conv2d, gated, relu, shared_normal_log_density, softplus,
 };
-use ibhost_nets as _;
-use ibhost_training as _;
-use ibhost_vdb as _;
-use ibhost_vib as _;
 
 /// Quantities of the first `steps` steps on `device`.
 fn first_steps(device: &str, objective: &str, encoder: &str, steps: u64) -> Vec<Vec<(String, f64)>> {

@@ -6,10 +6,6 @@ use std::sync::atomic::AtomicBool;
 
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
-use ibhost_analyses as _;
-use ibhost_classifiers as _;
-use ibhost_datasets as _;
-use ibhost_disenib as _;
 use ibhost_framework::build::BuildError;
 use ibhost_framework::dataset::{Batch, DataError, DataInfo, DataRoot, Dataset, DatasetConfig, Samples, Scaling, Split, Values};
 use ibhost_framework::engine::{EngineError, Quiet, Session, State, Stepper, Trainer, open_finished};
@@ -24,14 +20,8 @@ use ibhost_framework::plan::{Cadence, OptimiserSlot, Phase, Plan};
 use ibhost_framework::registry::{Capability, Kind, Registry};
 use ibhost_framework::run::{RunConfig, Settings};
 use ibhost_framework::storage::{Label, RunDir, RunStatus};
-use ibhost_hit as _;
-use ibhost_mim as _;
-use ibhost_nets as _;
 use ibhost_tests::cli::{CommandLine, SMALL, entries, yaml};
 use ibhost_tests::every_objective::of_objective;
-use ibhost_training as _;
-use ibhost_vdb as _;
-use ibhost_vib as _;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 

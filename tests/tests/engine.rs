@@ -2,18 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use ibhost_datasets as _;
-use ibhost_disenib as _;
 use ibhost_framework::dataset::{Batch, DataRoot};
 use ibhost_framework::engine::{Session, State, Stepper};
 use ibhost_framework::parameters;
 use ibhost_framework::plan::Cadence;
 use ibhost_framework::run::Settings;
 use ibhost_framework::storage::HostTensor;
-use ibhost_nets as _;
-use ibhost_training as _;
-use ibhost_vdb as _;
-use ibhost_vib as _;
 
 fn open(strategy: &str) -> (Session, State) {
     let mut settings = Settings::new();

@@ -12,21 +12,15 @@ use std::process::Output;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
-use ibhost_analyses as _;
-use ibhost_datasets as _;
 use ibhost_framework::dataset::DataRoot;
 use ibhost_framework::engine::{Outcome, Quiet, Trainer};
 use ibhost_framework::identity::Program;
 use ibhost_framework::noise::{Noise, Stream};
 use ibhost_framework::storage::{Label, RunDir};
-use ibhost_nets as _;
 use ibhost_tests::cli::{CommandLine, first_run, yaml};
 use ibhost_tests::every_objective::{objectives, of_objective};
 use ibhost_tests::fault_plan::PLAN;
 use ibhost_tests::outcome::{assert_same_end, differences, soaking};
-use ibhost_training as _;
-use ibhost_vdb as _;
-use ibhost_vib as _;
 use serde_json::Value;
 
 const HOST: &str = env!("CARGO_BIN_EXE_ibhost-under-test");

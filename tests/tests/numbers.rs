@@ -4,15 +4,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use ibhost_datasets as _;
 use ibhost_framework::dataset::{DataError, DataInfo, DataRoot, Dataset, DatasetConfig, Samples, Scaling, Split, Values};
 use ibhost_framework::engine::{EngineError, Quiet, Session, Trainer};
 use ibhost_framework::noise::Stream;
 use ibhost_framework::run::Settings;
-use ibhost_nets as _;
 use ibhost_tests::cli::CommandLine;
-use ibhost_training as _;
-use ibhost_vib as _;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;

@@ -1,4 +1,4 @@
-//! `ibhost new-plugin`: a crate outside the workspace that builds, passes its own test, and whose objective is listed and trains; and what such a
+//! `ibhost new-plugin`: a crate outside the workspace that builds, passes its own tests, and whose components are listed and work; and what such a
 //! crate can bring besides, here an update rule.
 
 use std::fs;
@@ -47,13 +47,19 @@ fn a_new_plugin_builds_passes_its_test_is_listed_and_trains() {
     let written = CommandLine::new(HOST, folder.path()).run(&["new-plugin", "outside", "--ibhost", home.to_str().unwrap()]).expect(0);
     assert!(written.stdout.contains("ibhost-outside"), "{written:#?}");
     let plugin = folder.path().join("ibhost-outside");
-    assert_eq!(entries(&plugin), ["Cargo.toml", "README.md", "src/", "src/lib.rs", "src/main.rs"]);
-    // The same versions as here, so that nothing has to be fetched.
-    fs::copy(home.join("Cargo.lock"), plugin.join("Cargo.lock")).unwrap();
+    assert_eq!(entries(&plugin), ["Cargo.lock", "Cargo.toml", "README.md", "src/", "src/lib.rs", "src/main.rs"]);
+    // The other kinds as modules of the same crate, so that there is one to compile.
+    let mut library = fs::read_to_string(plugin.join("src/lib.rs")).unwrap();
+    for kind in ["encoder", "decoder", "dataset", "analysis"] {
+        let name = format!("outside_{kind}");
+        CommandLine::new(HOST, folder.path()).run(&["new-plugin", &name, "--kind", kind, "--ibhost", home.to_str().unwrap()]).expect(0);
+        let module = folder.path().join(format!("ibhost-{name}/src/lib.rs"));
+        fs::copy(module, plugin.join(format!("src/{name}.rs"))).unwrap();
+        library = library.replacen("\nuse ", &format!("\npub mod {name};\nuse "), 1);
+    }
     fs::write(plugin.join("src/lion.rs"), include_str!("plugin_files/lion.rs")).unwrap();
-    let library = fs::read_to_string(plugin.join("src/lib.rs")).unwrap();
-    fs::write(plugin.join("src/lib.rs"), library.replacen("use burn::module::Module;", "pub mod lion;\n\nuse burn::module::Module;", 1))
-        .unwrap();
+    library = library.replacen("\nuse ", "\npub mod lion;\nuse ", 1);
+    fs::write(plugin.join("src/lib.rs"), library).unwrap();
 
     cargo(&plugin, &["build"]);
     let program = target_folder().join("release").join(format!("ibhost-outside{}", std::env::consts::EXE_SUFFIX));
@@ -67,13 +73,19 @@ fn a_new_plugin_builds_passes_its_test_is_listed_and_trains() {
     assert!(result["final"]["test"]["izx_nats"].as_f64().is_some_and(|rate| rate >= 0.0), "{result}");
     host.run(&["verify", run.to_str().unwrap()]).expect(0);
     trains_and_resumes_with_its_own_update_rule(&host, folder.path());
+    host.run(&["analyze", run.to_str().unwrap(), "--analysis", "outside_analysis"]).expect(0);
+    let parts = ["--encoder", "outside_encoder", "--decoder", "outside_decoder", "--dataset", "outside_dataset"];
+    let (result, _) = host.train(&[&["--objective", "vib/beta:0.001", "--epochs", "20", "--lr", "0.01"], &parts[..]].concat());
+    assert!(result["final"]["test"]["accuracy"].as_f64().is_some_and(|accuracy| accuracy > 0.8), "{result}");
     // Resolving, refusing and suggesting work for a foreign objective as for one of our own.
     host.run(&["run", "--objective", "outside/beto:1", "--encoder", "mlp"]).refused(2, &["no parameter `beto`", "`beta`"]);
     host.run(&["new-plugin", "outside", "--ibhost", home.to_str().unwrap(), "--path", "again"]).refused(2, &["ibhost-outside"]);
 
     let tested = cargo(&plugin, &["test"]);
-    assert!(tested.contains("training_on_digits_learns ... ok"), "{tested}");
-    assert!(tested.contains("lion_takes_steps_of_one_size_in_both_forms ... ok"), "{tested}");
+    for test in ["training_on_digits_learns", "the_same_seed", "codes_have_the_size", "every_code_has_a_score", "every_class_has_a_length", "lion_takes_steps_of_one_size"]
+    {
+        assert!(tested.lines().any(|line| line.contains(test) && line.ends_with("... ok")), "{test}:\n{tested}");
+    }
     // Every run of this test has another folder and so another copy of the crate's artefacts.
     cargo(&plugin, &["clean", "--package", "ibhost-outside"]);
 }
@@ -110,10 +122,11 @@ fn plugins_that_cannot_be_are_refused() {
     for name in ["Big", "my-plugin", "9lives", "ü", "", "a b", "../up", &long] {
         host.run(&["new-plugin", name, "--ibhost", home]).refused(2, &["cannot name a plugin", "lower-case"]);
     }
-    for name in ["framework", "nets", "kernels", "objective"] {
+    for name in ["framework", "nets", "kernels", "objective", "dataset"] {
         host.run(&["new-plugin", name, "--ibhost", home]).refused(2, &[&format!("`{name}`"), "choose another name"]);
     }
-    host.run(&["new-plugin", "vdb", "--ibhost", home]).refused(2, &["`vdb` exists already", "ibhost-vdb"]);
+    host.run(&["new-plugin", "vdb", "--ibhost", home]).refused(2, &["objective `vdb` exists already", "ibhost-vdb"]);
+    host.run(&["new-plugin", "mlp", "--kind", "encoder", "--ibhost", home]).refused(2, &["encoder `mlp` exists already", "ibhost-nets"]);
     host.run(&["new-plugin", "fresh"]).refused(2, &["--ibhost DIR"]);
     host.run(&["new-plugin", "fresh", "--ibhost", "."]).refused(2, &["--ibhost .", "framework/Cargo.toml"]);
     fs::create_dir(folder.path().join("ibhost-fresh")).unwrap();

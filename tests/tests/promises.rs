@@ -1,5 +1,8 @@
 //! The documents: every test that docs/reliability.md names as a proof exists under that name, links lead somewhere, lines are short.
 
+// A test that unwraps says where it failed.
+#![allow(clippy::unwrap_used)]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 

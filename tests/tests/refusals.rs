@@ -4,7 +4,6 @@ use std::fs;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use ibhost_datasets as _;
 use ibhost_framework::build::{BuildContext, BuildError};
 use ibhost_framework::dataset::DataRoot;
 use ibhost_framework::decoder::{Decoder, DecoderConfig};
@@ -13,7 +12,6 @@ use ibhost_framework::run::{RunConfig, Settings};
 use ibhost_framework::storage::CheckpointStore;
 use ibhost_nets::linear::LinearConfig;
 use ibhost_tests::cli::CommandLine;
-use ibhost_vib as _;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 

@@ -7,15 +7,11 @@
 use std::sync::atomic::AtomicUsize;
 use std::time::Instant;
 
-use ibhost_datasets as _;
 use ibhost_framework::identity::Program;
-use ibhost_nets as _;
 use ibhost_sweep::folder::counts;
 use ibhost_sweep::local::{Launch, Watcher, launch};
 use ibhost_sweep::{Definition, Plan, SweepFolder, TrialFolder, TrialRecord, TrialStatus};
 use ibhost_tests::outcome::soaking;
-use ibhost_training as _;
-use ibhost_vib as _;
 use serde_json::json;
 
 /// Longest time a trial that does nothing may take, in milliseconds, the start of its process included.

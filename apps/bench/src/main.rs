@@ -5,21 +5,14 @@ use std::time::Instant;
 
 use burn::tensor::{Distribution, Tensor};
 use clap::Parser;
+use ibhost_all as _;
 use ibhost_bench::estimator::{Estimator, estimators};
 use ibhost_bench::measure::{Stepper, peak_memory, per_step, spread};
 use ibhost_bench::phases::Phases;
 use ibhost_bench::seeds::{RUNS, SEEDS, SINGLE, serve, time_seeds};
 use ibhost_bench::workload::{Workload, workloads};
-use ibhost_datasets as _;
-use ibhost_disenib as _;
 use ibhost_framework::dataset::{DataRoot, DatasetConfig};
 use ibhost_framework::device;
-use ibhost_hit as _;
-use ibhost_mim as _;
-use ibhost_nets as _;
-use ibhost_training as _;
-use ibhost_vdb as _;
-use ibhost_vib as _;
 use serde_json::{Value, json};
 use tracing_subscriber::layer::SubscriberExt;
 

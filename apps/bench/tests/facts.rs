@@ -1,21 +1,17 @@
 //! What holds for a training step on any machine: nothing is read back to the host, no operation falls back to its plain formula, and the
 //! number of allocations is bounded.
 
+// A test that unwraps says where it failed.
+#![allow(clippy::unwrap_used)]
+
 use burn::tensor::{DType, Device, Tensor};
+use ibhost_all as _;
 use ibhost_bench::measure::Stepper;
 use ibhost_bench::phases::Phases;
 use ibhost_bench::workload::workloads;
-use ibhost_datasets as _;
-use ibhost_disenib as _;
 use ibhost_framework::engine::{BACKWARD, BATCH, FORWARD, UPDATE};
 use ibhost_framework::objective::READ_BACK;
-use ibhost_hit as _;
 use ibhost_kernels::{PLAIN, relu};
-use ibhost_mim as _;
-use ibhost_nets as _;
-use ibhost_training as _;
-use ibhost_vdb as _;
-use ibhost_vib as _;
 use tracing_subscriber::layer::SubscriberExt;
 
 /// Allocations of a step on the calling thread may not exceed these; about twice what was counted when they were written down.

@@ -41,7 +41,8 @@ fn keep_memory_of_glibc() {
     }
 }
 
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(test)]
+#[cfg(target_os = "linux")]
 mod tests {
     use super::*;
     use std::alloc::{GlobalAlloc, Layout};

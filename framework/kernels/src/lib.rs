@@ -37,6 +37,7 @@ mod gate;
 mod gaussian;
 mod instance_norm;
 mod lanes;
+mod layout;
 // burn marks all of its LibTorch backend as deprecated.
 #[cfg(feature = "tch")]
 #[allow(deprecated)]

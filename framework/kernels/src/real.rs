@@ -179,7 +179,8 @@ pub(crate) enum Instructions {
 #[cfg(target_arch = "x86_64")]
 pub(crate) fn instructions() -> Instructions {
     use std::arch::is_x86_feature_detected as has;
-    let common = has!("fma") && has!("bmi1") && has!("bmi2") && has!("lzcnt") && has!("popcnt");
+    // Miri follows every access of plain code and has no vector instructions: scripts/test-miri.
+    let common = !cfg!(miri) && has!("fma") && has!("bmi1") && has!("bmi2") && has!("lzcnt") && has!("popcnt");
     if common && has!("avx512f") && has!("avx512bw") && has!("avx512cd") && has!("avx512dq") && has!("avx512vl") {
         Instructions::Avx512
     } else if common && has!("avx2") {

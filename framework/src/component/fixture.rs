@@ -1,10 +1,23 @@
 //! A component whose config has a field of every type, for the tests of strings, schemas and registry.
 
+use std::ops::RangeInclusive;
+
+use proptest::prelude::*;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Configured;
 use crate::registry::{Capability, Entry, Kind, Registry, build_index, defaults_of, schema_of};
+
+/// Texts of characters of `alphabet`.
+pub(crate) fn text_of(alphabet: &str, length: RangeInclusive<usize>) -> impl Strategy<Value = String> {
+    prop::collection::vec(prop::sample::select(alphabet.chars().collect::<Vec<char>>()), length).prop_map(String::from_iter)
+}
+
+/// Texts of any characters.
+pub(crate) fn any_text() -> impl Strategy<Value = String> {
+    prop::collection::vec(any::<char>(), 0..=32).prop_map(String::from_iter)
+}
 
 #[typetag::serde(tag = "name")]
 pub(crate) trait FixtureConfig: Configured + Send + Sync {

@@ -235,6 +235,7 @@ fn check_value(text: &str, key: &str, value: &str, start: usize) -> Result<(), C
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::component::fixture::{any_text, text_of};
     use proptest::prelude::*;
 
     #[test]
@@ -354,14 +355,14 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(2000))]
 
         #[test]
-        fn any_string_parses_or_fails_inside_itself(text in any::<String>()) {
+        fn any_string_parses_or_fails_inside_itself(text in any_text()) {
             if let Err(error) = parse(&text) {
                 prop_assert!(inside(&error));
             }
         }
 
         #[test]
-        fn strings_of_the_grammars_own_alphabet_never_panic(text in "[ab1/|,:;=é \"\\\\\\[\\].+-]{0,24}") {
+        fn strings_of_the_grammars_own_alphabet_never_panic(text in text_of("ab1/|,:;=é []\"\\.+-", 0..=24)) {
             match parse(&text) {
                 Ok(parsed) => {
                     prop_assert!(is_word(&parsed.name.value));

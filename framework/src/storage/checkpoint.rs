@@ -1,63 +1,20 @@
 //! Checkpoints: a run's tensors and state as one folder of files that are complete and matching, or refused.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 
 use serde_json::Value;
 
 use super::atomic::{self, AtomicDir, StorageError};
 use super::inside;
-use super::manifest::{MANIFEST_FILE, Manifest, verify};
-use super::run_dir::RunDir;
+use super::layout::{MANIFEST_FILE, STATE_FILE, TENSOR_SUFFIX, folder_name, parse_folder_name};
+use super::manifest::{Manifest, verify};
 use super::tensors;
 
+pub use super::layout::Label;
 pub use super::tensors::{HostData, HostTensor};
-
-/// Name of the file with everything that is not a tensor.
-const STATE_FILE: &str = "state.json";
-/// End of the names of tensor files.
-const TENSOR_SUFFIX: &str = ".safetensors";
-
-/// Why a checkpoint is kept; the two kinds never share files.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Label {
-    /// The most recent state, from which a run resumes.
-    Last,
-    /// The state with the best value of the watched metric.
-    Best,
-}
-
-impl Label {
-    /// The word used in folder names and on the command line.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Last => "last",
-            Self::Best => "best",
-        }
-    }
-}
-
-impl fmt::Display for Label {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-impl FromStr for Label {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "last" => Ok(Self::Last),
-            "best" => Ok(Self::Best),
-            other => Err(format!("`{other}` is not a kind of checkpoint: expected `last` or `best`")),
-        }
-    }
-}
 
 /// Everything a checkpoint holds, as plain host data.
 #[derive(Clone, Debug, PartialEq)]
@@ -89,9 +46,9 @@ pub struct CheckpointStore {
 }
 
 impl CheckpointStore {
-    /// The store inside a run's folder.
-    pub fn new(run: &RunDir) -> Self {
-        Self { folder: run.checkpoints_dir(), run_id: run.run_id().to_owned() }
+    /// The store in `folder` of the run with this id.
+    pub(super) fn new(folder: PathBuf, run_id: &str) -> Self {
+        Self { folder, run_id: run_id.to_owned() }
     }
 
     /// Saves a complete checkpoint, then removes those of the same label beyond the `keep` newest (at least 1) and any of a later step,
@@ -237,21 +194,6 @@ impl CheckpointStore {
         }
         Ok(content)
     }
-}
-
-/// `last-000000500`, and `last-000000500-r2` for a second version of the same step.
-fn folder_name(label: Label, step: u64, revision: u32) -> String {
-    if revision > 1 { format!("{label}-{step:09}-r{revision}") } else { format!("{label}-{step:09}") }
-}
-
-/// Label, step and revision of a checkpoint folder's name; `None` for other names.
-pub(super) fn parse_folder_name(name: &str) -> Option<(Label, u64, u32)> {
-    let (label, rest) = name.split_once('-')?;
-    let label = label.parse().ok()?;
-    let (step, revision) = rest.split_once("-r").map_or((rest, Some(1)), |(step, revision)| (step, revision.parse().ok()));
-    let (step, revision) = (step.parse().ok()?, revision?);
-    // Only the one spelling this module writes counts, so that no two folders mean the same checkpoint.
-    (folder_name(label, step, revision) == name).then_some((label, step, revision))
 }
 
 /// The bytes of every file but the manifest.

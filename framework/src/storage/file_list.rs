@@ -14,24 +14,12 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::atomic::{self, StorageError};
-use super::checkpoint::parse_folder_name;
-use super::inside::{self, RUN_MARK};
-use super::journal::{self, JOURNAL_FILE};
-use super::manifest::{FileHash, MANIFEST_FILE, read_sealed, seal};
-use super::run_dir::{CONFIG_FILE, LOG_FILE, METRICS_FILE, SUMMARY_FILE};
-use super::run_lock::LOCK_FILE;
+use super::layout::{CHECKPOINTS, EVENT_FOLDERS, EVENTS, MANIFEST_FILE, NOT_COVERED, OWN, parse_folder_name};
+use super::manifest::{FileHash, read_sealed, seal};
+use super::{inside, journal};
 
 const FORMAT: &str = "ibhost-run-manifest";
 const VERSION: u32 = 1;
-/// Folder of the checkpoints, relative to the run.
-pub(super) const CHECKPOINTS: &str = "checkpoints/";
-/// Folders of the event files, and how their names begin.
-const EVENT_FOLDERS: [&str; 3] = ["train", "test", "test_average"];
-const EVENTS: &str = "events.out.tfevents.";
-/// Files directly in a run's folder that every run writes itself; everything else but checkpoints and event files is a result.
-pub(super) const OWN: [&str; 8] = [RUN_MARK, CONFIG_FILE, SUMMARY_FILE, METRICS_FILE, MANIFEST_FILE, LOCK_FILE, LOG_FILE, JOURNAL_FILE];
-/// Files that a list does not cover: itself, the lock, messages for people, and the names of results until they are listed.
-const NOT_COVERED: [&str; 4] = [MANIFEST_FILE, LOCK_FILE, LOG_FILE, JOURNAL_FILE];
 /// Folders below a run deeper than this are none of ours.
 const MAX_DEPTH: usize = 4;
 
@@ -224,6 +212,7 @@ fn present(run: &Path) -> Result<Vec<String>, StorageError> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::layout::LOG_FILE;
     use super::*;
 
     /// A closed run with a result, a log and a checkpoint.

@@ -9,10 +9,8 @@ use std::io::{ErrorKind, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use super::atomic::{self, StorageError};
-use super::file_list::{CHECKPOINTS, OWN};
+use super::layout::{CHECKPOINTS, OWN, RUN_MARK};
 
-/// File that makes a folder a run.
-pub(super) const RUN_MARK: &str = ".run.json";
 /// File that makes a folder a sweep, together with a folder of one of these names, as a file of settings may be called like that too.
 const SWEEP_MARK: &str = "sweep.json";
 const SWEEP_FOLDERS: [&str; 2] = ["trials", "slurm"];
@@ -275,7 +273,8 @@ pub fn check_outside(path: &Path) -> Result<(), StorageError> {
     })
 }
 
-#[cfg(all(test, unix))]
+#[cfg(test)]
+#[cfg(unix)]
 mod tests {
     use std::io::Write;
     use std::os::unix::fs::symlink;

@@ -8,9 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::atomic::{self, StorageError};
 use super::inside;
-
-/// Name of the file; it is gone once the list is closed.
-pub(super) const JOURNAL_FILE: &str = ".unlisted";
+use super::layout::JOURNAL_FILE;
 
 /// What this process noted itself, by the run's folder: another one that closes the list in between forgets what is not written by then.
 static NOTED: Mutex<BTreeSet<(PathBuf, String)>> = Mutex::new(BTreeSet::new());

@@ -9,9 +9,8 @@ use serde_json::Value;
 
 use super::atomic::{self, StorageError};
 use super::inside;
+pub use super::layout::MANIFEST_FILE;
 
-/// Name of the manifest inside a checkpoint folder.
-pub const MANIFEST_FILE: &str = "manifest.json";
 /// Value of the field `format`.
 pub const FORMAT: &str = "ibhost-checkpoint";
 /// Format version this build reads and writes.
@@ -132,7 +131,7 @@ impl Manifest {
     /// A folder named like a checkpoint must carry the label and step of its manifest.
     fn check_folder_name(&self, dir: &Path) -> Result<(), StorageError> {
         let name = dir.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-        match super::checkpoint::parse_folder_name(&name) {
+        match super::layout::parse_folder_name(&name) {
             Some((label, step, _)) if label.as_str() != self.label || step != self.step => Err(StorageError::damaged(
                 &dir.join(MANIFEST_FILE),
                 format!("it belongs to the checkpoint `{}` of step {}, not to `{name}`", self.label, self.step),

@@ -7,6 +7,7 @@ pub mod fault;
 pub mod file_list;
 pub mod inside;
 mod journal;
+mod layout;
 pub mod log_file;
 pub mod manifest;
 pub mod metrics_log;

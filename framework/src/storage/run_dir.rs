@@ -10,11 +10,13 @@ use serde::{Deserialize, Serialize};
 use super::atomic::{self, StorageError};
 use super::checkpoint::CheckpointStore;
 use super::file_list::FileList;
-use super::inside::{self, RUN_MARK as IDENTITY_FILE};
-use super::manifest::MANIFEST_FILE;
+use super::inside;
+use super::layout::{CONFIG_FILE, FOLDERS, LOG_FILE, MANIFEST_FILE, METRICS_FILE, RUN_MARK as IDENTITY_FILE, SUMMARY_FILE};
 use super::run_lock::{self, RunLock};
 use super::summary::{RunStatus, Summary};
 use super::{journal, unborn};
+
+pub use super::layout::local_time;
 
 pub use super::run_lock::LockHolder;
 pub(crate) use super::run_lock::host_name;
@@ -22,12 +24,6 @@ pub use super::yaml::{YamlError, line_of, read_yaml, yaml_from_str};
 
 const IDENTITY_FORMAT: &str = "ibhost-run";
 const IDENTITY_VERSION: u32 = 1;
-pub(super) const CONFIG_FILE: &str = "config.yml";
-pub(super) const SUMMARY_FILE: &str = "summary.yml";
-pub(super) const METRICS_FILE: &str = "metrics.jsonl";
-/// Messages for people; no setting or result, so no manifest covers it.
-pub(super) const LOG_FILE: &str = "log.txt";
-pub(super) const FOLDERS: [&str; 4] = ["tensorboard", "checkpoints", "plots", "analyses"];
 
 /// Start of the last line of a sealed file.
 const SEAL: &str = "# blake3 of the lines above: ";
@@ -250,7 +246,7 @@ impl RunDir {
 
     /// The run's checkpoints.
     pub fn checkpoints(&self) -> CheckpointStore {
-        CheckpointStore::new(self)
+        CheckpointStore::new(self.checkpoints_dir(), self.run_id())
     }
 
     /// The folder itself.
@@ -321,11 +317,6 @@ impl RunDir {
     }
 }
 
-/// The local time with its offset from UTC, to the second.
-pub fn local_time() -> String {
-    jiff::Zoned::now().strftime("%Y-%m-%dT%H:%M:%S%:z").to_string()
-}
-
 /// Eight hexadecimal digits that two runs are very unlikely to share.
 fn short_id(now: &jiff::Zoned) -> String {
     let mut hasher = blake3::Hasher::new();
@@ -390,7 +381,7 @@ mod tests {
     use super::super::summary::tests::example;
     use super::*;
 
-    use super::super::run_lock::LOCK_FILE;
+    use super::super::layout::LOCK_FILE;
 
     const STEM: &str = "mlp-vib-digits";
 

@@ -9,10 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use super::atomic::{self, StorageError};
 use super::inside;
-use super::run_dir::local_time;
+use super::layout::{LOCK_FILE, local_time};
 
-/// Name of the lock file inside a run's folder.
-pub(super) const LOCK_FILE: &str = ".lock";
 /// A look at a lock holds it for an instant; that must not be taken for another run.
 const LOCK_ATTEMPTS: u32 = 5;
 const LOCK_PAUSE: Duration = Duration::from_millis(20);

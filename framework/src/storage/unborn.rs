@@ -5,11 +5,8 @@ use std::fs;
 use std::path::Path;
 
 use super::atomic::{self, StorageError};
-use super::file_list::CHECKPOINTS;
-use super::inside::{self, RUN_MARK};
-use super::manifest::MANIFEST_FILE;
-use super::run_dir::{CONFIG_FILE, FOLDERS, SUMMARY_FILE};
-use super::run_lock::LOCK_FILE;
+use super::inside;
+use super::layout::{CHECKPOINTS, CONFIG_FILE, FOLDERS, LOCK_FILE, MANIFEST_FILE, RUN_MARK, SUMMARY_FILE};
 
 /// Files that a run has before its first summary, which is written before its first step.
 const BEFORE_THE_FIRST_STEP: [&str; 4] = [LOCK_FILE, MANIFEST_FILE, RUN_MARK, CONFIG_FILE];

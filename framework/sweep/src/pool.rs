@@ -89,7 +89,8 @@ impl<T> Drop for Pool<T> {
     }
 }
 
-#[cfg(all(test, unix))]
+#[cfg(test)]
+#[cfg(unix)]
 mod tests {
     use super::*;
     use crate::process::spawn;

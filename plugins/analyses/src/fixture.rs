@@ -1,4 +1,7 @@
-//! A small linear model on drawn digits, for the tests of the analyses.
+//! A small linear model on drawn digits, for tests of analyses, here and in plug-ins.
+
+// Only tests call this, and a test that unwraps says where it failed.
+#![allow(clippy::unwrap_used, clippy::missing_panics_doc)]
 
 use std::path::Path;
 use std::sync::Arc;
@@ -13,19 +16,22 @@ use ibhost_framework::objective::{Classifier, Loss, Measure, Objective, Posterio
 use ibhost_framework::posterior::Posterior;
 
 /// Height and width of an image.
-pub(crate) const SIDE: usize = 8;
+pub const SIDE: usize = 8;
 
 /// Which posterior the model has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Shape {
+pub enum Shape {
+    /// No spread.
     Point,
+    /// A normal with a scale for each number of the code.
     Diagonal,
+    /// A normal with a covariance.
     Full,
 }
 
 /// Codes are a fixed projection of the pixels, classes are decided by the distance to the class means of the codes.
 #[derive(Module, Debug)]
-pub(crate) struct LinearModel {
+pub struct LinearModel {
     projection: Param<Tensor<2>>,
     centres: Param<Tensor<2>>,
     #[module(skip)]
@@ -91,7 +97,7 @@ impl Classifier for LinearModel {
 
 /// Images whose class decides where a bright bar lies.
 #[derive(Debug)]
-pub(crate) struct Bars {
+pub struct Bars {
     info: DataInfo,
     samples: Samples,
 }
@@ -108,7 +114,7 @@ impl Dataset for Bars {
 
 impl Bars {
     /// `n` images of `shape` under the name `name`, classes in turn.
-    pub(crate) fn new(name: &str, shape: [usize; 3], n: usize) -> Self {
+    pub fn new(name: &str, shape: [usize; 3], n: usize) -> Self {
         let [channels, height, width] = shape;
         let mut noise = Noise::new(11).stream("bars", 0);
         let mut values = Vec::with_capacity(n * channels * height * width);
@@ -132,23 +138,29 @@ impl Bars {
 }
 
 /// Everything an analysis looks at.
-pub(crate) struct Fixture {
-    pub(crate) model: LinearModel,
-    pub(crate) data: Bars,
-    pub(crate) root: DataRoot,
-    pub(crate) device: Device,
-    pub(crate) run: tempfile::TempDir,
-    pub(crate) output: Output,
+pub struct Fixture {
+    /// The model.
+    pub model: LinearModel,
+    /// Its data, the same in both splits.
+    pub data: Bars,
+    /// A folder that is not there.
+    pub root: DataRoot,
+    /// The CPU.
+    pub device: Device,
+    /// The run's folder, which goes with the fixture.
+    pub run: tempfile::TempDir,
+    /// Results go into the run's folder.
+    pub output: Output,
 }
 
 impl Fixture {
     /// Model with two latent dimensions on `n` images of 8x8.
-    pub(crate) fn new(shape: Shape, n: usize) -> Self {
+    pub fn new(shape: Shape, n: usize) -> Self {
         Self::on(shape, Bars::new("bars", [1, SIDE, SIDE], n), 2)
     }
 
     /// Model with `latent` dimensions on `data`; its class centres are the means of the codes of the data.
-    pub(crate) fn on(shape: Shape, data: Bars, latent: usize) -> Self {
+    pub fn on(shape: Shape, data: Bars, latent: usize) -> Self {
         let device = Device::flex();
         let pixels: usize = data.samples.shape().iter().product();
         let mut noise = Noise::new(5).stream("projection", 0);
@@ -175,20 +187,20 @@ impl Fixture {
     }
 
     /// Makes all images the same.
-    pub(crate) fn black(&mut self) {
+    pub fn black(&mut self) {
         let (n, shape) = (self.data.samples.len(), self.data.samples.shape());
         let values = Values::F32(Arc::new(vec![0.0; n * shape.iter().product::<usize>()]));
         self.data.samples = Samples::new(values, self.data.samples.labels(), shape, Scaling::uniform(shape[0], 1.0, 0.0)).unwrap();
     }
 
     /// Makes the class scores no numbers.
-    pub(crate) fn without_classes(&mut self) {
+    pub fn without_classes(&mut self) {
         let centres = self.model.centres.val().mul_scalar(f32::NAN);
         self.model.centres = Param::from_tensor(centres);
     }
 
     /// Context with a fixed seed.
-    pub(crate) fn context(&self) -> AnalysisContext<'_> {
+    pub fn context(&self) -> AnalysisContext<'_> {
         AnalysisContext {
             model: &self.model,
             data: &self.data,
@@ -202,7 +214,7 @@ impl Fixture {
     }
 
     /// Directory of the run.
-    pub(crate) fn run_dir(&self) -> &Path {
+    pub fn run_dir(&self) -> &Path {
         self.run.path()
     }
 }

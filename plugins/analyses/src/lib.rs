@@ -2,6 +2,7 @@
 
 pub mod disentanglement;
 pub mod figures;
+pub mod fixture;
 pub mod generation;
 pub mod information;
 pub mod model;
@@ -11,6 +12,3 @@ pub mod output;
 pub mod probes;
 pub mod reference_run;
 pub mod robustness;
-
-#[cfg(test)]
-mod fixture;

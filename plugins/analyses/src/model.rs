@@ -18,12 +18,18 @@ pub(crate) const BATCH: usize = 1000;
 const ENCODE_BATCH: usize = 100;
 
 /// The model as a classifier.
-pub(crate) fn classifier<'a>(context: &AnalysisContext<'a>, analysis: &str) -> Result<&'a dyn Classifier, AnalysisError> {
+///
+/// # Errors
+/// [`AnalysisError::Unfit`] when its objective does not offer it.
+pub fn classifier<'a>(context: &AnalysisContext<'a>, analysis: &str) -> Result<&'a dyn Classifier, AnalysisError> {
     context.model.as_classifier().ok_or_else(|| unfit(analysis, Capability::Classify))
 }
 
 /// The model as an encoder.
-pub(crate) fn encoder<'a>(context: &AnalysisContext<'a>, analysis: &str) -> Result<&'a dyn PosteriorModel, AnalysisError> {
+///
+/// # Errors
+/// [`AnalysisError::Unfit`] when its objective does not offer it.
+pub fn encoder<'a>(context: &AnalysisContext<'a>, analysis: &str) -> Result<&'a dyn PosteriorModel, AnalysisError> {
     context.model.as_posterior().ok_or_else(|| unfit(analysis, Capability::Encode))
 }
 
@@ -84,7 +90,10 @@ fn unfit(analysis: &str, capability: Capability) -> AnalysisError {
 }
 
 /// Refuses an empty split.
-pub(crate) fn not_empty(samples: &Samples, analysis: &str) -> Result<(), AnalysisError> {
+///
+/// # Errors
+/// [`AnalysisError::Request`] when there is no sample.
+pub fn not_empty(samples: &Samples, analysis: &str) -> Result<(), AnalysisError> {
     if samples.is_empty() {
         return Err(AnalysisError::Request(format!("`{analysis}` needs test samples, but the test split of this run's data set is empty")));
     }

@@ -17,7 +17,6 @@ use ibhost_framework::posterior::Posterior;
 use ibhost_framework::registry::Kind;
 use ibhost_framework::strategy::MAIN;
 use ibhost_nets::head::{Covariance, ScaleMap, posterior};
-use ibhost_vdb as _;
 use serde_json::Value;
 
 use crate::golden::{

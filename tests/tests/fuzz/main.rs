@@ -4,6 +4,9 @@
 //! bolero drives every target: `IBHOST_FUZZ_RUNS=1000000` makes it long under `cargo test`, and `cargo bolero test -p ibhost-tests npy_files`
 //! puts one under libFuzzer. The corpus of a target is `__fuzz__/<name>/corpus`.
 
+// A test that unwraps says where it failed.
+#![allow(clippy::unwrap_used)]
+
 mod harness;
 
 use std::fs;
@@ -26,11 +29,7 @@ use ibhost_framework::run::{RunConfig, Settings};
 use ibhost_framework::storage::manifest::MANIFEST_FILE;
 use ibhost_framework::storage::run_dir::yaml_from_str;
 use ibhost_framework::storage::{CheckpointStore, FileList, Label, Manifest, MetricsLog, RunDir, Summary, tensors, verify};
-use ibhost_nets as _;
 use ibhost_tests::cli::{CommandLine, entries};
-use ibhost_training as _;
-use ibhost_vdb as _;
-use ibhost_vib as _;
 use serde_json::{Map, Value};
 
 use harness::corpus;

@@ -71,7 +71,7 @@ pub enum Command {
     Data(DataCommand),
     /// Show what this build and machine can compute on
     Devices(FormatArgs),
-    /// Write a new plugin crate with a working objective
+    /// Write a new plugin crate with a working component
     NewPlugin(NewPluginArgs),
     /// Print shell completions
     Completions(CompletionArgs),
@@ -204,14 +204,33 @@ pub struct FormatArgs {
 /// Flags of `new-plugin`.
 #[derive(Debug, Args)]
 pub struct NewPluginArgs {
-    /// Name of the objective, e.g. cib; the crate is called ibhost-<name>
+    /// Name of the component, e.g. cib; the crate is called ibhost-<name>
     pub name: String,
+    /// What it is
+    #[arg(long, value_enum, default_value_t)]
+    pub kind: PluginKind,
     /// Folder to write the crate to; ./ibhost-<name> without it
     #[arg(long, value_name = "DIR")]
     pub path: Option<PathBuf>,
     /// Checkout of ibhost the crate depends on; found from the current folder upwards without it
     #[arg(long, value_name = "DIR")]
     pub ibhost: Option<PathBuf>,
+}
+
+/// What a new plug-in can be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum PluginKind {
+    /// A loss with its model
+    #[default]
+    Objective,
+    /// Inputs to codes
+    Encoder,
+    /// Codes to class scores
+    Decoder,
+    /// Samples
+    Dataset,
+    /// An evaluation of finished runs
+    Analysis,
 }
 
 /// Flags of `completions`.

@@ -114,7 +114,8 @@ impl<T: Real, const M: usize, const V: usize> WithSimd for Block<'_, '_, T, M, V
     }
 }
 
-#[cfg(all(test, target_arch = "x86_64"))]
+#[cfg(test)]
+#[cfg(target_arch = "x86_64")]
 mod tests {
     use super::*;
 

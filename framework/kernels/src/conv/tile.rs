@@ -179,7 +179,8 @@ fn tile<T: Real, S: Simd, const R: usize, const P: usize, const V: usize, const 
     sums
 }
 
-#[cfg(all(test, target_arch = "x86_64"))]
+#[cfg(test)]
+#[cfg(target_arch = "x86_64")]
 mod tests {
     use super::*;
 

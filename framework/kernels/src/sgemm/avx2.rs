@@ -6,7 +6,7 @@ use std::arch::x86_64::{
     _mm256_unpackhi_pd, _mm256_unpackhi_ps, _mm256_unpacklo_pd, _mm256_unpacklo_ps,
 };
 
-use super::{AHEAD, Tile, Tiles};
+use super::tiles::{AHEAD, Tile, Tiles};
 
 pub(super) enum Avx2 {}
 

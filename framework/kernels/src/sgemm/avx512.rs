@@ -6,7 +6,7 @@ use std::arch::x86_64::{
     _mm512_unpackhi_ps, _mm512_unpacklo_pd, _mm512_unpacklo_ps,
 };
 
-use super::{AHEAD, Tile, Tiles};
+use super::tiles::{AHEAD, Tile, Tiles};
 
 pub(super) enum Avx512 {}
 
