@@ -6,6 +6,7 @@ use ibhost_analyses as _;
 use ibhost_classifiers as _;
 use ibhost_datasets as _;
 use ibhost_disenib as _;
+use ibhost_files as _;
 use ibhost_hit as _;
 use ibhost_mim as _;
 use ibhost_nets as _;

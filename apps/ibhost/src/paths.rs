@@ -3,7 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use etcetera::BaseStrategy;
+use ibhost_framework::component::ParameterKind;
+use ibhost_framework::component::quoted::literal;
 use ibhost_framework::dataset::DataRoot;
+use ibhost_framework::registry::{Item, Kind, Registry};
 use ibhost_framework::storage::path_text;
 
 use crate::cli::DataDir;
@@ -18,6 +21,20 @@ pub fn data_root(arguments: &DataDir) -> Result<DataRoot, Failure> {
     let base = etcetera::choose_base_strategy()
         .map_err(|_| Failure::usage("the home folder is unknown, so there is no default data folder\n  hint: give one with --data-dir"))?;
     Ok(DataRoot(base.cache_dir().join("ibhost")))
+}
+
+/// The component string of the data set that `text` means: `text` itself, or the data set that reads paths where it is one, which begins with
+/// `/`, `./` or `../` or is there and begins with no name of a data set.
+pub fn as_dataset(text: &str) -> Result<String, Failure> {
+    let registry = Registry::global().map_err(Failure::failed)?;
+    let begins = ["/", "./", "../"].iter().any(|start| text.starts_with(start)) || matches!(text, "." | "..");
+    let name = text.split('/').next().unwrap_or(text);
+    if !begins && (registry.get(Kind::Dataset, name).is_some() || !Path::new(text).exists()) {
+        return Ok(text.to_owned());
+    }
+    let reads_paths = |item: &&Item| item.parameter("path").is_some_and(|parameter| parameter.kind == ParameterKind::Path);
+    let item = registry.items(Kind::Dataset).iter().find(reads_paths);
+    Ok(item.map_or_else(|| text.to_owned(), |item| format!("{}/path:{}", item.name, literal(text))))
 }
 
 /// Text of `path` for messages and tables: on one line, with what would steer a terminal and what is no text shown as escapes.

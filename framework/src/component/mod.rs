@@ -8,7 +8,7 @@ pub mod error;
 #[cfg(test)]
 pub(crate) mod fixture;
 pub mod grammar;
-mod quoted;
+pub mod quoted;
 pub mod schema;
 pub mod suggest;
 pub(crate) mod value;

@@ -12,7 +12,7 @@ pub(super) const fn is_bare_char(c: char) -> bool {
 }
 
 /// `text` as a value of a component string: as it is where that reads back as the same, in quotes elsewhere.
-pub(super) fn literal(text: &str) -> Cow<'_, str> {
+pub fn literal(text: &str) -> Cow<'_, str> {
     if !text.is_empty() && text.chars().all(is_bare_char) {
         return Cow::Borrowed(text);
     }

@@ -22,6 +22,7 @@ pub fn data(command: &DataCommand, quiet: bool) -> Result<u8, Failure> {
     match command {
         DataCommand::List { format, data } => list(*format, data),
         DataCommand::Fetch { name, data } => download(name, data, quiet),
+        DataCommand::Inspect(arguments) => super::inspect::inspect(arguments),
         DataCommand::Verify { names, data } => check(names, data),
     }
 }

@@ -23,7 +23,7 @@ use crate::exit::{Failure, INTERRUPTED};
 use crate::logging::RunLog;
 use crate::messages::say;
 use crate::panics;
-use crate::paths::{absolute, data_root, show};
+use crate::paths::{absolute, as_dataset, data_root, show};
 use crate::program;
 use crate::progress::Progress;
 use crate::signals::stop_flag;
@@ -82,11 +82,12 @@ fn overlay_file(settings: &mut Settings, path: &Path) -> Result<(), Failure> {
 
 /// What the flags set, `seed` among them, in the order in which it counts.
 pub fn assignments(arguments: &RunArgs, seed: Option<u64>) -> Result<Vec<(String, Value)>, Failure> {
+    let dataset = arguments.dataset.as_deref().map(as_dataset).transpose()?;
     let components = [
         ("objective", &arguments.objective),
         ("encoder", &arguments.encoder),
         ("decoder", &arguments.decoder),
-        ("dataset", &arguments.dataset),
+        ("dataset", &dataset),
         ("strategy", &arguments.strategy),
         ("optimiser", &arguments.optimiser),
         ("schedule", &arguments.schedule),
