@@ -129,22 +129,16 @@ pub fn read_arrays(path: &Path) -> Result<Option<Vec<(String, Array)>>, DataErro
     let name = path.file_name().map(|name| name.to_string_lossy().to_ascii_lowercase()).unwrap_or_default();
     let plain = name.strip_suffix(".gz").unwrap_or(&name);
     let wrong = |problem: String| refuse(path, problem, "write the file once more with the program that made it");
-    if plain.ends_with(".npz") {
-        return numpy::read_npz(&read(path)?).map(Some).map_err(wrong);
+    match plain.rsplit_once('.').map_or("", |(_, ending)| ending) {
+        "npz" => numpy::read_npz(&read(path)?).map(Some).map_err(wrong),
+        "npy" => Ok(Some(vec![(String::new(), numpy::parse(&read(path)?).map_err(wrong)?)])),
+        "safetensors" => tensors(&read(path)?).map(Some).map_err(wrong),
+        "mat" => matlab(path).map(Some),
+        _ if plain.ends_with("-ubyte") || plain.contains("-idx") || plain.contains(".idx") => {
+            Ok(Some(vec![(String::new(), idx::parse(&read(path)?).map_err(wrong)?)]))
+        }
+        _ => Ok(None),
     }
-    if plain.ends_with(".npy") {
-        return Ok(Some(vec![(String::new(), numpy::parse(&read(path)?).map_err(wrong)?)]));
-    }
-    if plain.ends_with(".safetensors") {
-        return tensors(&read(path)?).map(Some).map_err(wrong);
-    }
-    if plain.ends_with(".mat") {
-        return matlab(path).map(Some);
-    }
-    if plain.contains("-idx") || plain.contains(".idx") || plain.ends_with("-ubyte") {
-        return Ok(Some(vec![(String::new(), idx::parse(&read(path)?).map_err(wrong)?)]));
-    }
-    Ok(None)
 }
 
 fn tensors(bytes: &[u8]) -> Result<Vec<(String, Array)>, String> {

@@ -148,11 +148,14 @@ fn resized(image: &DynamicImage, size: u32, resize: Resize) -> DynamicImage {
     }
 }
 
+/// A picture whose size is not that of the first, with both sizes.
+pub type OddOne = (usize, [[usize; 2]; 2]);
+
 /// All of `pictures` in one buffer, and the shape of each.
 ///
 /// # Errors
-/// The first picture whose size is not that of the picture before, with both sizes.
-pub fn stacked(pictures: &[Picture], colour: Colour) -> Result<(Buffer, [usize; 3]), (usize, [[usize; 2]; 2])> {
+/// The first picture whose size is another.
+pub fn stacked(pictures: &[Picture], colour: Colour) -> Result<(Buffer, [usize; 3]), OddOne> {
     let [height, width] = pictures.first().map_or([0, 0], Picture::size);
     if let Some(odd) = pictures.iter().position(|picture| picture.size() != [height, width]) {
         return Err((odd, [[height, width], pictures[odd].size()]));

@@ -128,6 +128,8 @@ fn tile(data: &dyn Dataset, samples: &Samples, index: usize) -> Tile {
     let mut values = Vec::new();
     samples.gather(&[index], &mut values);
     let (low, high) = values.iter().fold((0.0_f32, 1.0_f32), |(low, high), &value| (low.min(value), high.max(value)));
-    values.iter_mut().for_each(|value| *value = (*value - low) / (high - low));
+    for value in &mut values {
+        *value = (*value - low) / (high - low);
+    }
     Tile { values, caption: data.info().classes.get(usize::from(samples.label(index))).cloned().unwrap_or_default() }
 }
