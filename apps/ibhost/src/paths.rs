@@ -23,18 +23,23 @@ pub fn data_root(arguments: &DataDir) -> Result<DataRoot, Failure> {
     Ok(DataRoot(base.cache_dir().join("ibhost")))
 }
 
-/// The component string of the data set that `text` means: `text` itself, or the data set that reads paths where it is one, which begins with
-/// `/`, `./` or `../` or is there and begins with no name of a data set.
+/// The component string of the data set that `text` means: `text` itself, or the data set that reads paths where it is one. A path begins with
+/// `/`, `./` or `../`, or else begins with no name of a data set and is there or has an ending.
 pub fn as_dataset(text: &str) -> Result<String, Failure> {
     let registry = Registry::global().map_err(Failure::failed)?;
     let begins = ["/", "./", "../"].iter().any(|start| text.starts_with(start)) || matches!(text, "." | "..");
     let name = text.split('/').next().unwrap_or(text);
-    if !begins && (registry.get(Kind::Dataset, name).is_some() || !Path::new(text).exists()) {
+    let is_path = || Path::new(text).exists() || (name.contains('.') && !text.contains(':'));
+    if !begins && (registry.get(Kind::Dataset, name).is_some() || !is_path()) {
         return Ok(text.to_owned());
     }
-    let reads_paths = |item: &&Item| item.parameter("path").is_some_and(|parameter| parameter.kind == ParameterKind::Path);
-    let item = registry.items(Kind::Dataset).iter().find(reads_paths);
+    let item = registry.items(Kind::Dataset).iter().find(|item| reads_paths(item));
     Ok(item.map_or_else(|| text.to_owned(), |item| format!("{}/path:{}", item.name, literal(text))))
+}
+
+/// Whether a data set reads the path that it is given.
+pub fn reads_paths(item: &Item) -> bool {
+    item.parameter("path").is_some_and(|parameter| parameter.kind == ParameterKind::Path)
 }
 
 /// Text of `path` for messages and tables: on one line, with what would steer a terminal and what is no text shown as escapes.

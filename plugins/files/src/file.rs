@@ -38,7 +38,7 @@ pub struct FileConfig {
     /// Name of the array of inputs, or of columns with commas between; found by common names, or all columns, when left out.
     #[schemars(extend("format" = "text"))]
     pub inputs: String,
-    /// Name of the array, column or file of labels, `none` for none; found by common names when left out.
+    /// Name of the array, column or file of labels, `none` for none; found by common names, or the only column of words, when left out.
     #[schemars(extend("format" = "text"))]
     pub labels: String,
     /// Name of the array or column of groups, which no division separates.

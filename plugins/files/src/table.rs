@@ -71,6 +71,16 @@ impl Table {
         names.iter().find_map(|name| self.names.iter().find(|known| known.eq_ignore_ascii_case(name))).cloned()
     }
 
+    /// The only column that holds a word, besides those of the names `taken`.
+    fn only_words(&self, taken: &[&String]) -> Option<String> {
+        let holds_words = |column: &Vec<String>| {
+            column.iter().any(|cell| !MISSING.contains(&&*cell.to_ascii_lowercase()) && cell.parse::<f64>().is_err())
+        };
+        let columns = self.names.iter().zip(&self.columns).filter(|(name, column)| !taken.contains(name) && holds_words(column));
+        let names: Vec<&String> = columns.map(|(name, _)| name).collect();
+        if let [name] = names[..] { Some(name.clone()) } else { None }
+    }
+
     /// The column `name` as numbers where all of its cells are, else as words.
     pub(crate) fn column(&self, path: &Path, key: &str, name: &str) -> Result<Column, DataError> {
         let at = self.names.iter().position(|known| known == name).ok_or_else(|| {
@@ -86,7 +96,7 @@ impl Table {
 fn records(path: &Path, table: Table, wanted: &Wanted) -> Result<Records, DataError> {
     let labels = match wanted.labels.as_str() {
         "none" => None,
-        "" => table.named_like(&LABELS),
+        "" => table.named_like(&LABELS).or_else(|| table.only_words(&[&wanted.groups, &wanted.split])),
         name => Some(name.to_owned()),
     };
     let optional = |key: &str, name: &str| if name.is_empty() { Ok(None) } else { table.column(path, key, name).map(Some) };
@@ -152,6 +162,8 @@ mod tests {
         assert_eq!((records.shape, records.inputs), ([1, 1, 2], Buffer::F32(vec![1.0, 2.5, -1.0, 1000.0])));
         assert_eq!(records.labels, Some(Column::Words(vec!["cat".into(), "dog".into()])));
         assert_eq!(records.names.of(1), "line 3");
+        let only = read_text("a,kind\n1,cat\n2,dog\n", &Wanted::default()).unwrap();
+        assert_eq!((only.inputs, only.labels.unwrap().len()), (Buffer::F32(vec![1.0, 2.0]), 2), "the only column of words");
         let bare = read_text("1,2\n3,4\n", &Wanted { labels: "1".into(), ..Wanted::default() }).unwrap();
         assert_eq!((bare.inputs, bare.labels), (Buffer::F32(vec![1.0, 3.0]), Some(Column::Numbers(vec![2.0, 4.0]))));
     }
@@ -170,7 +182,7 @@ mod tests {
         for (text, words) in [
             ("a,b\n1,2\n3,\n", ["line 3, column `b`", "missing"]),
             ("a,b\n1,NaN\n", ["line 2, column `b`", "missing (`NaN`)"]),
-            ("a,b\n1,red\n", ["line 2, column `b`", "`red` is no number"]),
+            ("a,b,c\n1,red,x\n", ["line 2, column `b`", "`red` is no number"]),
             ("a,b\n1,1e40\n", ["line 2, column `b`", "not finite"]),
             ("a,a\n1,2\n", ["two columns", "`a`"]),
             ("a,b\n1\n", ["2 fields", "line: 2"]),
