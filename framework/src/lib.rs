@@ -3,7 +3,7 @@
 //! - Write a component: a configuration struct and one of the traits [`objective::ObjectiveConfig`], [`encoder::EncoderConfig`],
 //!   [`decoder::DecoderConfig`], [`dataset::DatasetConfig`] and [`analysis::AnalysisConfig`], made known with [`register!`].
 //! - Resolve a component string: [`component`].
-//! - Train from code: [`run::Settings`] and [`engine::Job`].
+//! - Train from code: [`run::Settings`] and [`engine::Trainer`].
 //! - Open a finished run: [`engine::open_finished`].
 //! - Read and write the files of a run: [`storage`].
 //! - Draw noise that can be drawn again: [`noise`].

@@ -7,7 +7,7 @@ use ibhost_framework::dataset::Batch;
 use ibhost_framework::latent_classifier::{LatentClassifier, averaged_log_likelihood_loss};
 use ibhost_framework::noise::Draws;
 use ibhost_framework::objective::{
-    Classifier, Direction, Loss, Measure, Objective, ObjectiveConfig, ParameterGroup, Parts, PosteriorModel, Quantity, Recipe,
+    Classifier, Direction, Loss, Measure, Objective, ObjectiveConfig, ParameterGroup, Parts, PosteriorModel, Progress, Quantity, Recipe,
 };
 use ibhost_framework::posterior::{Posterior, Undefined};
 use schemars::JsonSchema;
@@ -71,13 +71,13 @@ impl Objective for Ceb {
         groups
     }
 
-    fn loss(&self, _phase: &str, batch: &Batch, draws: &mut Draws) -> Loss {
+    fn loss(&self, _phase: &str, _at: Progress, batch: &Batch, draws: &mut Draws) -> Loss {
         let posterior = self.model.encoder.encode_training(batch.inputs.clone(), draws);
         let loss = self.measure(&posterior, batch, draws);
         Loss { total: self.model.penalised(loss.total), ..loss }
     }
 
-    fn evaluate(&self, batch: &Batch, draws: &mut Draws) -> Vec<Measure> {
+    fn evaluate(&self, _at: Progress, batch: &Batch, draws: &mut Draws) -> Vec<Measure> {
         let posterior = self.model.encoder.encode(batch.inputs.clone());
         let mut measures = self.measure(&posterior, batch, draws).measures;
         let [single, averaged] = self.model.accuracies_of(&posterior, &batch.labels, 12, draws);

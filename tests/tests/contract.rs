@@ -339,10 +339,10 @@ fn what_is_built_without_gradient_stays_whatever_groups_name() {
 
 /// Trains in `folder`; the run's folder and how it ended.
 fn train(settings: Settings, folder: &Path) -> (RunDir, Result<(), String>) {
-    let mut job = Trainer::create(settings.resolve().unwrap(), &DataRoot("absent".into()), folder, Vec::new()).unwrap();
-    let result = job.train(&mut Quiet, &AtomicBool::new(false)).map(|_| ()).map_err(|error| error.to_string());
-    let path = job.run.path().to_path_buf();
-    drop(job);
+    let mut trainer = Trainer::create(settings.resolve().unwrap(), &DataRoot("absent".into()), folder, Vec::new()).unwrap();
+    let result = trainer.train(&mut Quiet, &AtomicBool::new(false)).map(|_| ()).map_err(|error| error.to_string());
+    let path = trainer.run.path().to_path_buf();
+    drop(trainer);
     (RunDir::open_read_only(&path).unwrap(), result)
 }
 

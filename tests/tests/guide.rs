@@ -10,10 +10,10 @@ use ibhost_framework::build::BuildContext;
 use ibhost_framework::component::resolve;
 use ibhost_framework::dataset::{DataRoot, DatasetConfig, Split};
 use ibhost_framework::encoder::EncoderConfig;
-use ibhost_framework::engine::{Job, Quiet, Session, open_finished};
+use ibhost_framework::engine::{Quiet, Session, Trainer, open_finished};
 use ibhost_framework::identity::OtherDataPolicy;
 use ibhost_framework::noise::{Draws, Noise};
-use ibhost_framework::objective::{ObjectiveConfig, Parts, read_measures};
+use ibhost_framework::objective::{ObjectiveConfig, Parts, Progress, read_measures};
 use ibhost_framework::registry::{Capability, Kind, Registry};
 use ibhost_framework::run::Settings;
 use ibhost_framework::storage::Label;
@@ -54,12 +54,12 @@ fn the_examples_train_together_and_are_analysed_with_a_figure() {
         settings.set(key, value.into()).unwrap();
     }
     settings.set("epochs", 12.into()).unwrap();
-    let mut job = Job::create(settings.resolve().unwrap(), &data, folder.path(), Vec::new()).unwrap();
-    let (_, summary) = job.train(&mut Quiet, &AtomicBool::new(false)).unwrap();
+    let mut trainer = Trainer::create(settings.resolve().unwrap(), &data, folder.path(), Vec::new()).unwrap();
+    let (_, summary) = trainer.train(&mut Quiet, &AtomicBool::new(false)).unwrap();
     let test = |name: &str| summary.final_metrics.test.get(name).unwrap();
     assert!(test("accuracy") > 0.8 && test("residual_nats") > 0.0, "{:?}", summary.final_metrics.test);
-    let run = job.run.path().to_path_buf();
-    drop(job);
+    let run = trainer.run.path().to_path_buf();
+    drop(trainer);
 
     let (_, session, state) = open_finished(&run, &data, Label::Last, OtherDataPolicy::Refuse).unwrap();
     let model = Session::evaluation_model(&state, false);
@@ -92,7 +92,7 @@ fn an_objective_is_built_by_hand_and_its_terms_read() {
     let parts = Parts { encoder: &*encoder, decoder: &decoder, data: data.info(), context: &context };
     let model = ceb::CebConfig { beta: 2.0 }.build(&parts).unwrap();
     let batch = data.split(Split::Test).batch(&[0, 1, 2, 3], &context.device);
-    let values = read_measures(model.evaluate(&batch, &mut Draws::seeded(Noise::new(1), 0, "test")));
+    let values = read_measures(model.evaluate(Progress::at(1, 0), &batch, &mut Draws::seeded(Noise::new(1), 0, "test")));
     let value = |name: &str| values.iter().find(|(known, _)| known == name).unwrap().1;
     let class = 2f64.ln() - value("izy_nats");
     assert!((value("loss") - class - 2.0 * value("residual_nats")).abs() < 1e-4, "{values:?}");

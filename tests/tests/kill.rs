@@ -247,9 +247,9 @@ fn a_counter_that_is_off_by_one_does_not_go_unnoticed() {
 
 /// Resumes `broken` in this process with the noise of another `seed` and returns how its end differs from that of `whole`.
 fn differences_with_seed(whole: &Path, broken: &Path, seed: u64) -> Vec<String> {
-    let mut job = Trainer::resume(broken, &DataRoot("absent".into()), false, &Program::this("test", None)).unwrap().unwrap();
-    job.session.noise = Noise::new(seed);
-    let (outcome, _) = job.train(&mut Quiet, &AtomicBool::new(false)).unwrap();
+    let mut trainer = Trainer::resume(broken, &DataRoot("absent".into()), false, &Program::this("test", None)).unwrap().unwrap();
+    trainer.session.noise = Noise::new(seed);
+    let (outcome, _) = trainer.train(&mut Quiet, &AtomicBool::new(false)).unwrap();
     assert_eq!(outcome, Outcome::Completed);
     differences(whole, broken)
 }

@@ -159,8 +159,8 @@ fn samples_that_cannot_be_drawn_end_the_run_and_stored_ones_do_not_stand_for_the
             let error = session.training_batch(&(0..10).collect::<Vec<_>>(), 0, "main").map(|_| ()).unwrap_err();
             assert!(matches!(error, EngineError::Data(_) | EngineError::Request(_)) && error.to_string().contains(message), "{error}");
         }
-        let mut job = Trainer::create(config, &root, folder.path(), Vec::new()).unwrap();
-        let error = job.train(&mut Quiet, &AtomicBool::new(false)).map(|_| ()).unwrap_err().to_string();
+        let mut trainer = Trainer::create(config, &root, folder.path(), Vec::new()).unwrap();
+        let error = trainer.train(&mut Quiet, &AtomicBool::new(false)).map(|_| ()).unwrap_err().to_string();
         assert!(error.contains(message), "{what}: {error}");
     }
 }

@@ -82,8 +82,14 @@ fn a_new_plugin_builds_passes_its_test_is_listed_and_trains() {
     host.run(&["new-plugin", "outside", "--ibhost", home.to_str().unwrap(), "--path", "again"]).refused(2, &["ibhost-outside"]);
 
     let tested = cargo(&plugin, &["test"]);
-    for test in ["training_on_digits_learns", "the_same_seed", "codes_have_the_size", "every_code_has_a_score", "every_class_has_a_length", "lion_takes_steps_of_one_size"]
-    {
+    for test in [
+        "training_on_digits_learns",
+        "the_same_seed",
+        "codes_have_the_size",
+        "every_code_has_a_score",
+        "every_class_has_a_length",
+        "lion_takes_steps_of_one_size",
+    ] {
         assert!(tested.lines().any(|line| line.contains(test) && line.ends_with("... ok")), "{test}:\n{tested}");
     }
     // Every run of this test has another folder and so another copy of the crate's artefacts.

@@ -15,16 +15,23 @@ pub fn main() -> Result<(), Box<dyn Error>> {
     settings.set("objective", "vib".into())?;
     settings.set("encoder", "mlp/e1:64|e2:64|z:8".into())?;
     settings.set("epochs", 2.into())?;
-    let mut job = Job::create(settings.resolve()?, &data, folder.path(), Vec::new())?;
-    let (_, summary) = job.train(&mut Quiet, &AtomicBool::new(false))?;
-    let path = job.run.path().to_path_buf();
-    drop(job);
+    let mut trainer = Trainer::create(settings.resolve()?, &data, folder.path(), Vec::new())?;
+    let (_, summary) = trainer.train(&mut Quiet, &AtomicBool::new(false))?;
+    let path = trainer.run.path().to_path_buf();
+    drop(trainer);
 
     // The newest checkpoint, on the data the run was trained on and no others.
     let (_, session, state) = open_finished(&path, &data, Label::Last, OtherDataPolicy::Refuse)?;
     let model = Session::evaluation_model(&state, false);
     let test = session.data.split(Split::Test);
-    let measured = evaluate(&*model, test, session.config.training.batch_size, &session.device, session.noise, summary.epochs);
+    let measured = evaluate(
+        &*model,
+        test,
+        session.config.training.batch_size,
+        &session.device,
+        session.noise,
+        session.progress(summary.epochs, summary.steps),
+    );
     for (name, value) in &measured {
         println!("{name} {value:.4}");
     }

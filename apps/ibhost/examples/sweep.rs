@@ -21,8 +21,8 @@ pub fn main() -> Result<(), Box<dyn Error>> {
     let plan = Plan::new(definition)?;
     let mut rates = Vec::new();
     for trial in &plan.trials {
-        let mut job = Job::create(plan.resolve(trial)?, &data, folder.path(), Vec::new())?;
-        let (_, summary) = job.train(&mut Quiet, &AtomicBool::new(false))?;
+        let mut trainer = Trainer::create(plan.resolve(trial)?, &data, folder.path(), Vec::new())?;
+        let (_, summary) = trainer.train(&mut Quiet, &AtomicBool::new(false))?;
         let rate = summary.final_metrics.test.get("izx_bits").ok_or("vib measures its rate")?;
         println!("trial {}: I(X;Z) <= {rate:.2} bits", trial.title());
         rates.push(rate);

@@ -20,11 +20,11 @@ pub fn main() -> Result<(), Box<dyn Error>> {
 
     // A run is a folder with configuration, metrics, checkpoints and summary, which every command of `ibhost` reads.
     let data = DataRoot(folder.path().join("data"));
-    let mut job = Job::create(settings.resolve()?, &data, folder.path(), Vec::new())?;
+    let mut trainer = Trainer::create(settings.resolve()?, &data, folder.path(), Vec::new())?;
     // `Quiet` tells nobody how training goes on; setting the flag, from another thread, saves and ends it.
-    let (_, summary) = job.train(&mut Quiet, &AtomicBool::new(false))?;
+    let (_, summary) = trainer.train(&mut Quiet, &AtomicBool::new(false))?;
 
     let accuracy = summary.final_metrics.test.get("accuracy").ok_or("vib measures its accuracy")?;
-    println!("{}: accuracy {accuracy:.3} on the test set after {} steps", job.run.path().display(), summary.steps);
+    println!("{}: accuracy {accuracy:.3} on the test set after {} steps", trainer.run.path().display(), summary.steps);
     if accuracy < 0.5 { Err(format!("an accuracy of {accuracy} is too low").into()) } else { Ok(()) }
 }

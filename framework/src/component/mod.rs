@@ -8,7 +8,7 @@ pub mod error;
 #[cfg(test)]
 pub(crate) mod fixture;
 pub mod grammar;
-mod quoted;
+pub mod quoted;
 pub mod schema;
 pub mod suggest;
 pub(crate) mod value;
@@ -422,7 +422,7 @@ mod tests {
             text("label", word().boxed()),
             text(
                 "file",
-                prop_oneof![word(), any::<String>()].prop_map(|t| quoted::literal(&t.replace(char::is_control, "")).into_owned()).boxed(),
+                prop_oneof![word(), any_text()].prop_map(|t| quoted::literal(&t.replace(char::is_control, "")).into_owned()).boxed(),
             ),
             text("covariance", covariance().boxed()),
             text("mode", mode().boxed()),

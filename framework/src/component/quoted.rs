@@ -12,7 +12,7 @@ pub(super) const fn is_bare_char(c: char) -> bool {
 }
 
 /// `text` as a value of a component string: as it is where that reads back as the same, in quotes elsewhere.
-pub(super) fn literal(text: &str) -> Cow<'_, str> {
+pub fn literal(text: &str) -> Cow<'_, str> {
     if !text.is_empty() && text.chars().all(is_bare_char) {
         return Cow::Borrowed(text);
     }
@@ -51,6 +51,7 @@ pub(super) fn end_of_quotes(text: &str) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::component::fixture::{any_text, text_of};
     use proptest::prelude::*;
 
     #[test]
@@ -66,7 +67,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text_reads_back(text in any::<String>(), tail in "[a-z|,\"\\\\]{0,4}") {
+        fn any_text_reads_back(text in any_text(), tail in text_of("az|,\"\\", 0..=4)) {
             let literal = literal(&text).into_owned();
             let read = text_in(&literal);
             prop_assert_eq!(read.as_deref(), Some(text.as_str()));

@@ -298,8 +298,9 @@ impl Shape {
             Self::scalar(kind, node)
         } else if type_is(node, "array") {
             let element = Self::of(root, key, node.get("items").ok_or_else(unsupported)?, depth + 1)?;
-            use ParameterKind::{List, Optional, Path, Text};
-            if matches!(element.kind, List(_) | Optional(_) | Text | Path) {
+            let nested =
+                matches!(element.kind, ParameterKind::List(_) | ParameterKind::Optional(_) | ParameterKind::Text | ParameterKind::Path);
+            if nested {
                 return Err(unsupported());
             }
             let length = |name: &str| node.get(name).and_then(Value::as_u64);

@@ -5,6 +5,7 @@ pub use ibhost_analyses as analyses;
 pub use ibhost_classifiers as classifiers;
 pub use ibhost_datasets as datasets;
 pub use ibhost_disenib as disenib;
+pub use ibhost_files as files;
 pub use ibhost_hit as hit;
 pub use ibhost_mim as mim;
 pub use ibhost_nets as nets;

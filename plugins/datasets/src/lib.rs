@@ -33,6 +33,7 @@ pub mod svhn;
 pub mod toy;
 pub mod verify;
 pub mod view;
+pub mod zip;
 
 mod archive;
 mod download;
@@ -41,7 +42,6 @@ mod same;
 #[cfg(test)]
 mod test_server;
 mod there;
-mod zip;
 
 pub use fetch::{FetchError, FetchOptions, FetchReport, Progress, fetch};
 pub use small_set::two_d_samples;

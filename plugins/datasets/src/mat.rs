@@ -2,10 +2,10 @@
 //! number a file declares about itself.
 
 use std::io::{self, BufReader, ErrorKind, Read, Seek, SeekFrom};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use flate2::bufread::ZlibDecoder;
-use ibhost_framework::dataset::DataError;
+use ibhost_framework::dataset::{DataError, DataRoot};
 
 use crate::file::Place;
 
@@ -87,6 +87,26 @@ impl MatArray {
 /// ones) when the file is not a level 5 file, is cut or lies about its sizes, or a wanted variable is absent, complex, not numeric or has
 /// more than four dimensions.
 pub fn read_mat(place: Place<'_>, wanted: &[&str]) -> Result<Vec<MatArray>, DataError> {
+    let mut found = variables(place, Some(wanted))?;
+    let names: Vec<String> = found.iter().map(|(name, _)| format!("`{name}`")).collect();
+    let names = if names.is_empty() { "no variable".to_owned() } else { format!("only {}", names.join(", ")) };
+    let length = || std::fs::metadata(place.path).map_or(0, |metadata| metadata.len());
+    let mut array = |wanted: &&str| found.iter_mut().find_map(|(name, array)| (name == wanted).then(|| array.take()).flatten());
+    let absent = |wanted: &str| place.damaged(length(), format!("a variable `{wanted}`"), names.clone());
+    wanted.iter().map(|wanted| array(wanted).ok_or_else(|| absent(wanted))).collect()
+}
+
+/// Reads every array of real numbers of the file at `path`, for the data set `name`; other variables are passed over.
+///
+/// # Errors
+/// As [`read_mat`], but for what is absent or no array of real numbers.
+pub fn read_all(name: &str, path: &Path) -> Result<Vec<MatArray>, DataError> {
+    let root = DataRoot(PathBuf::new());
+    Ok(variables(Place::new(name, &root, path), None)?.into_iter().filter_map(|(_, array)| array).collect())
+}
+
+/// The variables of a file with the arrays of those that are wanted, or of all that are numbers; once the wanted ones are found, no others.
+fn variables(place: Place<'_>, wanted: Option<&[&str]>) -> Result<Vec<(String, Option<MatArray>)>, DataError> {
     let (file, length) = place.open()?;
     let damaged = |offset: u64, fault: Fault| match fault {
         Fault::Io(source) if source.kind() != ErrorKind::UnexpectedEof && source.kind() != ErrorKind::InvalidInput => {
@@ -98,10 +118,10 @@ pub fn read_mat(place: Place<'_>, wanted: &[&str]) -> Result<Vec<MatArray>, Data
     let mut reader = BufReader::with_capacity(1 << 16, file);
     let big_endian = header(&mut reader, length).map_err(|fault| damaged(0, fault))?;
 
-    let mut found: Vec<Option<MatArray>> = vec![None; wanted.len()];
-    let mut there = Vec::new();
+    let mut found = Vec::new();
+    let mut left = wanted.map_or(usize::MAX, <[&str]>::len);
     let mut at = HEADER;
-    while at < length && found.iter().any(Option::is_none) {
+    while at < length && left > 0 {
         reader.seek(SeekFrom::Start(at)).map_err(place.unread())?;
         let mut element = Source { reader: &mut reader, left: length - at, big_endian };
         let tag = element.tag().map_err(|fault| damaged(at, fault))?;
@@ -114,10 +134,9 @@ pub fn read_mat(place: Place<'_>, wanted: &[&str]) -> Result<Vec<MatArray>, Data
             _ => Ok(None),
         };
         if let Some((variable, array)) = variable.map_err(|fault| damaged(at, fault))? {
-            if let (Some(slot), Some((dims, values))) = (wanted.iter().position(|w| *w == variable), array) {
-                found[slot] = Some(MatArray { path: place.path.to_owned(), name: variable.clone(), dims, values });
-            }
-            there.push(variable);
+            let array = array.map(|(dims, values)| MatArray { path: place.path.to_owned(), name: variable.clone(), dims, values });
+            left -= usize::from(array.is_some());
+            found.push((variable, array));
         }
         // Elements are padded to eight bytes, compressed ones are not.
         at += match (tag.kind, tag.small) {
@@ -126,15 +145,7 @@ pub fn read_mat(place: Place<'_>, wanted: &[&str]) -> Result<Vec<MatArray>, Data
             (_, None) => 8 + tag.size.next_multiple_of(8),
         };
     }
-    let mut arrays = Vec::with_capacity(wanted.len());
-    for (array, wanted) in found.into_iter().zip(wanted) {
-        let absent = || {
-            let names = if there.is_empty() { "no variable".to_owned() } else { format!("only `{}`", there.join("`, `")) };
-            place.damaged(length, format!("a variable `{wanted}`"), names)
-        };
-        arrays.push(array.ok_or_else(absent)?);
-    }
-    Ok(arrays)
+    Ok(found)
 }
 
 /// Why an element could not be read.
@@ -251,7 +262,7 @@ impl Source<'_> {
 type Variable = Option<(String, Option<(Vec<usize>, MatValues)>)>;
 
 /// Reads a compressed variable of a file of `length` bytes.
-fn compressed(packed: Source<'_>, wanted: &[&str], length: u64) -> Result<Variable, Fault> {
+fn compressed(packed: Source<'_>, wanted: Option<&[&str]>, length: u64) -> Result<Variable, Fault> {
     let limit = MAX_ARRAY.min(UNPACKED_FREE + MAX_RATIO * length);
     let mut unpacked = ZlibDecoder::new(BufReader::new(packed.reader.take(packed.left)));
     let mut outer = Source { reader: &mut unpacked, left: 8, big_endian: packed.big_endian };
@@ -272,7 +283,7 @@ fn compressed(packed: Source<'_>, wanted: &[&str], length: u64) -> Result<Variab
 }
 
 /// Reads a variable whose values take at most `limit` bytes.
-fn matrix(mut source: Source<'_>, wanted: &[&str], limit: u64) -> Result<Variable, Fault> {
+fn matrix(mut source: Source<'_>, wanted: Option<&[&str]>, limit: u64) -> Result<Variable, Fault> {
     let (kind_of_flags, flags) = source.element(8, "array flags")?;
     let Ok([first, _]) = <[[u8; 4]; 2]>::try_from(flags.chunks_exact(4).map(|c| [c[0], c[1], c[2], c[3]]).collect::<Vec<_>>()) else {
         return wrong("8 bytes of array flags", format!("{} bytes", flags.len()));
@@ -290,12 +301,16 @@ fn matrix(mut source: Source<'_>, wanted: &[&str], limit: u64) -> Result<Variabl
         return wrong("a name of type 1", format!("type {kind_of_name}"));
     }
     let variable = String::from_utf8_lossy(&variable).into_owned();
-    if !wanted.contains(&variable.as_str()) {
+    let class = flags & 0xff;
+    let passed_over = match wanted {
+        Some(wanted) => !wanted.contains(&variable.as_str()),
+        None => !(6..=15).contains(&class) || flags & 0x0800 != 0 || sizes.len() > 4 * MAX_DIMS,
+    };
+    if passed_over {
         return Ok(Some((variable, None)));
     }
 
     let expected = format!("a numeric array of real numbers in `{variable}`");
-    let class = flags & 0xff;
     if !(6..=15).contains(&class) {
         let classes = ["no class", "a cell array", "a structure", "an object", "text", "a sparse matrix"];
         return wrong(expected, classes.get(class as usize).map_or_else(|| format!("class {class}"), |&class| class.to_owned()));

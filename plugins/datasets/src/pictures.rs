@@ -66,8 +66,8 @@ pub(crate) fn read(path: &Path) -> Result<Vec<Picture>, Wrong> {
         let bytes = fs::read(path).map_err(|source| Wrong::Io { path: path.to_owned(), source })?;
         let members = zip::members(&bytes).map_err(|e| content(e.offset, e.expected, "something else".to_owned()))?;
         let read = |member: &zip::Member| {
-            let picture =
-                zip::read(&bytes, member).map_err(|e| content(e.offset, e.expected, format!("other bytes in `{}`", member.name)))?;
+            let picture = zip::read(&bytes, member, zip::PICTURE)
+                .map_err(|e| content(e.offset, e.expected, format!("other bytes in `{}`", member.name)))?;
             Ok((short(&member.name), picture))
         };
         members.par_iter().filter(|member| is_picture(&member.name)).map(read).collect::<Result<Vec<_>, _>>()?

@@ -7,9 +7,9 @@ use flate2::read::DeflateDecoder;
 
 /// A file in an archive.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Member {
+pub struct Member {
     /// Path inside the archive.
-    pub(crate) name: String,
+    pub name: String,
     method: u16,
     compressed: usize,
     size: usize,
@@ -19,16 +19,18 @@ pub(crate) struct Member {
 
 /// What is wrong with an archive, and at which byte.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct ZipError {
-    pub(crate) offset: usize,
-    pub(crate) expected: String,
+pub struct ZipError {
+    /// Position in the archive.
+    pub offset: usize,
+    /// What should be there.
+    pub expected: String,
 }
 
 const END: [u8; 4] = [b'P', b'K', 5, 6];
 const ENTRY: [u8; 4] = [b'P', b'K', 1, 2];
 const LOCAL: [u8; 4] = [b'P', b'K', 3, 4];
-/// Largest member that is read; pictures are far smaller.
-const LARGEST: usize = 1 << 26;
+/// Largest picture that is read, in bytes.
+pub(crate) const PICTURE: usize = 1 << 26;
 /// Most bytes deflate packs into one.
 const MAX_RATIO: usize = 1032;
 
@@ -45,7 +47,10 @@ fn u32_at(bytes: &[u8], at: usize) -> Result<usize, ZipError> {
 }
 
 /// Every file of the archive, in its order; folders are left out.
-pub(crate) fn members(bytes: &[u8]) -> Result<Vec<Member>, ZipError> {
+///
+/// # Errors
+/// What is missing, and where.
+pub fn members(bytes: &[u8]) -> Result<Vec<Member>, ZipError> {
     let from = bytes.len().saturating_sub(22 + usize::from(u16::MAX));
     let end =
         bytes[from..].windows(4).rposition(|window| window == END).ok_or_else(|| wrong(bytes.len(), "the end of a zip archive"))? + from;
@@ -72,11 +77,14 @@ pub(crate) fn members(bytes: &[u8]) -> Result<Vec<Member>, ZipError> {
     Ok(found)
 }
 
-/// The content of a member.
-pub(crate) fn read(bytes: &[u8], member: &Member) -> Result<Vec<u8>, ZipError> {
+/// The content of a member of at most `largest` bytes.
+///
+/// # Errors
+/// What is missing, and where.
+pub fn read(bytes: &[u8], member: &Member, largest: usize) -> Result<Vec<u8>, ZipError> {
     let at = member.header;
-    if bytes.get(at..at + 4) != Some(&LOCAL) || member.size > LARGEST {
-        return Err(wrong(at, "the header of a member of at most 64 MiB"));
+    if bytes.get(at..at + 4) != Some(&LOCAL) || member.size > largest {
+        return Err(wrong(at, &format!("the header of a member of at most {largest} bytes")));
     }
     let start = at + 30 + u16_at(bytes, at + 26)? + u16_at(bytes, at + 28)?;
     let packed = bytes.get(start..start + member.compressed).ok_or_else(|| wrong(start, "the content of a member"))?;
@@ -162,16 +170,19 @@ pub(crate) mod tests {
         let bytes = archive(&files);
         let found = members(&bytes).unwrap();
         assert_eq!(found.iter().map(|m| m.name.as_str()).collect::<Vec<_>>(), ["a/x.txt", "a/y.txt"]);
-        assert_eq!((read(&bytes, &found[0]).unwrap(), read(&bytes, &found[1]).unwrap()), (b"hello".to_vec(), vec![7; 1000]));
+        assert_eq!(
+            (read(&bytes, &found[0], PICTURE).unwrap(), read(&bytes, &found[1], PICTURE).unwrap()),
+            (b"hello".to_vec(), vec![7; 1000])
+        );
         assert!(members(&bytes[..bytes.len() - 30]).is_err() && members(&[]).is_err());
         let mut damaged = bytes.clone();
         // The second byte of the deflated member: its local header starts at 42 and takes 30 bytes and the name.
         damaged[80] ^= 0xff;
-        assert!(read(&damaged, &found[1]).is_err());
+        assert!(read(&damaged, &found[1], PICTURE).is_err());
         // A byte of the stored member, after its local header of 30 bytes and the name, which its size does not tell of.
         damaged[40] ^= 1;
-        let error = read(&damaged, &found[0]).unwrap_err();
+        let error = read(&damaged, &found[0], PICTURE).unwrap_err();
         assert!(error.offset == 37 && error.expected.contains("checksum"), "{error:?}");
-        assert!(read(&bytes[..40], &found[1]).is_err());
+        assert!(read(&bytes[..40], &found[1], PICTURE).is_err());
     }
 }

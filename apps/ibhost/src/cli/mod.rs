@@ -183,6 +183,8 @@ pub enum DataCommand {
         #[command(flatten)]
         data: DataDir,
     },
+    /// Show what a run would load: counts, shapes, ranges, classes, hashes, and a picture of samples
+    Inspect(InspectArgs),
     /// Verify that what a run would read is what was published, by checksum
     Verify {
         /// Data sets; all without it
@@ -191,6 +193,23 @@ pub enum DataCommand {
         #[command(flatten)]
         data: DataDir,
     },
+}
+
+/// Flags of `data inspect`.
+#[derive(Debug, Args)]
+pub struct InspectArgs {
+    /// Data set, or the path of a file or folder
+    #[arg(value_name = "DATASET|PATH")]
+    pub dataset: String,
+    /// Draw the first training samples into this PNG file
+    #[arg(long, value_name = "FILE.png")]
+    pub picture: Option<PathBuf>,
+    /// Output format
+    #[arg(long, value_enum, default_value_t)]
+    pub format: Format,
+    /// Where data sets are.
+    #[command(flatten)]
+    pub data: DataDir,
 }
 
 /// Only a format.

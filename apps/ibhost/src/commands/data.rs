@@ -15,13 +15,14 @@ use serde_json::json;
 use crate::cli::{DataCommand, DataDir, Format};
 use crate::exit::{FAILED, Failure};
 use crate::messages::say;
-use crate::paths::{data_root, show};
+use crate::paths::{data_root, reads_paths, show};
 use crate::table;
 
 pub fn data(command: &DataCommand, quiet: bool) -> Result<u8, Failure> {
     match command {
         DataCommand::List { format, data } => list(*format, data),
         DataCommand::Fetch { name, data } => download(name, data, quiet),
+        DataCommand::Inspect(arguments) => super::inspect::inspect(arguments),
         DataCommand::Verify { names, data } => check(names, data),
     }
 }
@@ -51,7 +52,8 @@ fn list(format: Format, data: &DataDir) -> Result<u8, Failure> {
     let root = existing_root(data)?;
     let mut rows = Vec::new();
     let mut values = Vec::new();
-    for name in names()? {
+    for item in Registry::global().map_err(Failure::failed)?.items(Kind::Dataset) {
+        let (name, own) = (item.name, reads_paths(item));
         let files = files_of(name)?;
         let found = locate(&files, &root.0);
         let present = found.iter().filter(|found| matches!(found, Ok(Some(_)))).count();
@@ -59,6 +61,7 @@ fn list(format: Format, data: &DataDir) -> Result<u8, Failure> {
         let fetch = if data.data_dir.is_some() { fetch_command(name, &root.0) } else { format!("ibhost data fetch {name}") };
         let state = match (&trouble, files.len(), present) {
             (Some(trouble), ..) => trouble.clone(),
+            (None, 0, _) if own => "your own; give its path as --dataset".to_owned(),
             (None, 0, _) => "embedded".to_owned(),
             (None, all, present) if all == present => "present".to_owned(),
             (None, _, 0) if files.iter().all(|file| file.optional) => format!("works without; {fetch}"),

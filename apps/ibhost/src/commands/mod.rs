@@ -7,6 +7,7 @@ mod describe;
 mod devices;
 mod evaluate;
 mod generate;
+mod inspect;
 mod list;
 mod list_runs;
 mod new_plugin;

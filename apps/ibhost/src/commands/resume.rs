@@ -27,6 +27,6 @@ pub fn resume(arguments: &ResumeArgs, quiet: bool, log: &RunLog) -> Result<u8, F
             }
             Ok(0)
         }
-        Some(mut job) => drive(&mut job, &root, arguments.format, quiet, log, &stop),
+        Some(mut trainer) => drive(&mut trainer, &root, arguments.format, quiet, log, &stop),
     }
 }

@@ -23,7 +23,7 @@ use crate::exit::{Failure, INTERRUPTED};
 use crate::logging::RunLog;
 use crate::messages::say;
 use crate::panics;
-use crate::paths::{absolute, data_root, show};
+use crate::paths::{absolute, as_dataset, data_root, show};
 use crate::program;
 use crate::progress::Progress;
 use crate::signals::stop_flag;
@@ -44,8 +44,8 @@ pub fn run(arguments: &RunArgs, quiet: bool, log: &RunLog) -> Result<u8, Failure
     // A request that comes while data are read is obeyed after the first step, so that a run there is can be continued.
     let stop = StopOnSignal::listen();
     let start = Start { command: command_line(), program: program::this(), data: None };
-    let mut job = Trainer::create(config, &root, &arguments.output_dir, start)?;
-    drive(&mut job, &root, arguments.format, quiet, log, &stop)
+    let mut trainer = Trainer::create(config, &root, &arguments.output_dir, start)?;
+    drive(&mut trainer, &root, arguments.format, quiet, log, &stop)
 }
 
 /// Layers preset, file and flags, `seed` among them.
@@ -82,11 +82,12 @@ fn overlay_file(settings: &mut Settings, path: &Path) -> Result<(), Failure> {
 
 /// What the flags set, `seed` among them, in the order in which it counts.
 pub fn assignments(arguments: &RunArgs, seed: Option<u64>) -> Result<Vec<(String, Value)>, Failure> {
+    let dataset = arguments.dataset.as_deref().map(as_dataset).transpose()?;
     let components = [
         ("objective", &arguments.objective),
         ("encoder", &arguments.encoder),
         ("decoder", &arguments.decoder),
-        ("dataset", &arguments.dataset),
+        ("dataset", &dataset),
         ("strategy", &arguments.strategy),
         ("optimiser", &arguments.optimiser),
         ("schedule", &arguments.schedule),
@@ -130,56 +131,63 @@ fn finite(flag: &str, number: f64) -> Result<Value, Failure> {
     if number.is_finite() { Ok(number.into()) } else { Err(Failure::usage(format!("{flag} takes a finite number, got {number}"))) }
 }
 
-/// Trains `job` to its end, runs the plots that cost nothing, prints the result.
-pub fn drive(job: &mut Trainer, root: &DataRoot, format: Format, quiet: bool, log: &RunLog, stop: &StopOnSignal) -> Result<u8, Failure> {
+/// Trains `trainer` to its end, runs the plots that cost nothing, prints the result.
+pub fn drive(
+    trainer: &mut Trainer,
+    root: &DataRoot,
+    format: Format,
+    quiet: bool,
+    log: &RunLog,
+    stop: &StopOnSignal,
+) -> Result<u8, Failure> {
     // Only the first run of a process is told of, and there is no second.
-    let _ = stop.run.set(job.run.path().to_path_buf());
-    drive_until(job, root, format, quiet, log, &stop.flag)
+    let _ = stop.run.set(trainer.run.path().to_path_buf());
+    drive_until(trainer, root, format, quiet, log, &stop.flag)
 }
 
 /// The same until `stop` is set by whatever the caller listens to.
 pub fn drive_until(
-    job: &mut Trainer,
+    trainer: &mut Trainer,
     root: &DataRoot,
     format: Format,
     quiet: bool,
     log: &RunLog,
     stop: &AtomicBool,
 ) -> Result<u8, Failure> {
-    log.open(LogFile::open(&job.run.log_path())?);
-    let mut progress = Progress::new(job.session.total_steps(), job.steps_done(), quiet);
-    let (outcome, summary) = conduct(job, root, &mut progress, stop)?;
-    report(job.run.path(), &job.session.quantities, &summary, format)?;
+    log.open(LogFile::open(&trainer.run.log_path())?);
+    let mut progress = Progress::new(trainer.session.total_steps(), trainer.steps_done(), quiet);
+    let (outcome, summary) = conduct(trainer, root, &mut progress, stop)?;
+    report(trainer.run.path(), &trainer.session.quantities, &summary, format)?;
     if outcome == Outcome::EarlyStopped && !quiet {
         say!("{}", early_end(&summary));
     }
     if outcome == Outcome::Interrupted {
-        say!("{}", how_to_continue(job.run.path(), &summary, root));
+        say!("{}", how_to_continue(trainer.run.path(), &summary, root));
         return Ok(INTERRUPTED);
     }
     Ok(0)
 }
 
-/// Trains `job` to its end and runs the plots that cost nothing; a panic is recorded in the run before it goes on.
-fn conduct(job: &mut Trainer, root: &DataRoot, progress: &mut Progress, stop: &AtomicBool) -> Result<(Outcome, Summary), Failure> {
-    if let Some(note) = &job.session.data.info().note {
+/// Trains `trainer` to its end and runs the plots that cost nothing; a panic is recorded in the run before it goes on.
+fn conduct(trainer: &mut Trainer, root: &DataRoot, progress: &mut Progress, stop: &AtomicBool) -> Result<(Outcome, Summary), Failure> {
+    if let Some(note) = &trainer.session.data.info().note {
         tracing::warn!("{note}");
     }
-    tracing::info!("{} in {}", command_line().join(" "), show(job.run.path()));
-    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| job.train(progress, stop)));
+    tracing::info!("{} in {}", command_line().join(" "), show(trainer.run.path()));
+    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| trainer.train(progress, stop)));
     progress.finish();
     let (outcome, summary) = match result {
         Ok(result) => result?,
         Err(panic) => {
             let what = panics::last().unwrap_or_else(|| "it panicked without a message".to_owned());
             tracing::error!("a bug: {what}");
-            job.fail(&format!("a bug in ibhost: {what}"));
+            trainer.fail(&format!("a bug in ibhost: {what}"));
             std::panic::resume_unwind(panic);
         }
     };
     if outcome != Outcome::Interrupted {
-        let plots = plots_of(&job.session.config);
-        let drawn = analyze::while_results_change(&job.run, || Ok(draw(&job.run, root, &plots, stop)));
+        let plots = plots_of(&trainer.session.config);
+        let drawn = analyze::while_results_change(&trainer.run, || Ok(draw(&trainer.run, root, &plots, stop)));
         if let Err(failure) = drawn {
             tracing::warn!("the plots are not listed among the run's files: {}", failure.reason());
         }
