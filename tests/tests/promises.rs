@@ -132,7 +132,7 @@ fn every_page_that_sources_name_exists() {
         let text = fs::read_to_string(&path).unwrap();
         for (at, _) in text.match_indices("docs/") {
             let page = text[at..].split(|c: char| !(c.is_alphanumeric() || "/-_.".contains(c))).next().unwrap();
-            if page.ends_with(".md") {
+            if Path::new(page).extension().is_some_and(|end| end == "md") {
                 named += 1;
                 assert!(root.join(page).exists(), "{} names {page}, which is not there", path.display());
             }
