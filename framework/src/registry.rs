@@ -428,13 +428,6 @@ pub fn schema_of<C: JsonSchema>() -> Schema {
     schemars::schema_for!(C)
 }
 
-/// What the word `default` at the end of [`register!`](crate::register) stands for; any other word there names no function.
-#[doc(hidden)]
-#[must_use]
-pub const fn default() -> bool {
-    true
-}
-
 /// The serialised default of a config; what [`register!`](crate::register) puts into [`Entry::defaults`]. Null, which the registry refuses, if it does not serialise.
 #[must_use]
 pub fn defaults_of<C: Default + Serialize>() -> Value {
@@ -446,7 +439,7 @@ pub fn defaults_of<C: Default + Serialize>() -> Value {
 /// `register! { Encoder: NetConfig as EncoderConfig, aliases: ["network"], paper: "Who 2026, arXiv:...", example: "net/width:256" }`, optionally
 /// followed by `offers: [Classify, Encode]` (an objective: all that its models can do, see [`Capability`]) and `needs: [Classify]` (an analysis),
 /// in this order; `aliases` may be left out. A component that is renamed keeps its first name in `typetag` and among its aliases, and gives the
-/// new one as `name: "..."` before `aliases`. `default` at the end makes it what a run takes that names none of its kind.
+/// new one as `name: "..."` before `aliases`. `default: true` at the end makes it what a run takes that names none of its kind.
 #[macro_export]
 macro_rules! register {
     (
@@ -457,7 +450,7 @@ macro_rules! register {
         example: $example:expr
         $(, offers: [$($offer:ident),* $(,)?])?
         $(, needs: [$($need:ident),* $(,)?])?
-        $(, $default:ident)?
+        $(, default: $default:literal)?
         $(,)?
     ) => {
         $crate::registry::inventory::submit! {
@@ -475,7 +468,7 @@ macro_rules! register {
                 defaults: $crate::registry::defaults_of::<$config>,
                 offers: &[$($($crate::registry::Capability::$offer),*)?],
                 needs: &[$($($crate::registry::Capability::$need),*)?],
-                is_default: [$($crate::registry::$default(),)? false][0],
+                is_default: [$($default,)? false][0],
             }
         }
     };

@@ -7,7 +7,6 @@ use ibhost_framework::encoder::{BoxedEncoder, EncoderConfig};
 use ibhost_framework::ensemble::Ensemble;
 use ibhost_framework::math::accuracy;
 use ibhost_framework::noise::Draws;
-use ibhost_framework::objective::Progress;
 use ibhost_framework::posterior::Posterior;
 use ibhost_framework::registry::Kind;
 use ibhost_nets::head::{Covariance, ScaleMap, posterior};
@@ -91,7 +90,7 @@ pub(super) fn vib(file: &Value) -> Outcome {
     golden::close_tensor("lse_class_err", model.averaged_class(&batch, samples, &mut draws())?, output("lse_class_err")?, tolerance)?;
 
     let (total, trained, gradients) = model.train(&batch, &mut draws());
-    let evaluated = model.evaluate(Progress::at(1, 0), &batch, &mut draws());
+    let evaluated = model.evaluate(&batch, &mut draws());
     scalars(&[("loss_nats", total), ("loss_nats", measure(&evaluated, "loss")?)], outputs, tolerance)?;
     let share = |values: Vec<f64>| values.iter().sum::<f64>() / values.len() as f64;
     for (name, found, want) in [

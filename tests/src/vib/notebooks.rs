@@ -2,7 +2,6 @@
 
 use ibhost_framework::math::NATS_PER_BIT;
 use ibhost_framework::noise::Draws;
-use ibhost_framework::objective::Progress;
 use ibhost_framework::posterior::Posterior;
 use ibhost_vib::terms::{ENSEMBLE_NOISE, LOSS_NOISE};
 use serde_json::Value;
@@ -32,7 +31,7 @@ pub(super) fn tf1(file: &Value) -> Outcome {
     golden::close_tensor("logits", terms.logits.reshape([size, classes]), golden::member(outputs, "logits")?, tolerance)?;
 
     let (total, trained, gradients) = model.train(&batch, &mut draws());
-    let evaluated = model.evaluate(Progress::at(1, 0), &batch, &mut draws());
+    let evaluated = model.evaluate(&batch, &mut draws());
     for measures in [&trained, &evaluated] {
         let (rate, information) = (measure(measures, "izx_bits")?, measure(measures, "izy_bits")?);
         let found = [
@@ -69,7 +68,7 @@ pub(super) fn jax(file: &Value) -> Outcome {
     golden::close_tensor("avg_loss", averaged.div_scalar(NATS_PER_BIT), golden::member(outputs, "avg_loss")?, tolerance)?;
 
     let (total, trained, gradients) = model.train(&batch, &mut draws());
-    let evaluated = model.evaluate(Progress::at(1, 0), &batch, &mut draws());
+    let evaluated = model.evaluate(&batch, &mut draws());
     let vote = measure(&evaluated, &format!("accuracy_l{samples}"))?;
     let found =
         [("loss", total), ("loss", measure(&evaluated, "loss")?), ("err", 1.0 - measure(&trained, "accuracy")?), ("avg_err", 1.0 - vote)];
