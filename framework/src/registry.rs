@@ -439,19 +439,18 @@ pub fn defaults_of<C: Default + Serialize>() -> Value {
 /// `register! { Encoder: NetConfig as EncoderConfig, aliases: ["network"], paper: "Who 2026, arXiv:...", example: "net/width:256" }`, optionally
 /// followed by `offers: [Classify, Encode]` (an objective: all that its models can do, see [`Capability`]) and `needs: [Classify]` (an analysis),
 /// in this order; `aliases` may be left out. A component that is renamed keeps its first name in `typetag` and among its aliases, and gives the
-/// new one as `name: "..."` before `aliases`. `default: true` there makes it what a run takes
-/// that names none of its kind.
+/// new one as `name: "..."` before `aliases`. `default: true` at the end makes it what a run takes that names none of its kind.
 #[macro_export]
 macro_rules! register {
     (
         $kind:ident: $config:ty as $config_trait:path
         $(, name: $name:literal)?
-        $(, default: $default:literal)?
         $(, aliases: [$($alias:literal),* $(,)?])?,
         paper: $paper:expr,
         example: $example:expr
         $(, offers: [$($offer:ident),* $(,)?])?
         $(, needs: [$($need:ident),* $(,)?])?
+        $(, default: $default:literal)?
         $(,)?
     ) => {
         $crate::registry::inventory::submit! {

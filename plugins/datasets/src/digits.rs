@@ -56,7 +56,7 @@ impl DatasetConfig for DigitsConfig {
 }
 
 ibhost_framework::register! {
-    Dataset: DigitsConfig as DatasetConfig, default: true, aliases: [], paper: "Alpaydin and Kaynak 1998", example: "digits/scale:unit"
+    Dataset: DigitsConfig as DatasetConfig, aliases: [], paper: "Alpaydin and Kaynak 1998", example: "digits/scale:unit", default: true
 }
 
 /// Pixels and labels in the published order.
