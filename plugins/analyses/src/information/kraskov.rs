@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use faer::{MatRef, Side};
 use rayon::prelude::*;
 
 use crate::information::kd_tree::{Ball, Best, Norm, Tree};
@@ -409,19 +410,19 @@ pub fn kernel_entropy(variable: Rows<'_>) -> Result<f64, InformationError> {
             }
         }
     }
-    let factor = cholesky(covariance, dim);
-    let log_determinant: f64 = (0..dim).map(|d| factor[d * dim + d].ln()).sum();
-    if log_determinant.is_nan() {
+    let Ok(decomposition) = MatRef::from_row_major_slice(&covariance, dim, dim).llt(Side::Lower) else {
         tracing::warn!("kernel entropy: the samples lie in a hyperplane; the estimate is not a number");
         return Ok(f64::NAN);
-    }
+    };
+    let factor = decomposition.L();
+    let log_determinant: f64 = (0..dim).map(|d| factor[(d, d)].ln()).sum();
     // In whitened coordinates every kernel is a standard normal.
     let white: Vec<f64> = (0..n)
         .flat_map(|i| {
             let mut row = vec![0.0; dim];
             for a in 0..dim {
-                let known: f64 = (0..a).map(|b| factor[a * dim + b] * row[b]).sum();
-                row[a] = (variable.row(i)[a] - mean[a] - known) / factor[a * dim + a];
+                let known: f64 = (0..a).map(|b| factor[(a, b)] * row[b]).sum();
+                row[a] = (variable.row(i)[a] - mean[a] - known) / factor[(a, a)];
             }
             row
         })
@@ -440,18 +441,6 @@ pub fn kernel_entropy(variable: Rows<'_>) -> Result<f64, InformationError> {
         .sum();
     let normaliser = log_determinant + 0.5 * dim as f64 * (2.0 * std::f64::consts::PI).ln() + (n as f64).ln();
     Ok(normaliser - total / n as f64)
-}
-
-/// Lower-triangular factor of a symmetric matrix; NaN where it is not positive definite.
-fn cholesky(mut matrix: Vec<f64>, dim: usize) -> Vec<f64> {
-    for a in 0..dim {
-        for b in 0..=a {
-            let known: f64 = (0..b).map(|c| matrix[a * dim + c] * matrix[b * dim + c]).sum();
-            let left = matrix[a * dim + b] - known;
-            matrix[a * dim + b] = if a == b { if left > 0.0 { left.sqrt() } else { f64::NAN } } else { left / matrix[b * dim + b] };
-        }
-    }
-    matrix
 }
 
 /// Order of the error of a KSG estimate: N^(-1/2) + N^(-1/(dx + dy)) (Gao et al. 2018).
