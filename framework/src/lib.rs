@@ -4,6 +4,7 @@ pub mod analysis;
 pub mod build;
 pub mod capability;
 pub mod categorical;
+pub mod comparison;
 pub mod component;
 pub mod csv_text;
 pub mod dataset;
@@ -14,6 +15,7 @@ pub mod encoder;
 pub mod engine;
 pub mod ensemble;
 pub mod event_reader;
+pub mod finished;
 pub mod generator;
 pub mod hierarchy;
 pub mod identity;
@@ -30,12 +32,14 @@ pub mod plain;
 pub mod posterior;
 pub mod preset;
 pub mod registry;
+pub mod result;
 pub mod room;
 pub mod run;
 pub mod schedule;
 pub mod storage;
 pub mod strategy;
 pub mod tensorboard;
+pub mod text;
 
 #[doc(hidden)]
 pub mod reexport {

@@ -11,7 +11,8 @@ use ibhost_datasets as _;
 use ibhost_disenib as _;
 use ibhost_framework::build::BuildError;
 use ibhost_framework::dataset::{Batch, DataRoot};
-use ibhost_framework::engine::{EngineError, Job, Orders, Quiet, Session, State, StepState, open_finished, training_step};
+use ibhost_framework::engine::{EngineError, Job, Orders, Quiet, Session, State, StepState, training_step};
+use ibhost_framework::finished::{DataLibrary, FinishedRun};
 use ibhost_framework::identity::OtherDataPolicy;
 use ibhost_framework::latent_classifier::{LatentClassifier, averaged_log_likelihood_loss};
 use ibhost_framework::noise::Draws;
@@ -259,7 +260,8 @@ fn an_infinite_mean_is_a_result_where_the_quantity_says_so() {
     assert_eq!(result, Ok(()));
     let summary = run.read_summary().unwrap();
     assert_eq!((summary.status, summary.final_metrics.test.get("drift")), (RunStatus::Completed, Some(f64::NEG_INFINITY)));
-    assert!(open_finished(run.path(), &DataRoot("absent".into()), Label::Last, OtherDataPolicy::Refuse).is_ok());
+    let finished = FinishedRun::open(run.path(), OtherDataPolicy::Refuse).unwrap();
+    assert!(finished.with_weights(&DataLibrary::new(DataRoot("absent".into())), Label::Last, |_| ()).is_ok());
 }
 
 #[test]

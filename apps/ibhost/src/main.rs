@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use ibhost_analyses as _;
 use ibhost_classifiers as _;
+use ibhost_comparisons as _;
 use ibhost_datasets as _;
 use ibhost_disenib as _;
 use ibhost_hit as _;

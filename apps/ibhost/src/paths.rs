@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 
 use etcetera::BaseStrategy;
 use ibhost_framework::dataset::DataRoot;
+pub use ibhost_framework::text::show;
 
 use crate::cli::DataDir;
 use crate::exit::Failure;
-use crate::text::one_line;
 
 /// The data folder: the flag or environment variable, else `ibhost` below the platform's cache folder.
 pub fn data_root(arguments: &DataDir) -> Result<DataRoot, Failure> {
@@ -19,30 +19,7 @@ pub fn data_root(arguments: &DataDir) -> Result<DataRoot, Failure> {
     Ok(DataRoot(base.cache_dir().join("ibhost")))
 }
 
-/// Text of `path` for messages and tables: on one line, with what would steer a terminal and what is no text shown as escapes.
-pub fn show(path: &Path) -> String {
-    let mut shown = String::new();
-    for chunk in path.as_os_str().as_encoded_bytes().utf8_chunks() {
-        shown.push_str(&one_line(chunk.valid()));
-        shown.extend(chunk.invalid().iter().map(|byte| format!("\\x{byte:02x}")));
-    }
-    shown
-}
-
 /// `path` made absolute when the current folder is known.
 pub fn absolute(path: &Path) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[cfg(unix)]
-    #[test]
-    fn names_that_are_no_text_or_steer_a_terminal_are_shown_as_escapes() {
-        use std::os::unix::ffi::OsStrExt;
-        let name = std::ffi::OsStr::from_bytes(b"runs/\x1b[31m\xff\n\xc3\xa9");
-        assert_eq!(show(Path::new(name)), "runs/\\u001b[31m\\xff\\n\u{e9}");
-    }
 }

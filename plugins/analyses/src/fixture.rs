@@ -8,6 +8,7 @@ use burn::tensor::activation::log_softmax;
 use burn::tensor::{Device, Tensor, TensorData};
 use ibhost_framework::analysis::{AnalysisContext, Output};
 use ibhost_framework::dataset::{Batch, DataInfo, DataRoot, Dataset, Samples, Scaling, Split, Values};
+use ibhost_framework::finished::DataLibrary;
 use ibhost_framework::noise::{Draws, Noise};
 use ibhost_framework::objective::{Classifier, Loss, Measure, Objective, PosteriorModel};
 use ibhost_framework::posterior::Posterior;
@@ -135,7 +136,7 @@ impl Bars {
 pub(crate) struct Fixture {
     pub(crate) model: LinearModel,
     pub(crate) data: Bars,
-    pub(crate) root: DataRoot,
+    pub(crate) library: DataLibrary,
     pub(crate) device: Device,
     pub(crate) run: tempfile::TempDir,
     pub(crate) output: Output,
@@ -171,7 +172,7 @@ impl Fixture {
         let shape = shape as u8;
         let model = LinearModel { projection: Param::from_tensor(projection), centres: Param::from_tensor(centres), shape };
         let run = tempfile::tempdir().unwrap();
-        Self { model, data, root: DataRoot(run.path().join("data")), device, output: Output::of_run(run.path()), run }
+        Self { model, data, library: DataLibrary::new(DataRoot(run.path().join("data"))), device, output: Output::of_run(run.path()), run }
     }
 
     /// Makes all images the same.
@@ -192,7 +193,7 @@ impl Fixture {
         AnalysisContext {
             model: &self.model,
             data: &self.data,
-            root: &self.root,
+            library: &self.library,
             device: &self.device,
             run_dir: self.run_dir(),
             output: &self.output,

@@ -13,4 +13,6 @@ pub mod reference_run;
 pub mod robustness;
 
 #[cfg(test)]
+mod documents_tests;
+#[cfg(test)]
 mod fixture;

@@ -1,0 +1,67 @@
+//! The data sets that one command works with: each is read and hashed once, however many runs and analyses look at it.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use crate::component::Component;
+use crate::dataset::{DataRoot, Dataset, DatasetConfig};
+use crate::engine::EngineError;
+use crate::identity::DataIdentity;
+
+/// Loaded data sets by their canonical form.
+#[derive(Debug)]
+pub struct DataLibrary {
+    root: DataRoot,
+    loaded: Mutex<HashMap<String, Arc<LoadedData>>>,
+}
+
+/// A data set and, once somebody asked, what it is.
+#[derive(Debug)]
+pub struct LoadedData {
+    /// The data set.
+    pub data: Arc<dyn Dataset>,
+    identity: OnceLock<DataIdentity>,
+}
+
+impl LoadedData {
+    /// The identity of the data, hashed when it is first asked for.
+    pub fn identity(&self) -> &DataIdentity {
+        self.identity.get_or_init(|| DataIdentity::of(&*self.data))
+    }
+}
+
+impl DataLibrary {
+    /// A library of what can be read from below `root`.
+    pub fn new(root: DataRoot) -> Self {
+        Self { root, loaded: Mutex::default() }
+    }
+
+    /// The same with `data`, which a training has loaded as the data set `dataset` and knows the identity of.
+    #[must_use]
+    pub fn with(self, dataset: &Component, data: Arc<dyn Dataset>, identity: DataIdentity) -> Self {
+        let known = LoadedData { data, identity: OnceLock::from(identity) };
+        self.loaded.lock().unwrap_or_else(PoisonError::into_inner).insert(dataset.to_string(), Arc::new(known));
+        self
+    }
+
+    /// Where data are read from.
+    pub fn root(&self) -> &DataRoot {
+        &self.root
+    }
+
+    /// The data set, read now if it was not before.
+    ///
+    /// # Errors
+    /// [`EngineError`] naming the wrong parameter, or the missing or damaged file.
+    pub fn get(&self, dataset: &Component) -> Result<Arc<LoadedData>, EngineError> {
+        // One at a time, so that several runs on one data set do not read it at once.
+        let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = loaded.get(&dataset.to_string()) {
+            return Ok(Arc::clone(known));
+        }
+        let data: Arc<dyn Dataset> = Arc::from(dataset.build::<dyn DatasetConfig>()?.load(&self.root)?);
+        let read = Arc::new(LoadedData { data, identity: OnceLock::new() });
+        loaded.insert(dataset.to_string(), Arc::clone(&read));
+        Ok(read)
+    }
+}
