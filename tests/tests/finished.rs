@@ -42,7 +42,7 @@ fn training_and_everything_after_it_read_the_data_once() {
     let values = [("objective", "vib"), ("encoder", "mlp/e1:8|e2:8|z:2"), ("dataset", "counted_digits_of_tests")];
     values.into_iter().for_each(|(key, value)| settings.set(key, value.into()).unwrap());
     [("steps", 3), ("limit_train", 64), ("batch_size", 32)].into_iter().for_each(|(key, value)| settings.set(key, value.into()).unwrap());
-    let mut job = Job::create(settings.resolve().unwrap(), &root, folder.path(), Vec::new()).unwrap();
+    let mut job = Job::create(settings.resolve().unwrap(), &root, folder.path(), Vec::<String>::new()).unwrap();
     job.train(&mut Quiet, &AtomicBool::new(false)).unwrap();
     assert_eq!(READ.load(Ordering::Relaxed), 1);
 
@@ -73,7 +73,7 @@ fn a_setting_that_is_not_there_is_answered_with_those_that_are() {
     let mut settings = Settings::new();
     let values = [("objective", "vib"), ("encoder", "mlp/e1:8|e2:8|z:2"), ("dataset", "digits")];
     values.into_iter().for_each(|(key, value)| settings.set(key, value.into()).unwrap());
-    let job = Job::create(settings.resolve().unwrap(), &root, folder.path(), Vec::new()).unwrap();
+    let job = Job::create(settings.resolve().unwrap(), &root, folder.path(), Vec::<String>::new()).unwrap();
     let run = FinishedRun::open(job.run.path(), OtherDataPolicy::Refuse).unwrap();
     assert_eq!(run.setting("encoder.z").unwrap(), "2");
     let of_objective = run.setting("objective.m").unwrap_err().to_string();

@@ -137,7 +137,8 @@ fn finite(flag: &str, number: f64) -> Result<Value, Failure> {
 pub fn drive(job: &mut Job, root: &DataRoot, format: Format, quiet: bool, log: &RunLog, stop: &StopOnSignal) -> Result<u8, Failure> {
     // Only the first run of a process is told of, and there is no second.
     let _ = stop.run.set(job.run.path().to_path_buf());
-    drive_until(job, &job.library(root), format, quiet, log, &stop.flag).map(|(code, _)| code)
+    let library = job.library(root);
+    drive_until(job, &library, format, quiet, log, &stop.flag).map(|(code, _)| code)
 }
 
 /// The same until `stop` is set by whatever the caller listens to, with the run opened again for whoever analyses it further.
