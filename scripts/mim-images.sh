@@ -28,5 +28,4 @@ for model in ${MODELS:-convhvae-2level convhvae-2level-smim}; do
     fi
     runs+=("$parent"/*--*)
 done
-"$ibhost" plot "${runs[@]}" --figure curves --rows objective.loss --columns decoder --metrics negative_evidence_bound,rate,distortion \
-    --output "$output/bounds.png"
+"$ibhost" compare "${runs[@]}" --comparison 'curves/series:[objective.loss;decoder]|metrics:[negative_evidence_bound;rate;distortion]' --output "$output"

@@ -13,9 +13,11 @@ import csv
 import math
 import pathlib
 import re
+import shutil
 import statistics
 import subprocess
 import sys
+import tempfile
 
 METRICS = {"MI_ksg": "MI", "H_q_x": "NLL", "x_recon_err": "RMSE", "clf_acc_KNN5": "KNN5"}
 # Family: sweep, axis, its name, models.
@@ -112,8 +114,11 @@ def main() -> None:
         picture = f"![{' and '.join(models)} over the {title}, published values dashed](../images/mim-{family}.png)"
         block = f"{start}{tables(rows, title, models, beside)}\n\n{picture}\n{end}"
         page = re.sub(re.escape(start) + ".*?" + re.escape(end), lambda _: block, page, flags=re.DOTALL)
-        figure = [ibhost, "plot", "--figure", "axis", "--x", title, "--metrics", ",".join(METRICS), "--values", values]
-        subprocess.run([*figure, "--reference", reference, "--output", docs / "images" / f"mim-{family}.png"], check=True)
+        axis = f"axis/x:{title.replace(' ', '_')}|metrics:[{';'.join(METRICS)}]"
+        figure = [ibhost, "compare", "--comparison", axis, "--values", values]
+        with tempfile.TemporaryDirectory() as drawn:
+            subprocess.run([*figure, "--reference", reference, "--output", drawn], check=True)
+            shutil.copy(pathlib.Path(drawn) / "axis.png", docs / "images" / f"mim-{family}.png")
     (docs / "papers" / "mim.md").write_text(page, encoding="utf-8")
 
 

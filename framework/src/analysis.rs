@@ -8,7 +8,10 @@ use burn::tensor::Device;
 use crate::capability::Capability;
 use crate::component::Configured;
 use crate::dataset::{DataError, DataRoot, Dataset};
+use crate::engine::EngineError;
+use crate::finished::DataLibrary;
 use crate::objective::Objective;
+pub use crate::result::{Direction, Measured, Results};
 use crate::storage::StorageError;
 
 /// What an analysis may look at.
@@ -17,8 +20,8 @@ pub struct AnalysisContext<'a> {
     pub model: &'a dyn Objective,
     /// The data set of the run.
     pub data: &'a dyn Dataset,
-    /// Where other data can be read from.
-    pub root: &'a DataRoot,
+    /// The data sets of the command, for analyses that look at other data as well.
+    pub library: &'a DataLibrary,
     /// Device the model lives on.
     pub device: &'a Device,
     /// Directory of the run, to read from; results go where `output` says.
@@ -65,17 +68,6 @@ pub fn with_suffix(relative: &str, suffix: &str) -> String {
 /// `judge` to the id and the weights of a classifier's run.
 pub type Sources = BTreeMap<String, String>;
 
-/// What an analysis found.
-#[derive(Clone, Debug, Default)]
-pub struct AnalysisReport {
-    /// The result as written to `analyses/<name>.json`, or to `<name>-<settings>.json` where settings differ from the defaults.
-    pub result: serde_json::Value,
-    /// Table to show: header and rows.
-    pub table: Vec<Vec<String>>,
-    /// Files written.
-    pub files: Vec<PathBuf>,
-}
-
 /// Why an analysis could not be done.
 #[derive(Debug, thiserror::Error)]
 pub enum AnalysisError {
@@ -110,16 +102,13 @@ pub enum AnalysisError {
     },
 }
 
-impl AnalysisReport {
-    /// The same with `-` in the table where there is no number: what is null in the result.
-    #[must_use]
-    pub fn without_nan(mut self) -> Self {
-        for cell in self.table.iter_mut().flatten() {
-            if matches!(cell.as_str(), "NaN" | "-NaN") {
-                "-".clone_into(cell);
-            }
+impl From<EngineError> for AnalysisError {
+    fn from(error: EngineError) -> Self {
+        match error {
+            EngineError::Data(error) => error.into(),
+            EngineError::Storage(error) => error.into(),
+            other => Self::Request(other.to_string()),
         }
-        self
     }
 }
 
@@ -130,7 +119,7 @@ pub trait AnalysisConfig: Configured + Send + Sync {
     ///
     /// # Errors
     /// [`AnalysisError`] naming what is missing.
-    fn run(&self, context: &AnalysisContext<'_>) -> Result<AnalysisReport, AnalysisError>;
+    fn run(&self, context: &AnalysisContext<'_>) -> Result<Results, AnalysisError>;
 
     /// What the result depends on besides the run in `run_dir` and its data. `None` when that cannot be told without making it, for example
     /// because other data are read: then a result on disk is never taken for one that would be made now.

@@ -4,7 +4,7 @@
 //!   [`decoder::DecoderConfig`], [`dataset::DatasetConfig`] and [`analysis::AnalysisConfig`], made known with [`register!`].
 //! - Resolve a component string: [`component`].
 //! - Train from code: [`run::Settings`] and [`engine::Trainer`].
-//! - Open a finished run: [`engine::open_finished`].
+//! - Open a finished run: [`finished::FinishedRun`].
 //! - Read and write the files of a run: [`storage`].
 //! - Draw noise that can be drawn again: [`noise`].
 //!
@@ -77,6 +77,7 @@ pub mod analysis;
 pub mod build;
 pub mod capability;
 pub mod categorical;
+pub mod comparison;
 pub mod component;
 pub mod csv_text;
 pub mod dataset;
@@ -87,6 +88,7 @@ pub mod encoder;
 pub mod engine;
 pub mod ensemble;
 pub mod event_reader;
+pub mod finished;
 pub mod generator;
 pub mod hierarchy;
 pub mod identity;
@@ -105,12 +107,14 @@ pub mod posterior;
 pub mod prelude;
 pub mod preset;
 pub mod registry;
+pub mod result;
 pub mod room;
 pub mod run;
 pub mod schedule;
 pub mod storage;
 pub mod strategy;
 pub mod tensorboard;
+pub mod text;
 
 #[doc(hidden)]
 pub mod reexport {

@@ -35,6 +35,8 @@ pub enum Kind {
     Dataset,
     /// Reads a finished run.
     Analysis,
+    /// Shows many finished runs together.
+    Comparison,
     /// Orders the phases of an objective.
     Strategy,
     /// Updates parameters from gradients.
@@ -45,8 +47,17 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind, in order.
-    pub const ALL: [Self; 8] =
-        [Self::Objective, Self::Encoder, Self::Decoder, Self::Dataset, Self::Analysis, Self::Strategy, Self::Optimiser, Self::Schedule];
+    pub const ALL: [Self; 9] = [
+        Self::Objective,
+        Self::Encoder,
+        Self::Decoder,
+        Self::Dataset,
+        Self::Analysis,
+        Self::Comparison,
+        Self::Strategy,
+        Self::Optimiser,
+        Self::Schedule,
+    ];
 
     /// "objective".
     #[must_use]
@@ -57,6 +68,7 @@ impl Kind {
             Self::Decoder => "decoder",
             Self::Dataset => "dataset",
             Self::Analysis => "analysis",
+            Self::Comparison => "comparison",
             Self::Strategy => "strategy",
             Self::Optimiser => "optimiser",
             Self::Schedule => "schedule",
@@ -72,6 +84,7 @@ impl Kind {
             Self::Decoder => "decoders",
             Self::Dataset => "datasets",
             Self::Analysis => "analyses",
+            Self::Comparison => "comparisons",
             Self::Strategy => "strategies",
             Self::Optimiser => "optimisers",
             Self::Schedule => "schedules",

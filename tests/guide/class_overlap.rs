@@ -3,12 +3,12 @@
 use ibhost_analyses::figures::plot::colour::tab10;
 use ibhost_analyses::figures::plot::{Figure, Layer, Mark, png};
 use ibhost_analyses::output::picture;
-use ibhost_framework::analysis::{AnalysisConfig, AnalysisContext, AnalysisError, AnalysisReport};
+use ibhost_framework::analysis::{AnalysisConfig, AnalysisContext, AnalysisError, Results};
 use ibhost_framework::dataset::Split;
 use ibhost_framework::registry::Capability;
+use ibhost_framework::result::{Direction, Measured};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 
 const NAME: &str = "class_overlap";
 
@@ -36,7 +36,7 @@ fn distance(a: &[f64], b: &[f64]) -> f64 {
 
 #[typetag::serde(name = "class_overlap")]
 impl AnalysisConfig for ClassOverlap {
-    fn run(&self, context: &AnalysisContext<'_>) -> Result<AnalysisReport, AnalysisError> {
+    fn run(&self, context: &AnalysisContext<'_>) -> Result<Results, AnalysisError> {
         let model = context
             .model
             .as_posterior()
@@ -61,13 +61,13 @@ impl AnalysisConfig for ClassOverlap {
         let squares = codes.iter().zip(&labels).filter_map(|(code, &label)| Some(distance(code, centres[label].as_ref()?).powi(2)));
         let spread = (squares.sum::<f64>() / codes.len().max(1) as f64).sqrt();
 
-        let (mut pairs, mut table) = (Vec::new(), vec![["class", "other", "distance / spread"].map(str::to_owned).to_vec()]);
+        let mut results = Results::of([Measured::plain("spread", spread)]);
         for (a, from) in centres.iter().enumerate() {
             for (b, to) in centres.iter().enumerate().skip(a + 1) {
                 if let (Some(from), Some(to)) = (from, to) {
-                    let apart = distance(from, to) / spread;
-                    pairs.push(json!({"class": classes[a], "other": classes[b], "distance": apart}));
-                    table.push(vec![classes[a].clone(), classes[b].clone(), format!("{apart:.4}")]);
+                    let apart = Measured::new("distance", distance(from, to) / spread, "spreads", Direction::Maximise);
+                    let place = format!("pairs/{}-{}", classes[a], classes[b]);
+                    results = results.and(apart.along("class", classes[a].as_str()).along("other", classes[b].as_str()).within(&place));
                 }
             }
         }
@@ -78,7 +78,8 @@ impl AnalysisConfig for ClassOverlap {
             figure.entry(name, tab10(class), Mark::Swatch);
         }
         let file = picture(context.output, "plots/class-overlap.png", png(&figure, (700, 600)))?;
-        Ok(AnalysisReport { result: json!({"spread": spread, "pairs": pairs}), table, files: vec![file] })
+        results.files.push(file);
+        Ok(results)
     }
 }
 

@@ -1,4 +1,4 @@
-//! `ibhost evaluate`: a grid of generative models judged by a classifier, continued where it stopped, and what is refused.
+//! `ibhost analyze --missing` and the comparison `rate_plane`: a grid of generative models judged by a classifier, continued where it stopped, and what is refused.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -26,10 +26,16 @@ fn a_grid_is_evaluated_once_and_drawn() {
     let runs = [generative(&host, "0.001"), generative(&host, "0.002")];
     let name = classifier.file_name().unwrap().to_str().unwrap();
     let judges = [format!("inception_score/classifier:{name}|samples:300|splits:2"), format!("fid/classifier:{name}|samples:300")];
-    let mut arguments = vec!["evaluate", text(&runs[0]), text(&runs[1]), "--classifier", name, "--lower", "lr", "--top", "lr"];
-    arguments.extend(["--analysis", &judges[0], "--analysis", &judges[1], "--output", "grid", "--jobs", "1", "--format", "json"]);
-    let ended = host.run(&arguments).expect(0);
-    let document: Value = serde_json::from_str(&ended.stdout).unwrap();
+    let mut arguments = vec!["analyze", text(&runs[0]), text(&runs[1]), "--missing", "--classifier", name, "--jobs", "2"];
+    for analysis in ["rates", "psnr", "label_information", "probes", "reconstruction_accuracy", &judges[0], &judges[1]] {
+        arguments.extend(["--analysis", analysis]);
+    }
+    host.run(&arguments).expect(0);
+    // The judge lies beside the runs and is none of them.
+    let plane = ["compare", text(&runs[0]), text(&runs[1]), text(&classifier), "--comparison", "rate_plane/lower:lr|top:lr"];
+    let ended = host.run(&[&plane[..], &["--output", "grid"]].concat()).expect(0);
+    assert!(ended.stdout.contains("rate-space.html") && !ended.stderr.contains("left out"), "{ended:#?}");
+    let document: Value = serde_json::from_str(&fs::read_to_string(folder.path().join("grid/grid.json")).unwrap()).unwrap();
     assert_eq!((document["betas_lower"][0].as_f64(), document["betas_top"][0].as_f64()), (Some(0.002), Some(0.001)));
     // Only the cells on the diagonal have a run.
     let psnr = &document["matrices"]["psnr"];
@@ -54,14 +60,16 @@ fn a_grid_is_evaluated_once_and_drawn() {
     // What is there stays as it is; another setting is made beside it.
     let made = |analysis: &str| fs::metadata(runs[0].join("analyses").join(analysis)).unwrap().modified().unwrap();
     let before = ["psnr.json", "probes.json"].map(made);
-    arguments.extend(["--analysis", "probes/points:100"]);
-    host.run(&arguments).expect(0);
+    arguments.extend(["--analysis", "probes/points:100", "--format", "json"]);
+    let results: Value = serde_json::from_str(&host.run(&arguments).expect(0).stdout).unwrap();
     assert_eq!(["psnr.json", "probes.json"].map(made), before);
+    let kept = results.as_array().unwrap().iter().filter(|result| result["kept"].is_string()).count();
+    assert_eq!((kept, results.as_array().unwrap().len()), (14, 16));
     let is_new = |name: &str| name.starts_with("probes-") && name.strip_suffix(".json").is_some();
     assert_eq!(fs::read_dir(runs[0].join("analyses")).unwrap().flatten().filter(|e| is_new(&e.file_name().to_string_lossy())).count(), 1);
 
-    host.run(&["evaluate", text(&runs[0])]).refused(2, &["objective.beta_y"]);
-    host.run(&["evaluate", text(&classifier), "--lower", "lr", "--top", "lr"]).refused(2, &["rates", "log density"]);
-    let ended = host.run(&["evaluate", text(&runs[0]), "--lower", "lr", "--top", "lr", "--classifier", "absent"]).expect(1);
-    assert!(ended.stderr.contains("no finished run of that name"), "{ended:#?}");
+    host.run(&["compare", text(&runs[0]), "--comparison", "rate_plane"]).refused(2, &["objective.beta_y"]);
+    host.run(&["analyze", text(&classifier), "--missing", "--analysis", "rates"]).refused(2, &["rates", "log density"]);
+    let judged = ["analyze", text(&runs[0]), "--analysis", "reconstruction_accuracy", "--classifier", "absent"];
+    host.run(&judged).refused(2, &["no finished run of that name"]);
 }

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use ibhost_framework::analysis::AnalysisConfig;
+use ibhost_framework::comparison::ComparisonConfig;
 use ibhost_framework::component::resolve;
 use ibhost_framework::registry::Kind;
 use ibhost_tests::cli::CommandLine;
@@ -12,7 +13,7 @@ use serde_json::Value;
 const HOST: &str = env!("CARGO_BIN_EXE_ibhost-under-test");
 
 /// Every component by kind, both in the order of the catalogue.
-const COMPONENTS: [(&str, &[&str]); 8] = [
+const COMPONENTS: [(&str, &[&str]); 9] = [
     ("objectives", &["classifier", "disenib", "hit", "hvae", "lagrangian", "mim", "vdb", "vib"]),
     (
         "encoders",
@@ -88,6 +89,7 @@ const COMPONENTS: [(&str, &[&str]); 8] = [
             "traversal",
         ],
     ),
+    ("comparisons", &["axis", "corruption", "curves", "latent_grid", "means", "rate_plane", "robustness", "setting"]),
     ("strategies", &["alternate", "by_epoch", "oneshot"]),
     ("optimisers", &["adabelief", "adadelta", "adam", "adam_norm_grad", "sgd"]),
     (
@@ -275,6 +277,11 @@ fn every_example_is_accepted_in_its_place() {
             if kind == "analyses" {
                 // An analysis is named only where a finished run is; the string alone is looked at here.
                 assert!(resolve::<dyn AnalysisConfig>(Kind::Analysis, example).is_ok(), "{example}");
+                continue;
+            }
+            if kind == "comparisons" {
+                // So is a comparison, which is named with several of them.
+                assert!(resolve::<dyn ComparisonConfig>(Kind::Comparison, example).is_ok(), "{example}");
                 continue;
             }
             let flag = format!("--{singular}");

@@ -73,17 +73,17 @@ fn results_under_other_settings_lie_side_by_side_and_are_named() {
     assert_eq!(projector.matches("tensor_path").count(), 2, "{projector}");
 
     // Readers do not pick one.
-    let plot = |more: &[&str]| host.run(&[&["plot", text(&run), "--figure", "salt-pepper", "--codes", "1"], more].concat());
+    let plot = |more: &[&str]| host.run(&[&["compare", text(&run), "--comparison", "robustness/at:1"], more].concat());
     plot(&[]).refused(2, &["5 results of `salt_pepper`", "salt_pepper/p:[0.1]", first[0].trim_end_matches(".json")]);
-    plot(&["--analysis", "salt_pepper/p:[0.1]"]).expect(0);
-    plot(&["--analysis", "salt_pepper/p:[0.2]"]).refused(2, &["4 results", "best checkpoint", "averaged weights", "seed 7"]);
+    plot(&["--result", "salt_pepper/p:[0.1]"]).expect(0);
+    plot(&["--result", "salt_pepper/p:[0.2]"]).refused(2, &["4 results", "best checkpoint", "averaged weights", "seed 7"]);
     for name in &all {
-        plot(&["--analysis", name.trim_end_matches(".json")]).expect(0);
+        plot(&["--result", name.trim_end_matches(".json")]).expect(0);
     }
-    plot(&["--analysis", "salt_pepper/p:[0.3]"]).refused(2, &["only results under other settings"]);
-    let axis = |metric: &str| host.run(&["plot", text(&run), "--figure", "axis", "--x", "lr", "--metrics", metric]);
-    axis("salt_pepper/p:[0.1].settings.0.accuracy").expect(0);
-    axis("salt_pepper.settings.0.accuracy").refused(2, &["5 results"]);
+    plot(&["--result", "salt_pepper/p:[0.3]"]).refused(2, &["only results under other settings"]);
+    let of_first = ["compare", text(&run), "--comparison", "axis/metrics:[salt_pepper.settings.0.accuracy]"];
+    host.run(&[&of_first[..], &["--result", "salt_pepper/p:[0.1]"]].concat()).expect(0);
+    host.run(&of_first).refused(2, &["5 results"]);
 }
 
 #[test]
@@ -97,8 +97,8 @@ fn a_run_can_be_analysed_without_a_change_to_it() {
     analyse("elsewhere").expect(0);
     let place = folder.path().join("elsewhere").join(run.file_name().unwrap());
     assert!(place.join("plots/curves.png").is_file() && documents(&place, "salt_pepper").len() == 1);
-    host.run(&["plot", text(&run), "--results", "elsewhere", "--figure", "salt-pepper"]).expect(0);
-    host.run(&["plot", text(&run), "--figure", "salt-pepper"]).refused(2, &["salt_pepper.json", "ibhost analyze"]);
+    host.run(&["compare", text(&run), "--results", "elsewhere", "--comparison", "robustness"]).expect(0);
+    host.run(&["compare", text(&run), "--comparison", "robustness"]).refused(2, &["salt_pepper.json", "ibhost analyze"]);
     // Neither the run itself nor another one takes the results.
     let inside = [text(run.parent().unwrap()).to_owned(), text(&run).to_owned(), text(&other.join("x")).to_owned()];
     for output in &inside {
@@ -130,32 +130,32 @@ fn means_are_made_of_what_belongs_together() {
         let analysis = format!("salt_pepper/p:[0.{}]", i + 1);
         host.run(&["analyze", text(run), "--analysis", &analysis]).expect(0);
     }
-    let salt = ["--figure", "salt-pepper"];
-    on(&["plot"], &all, &salt).refused(2, &["the analysis (salt_pepper/p:[0.1], salt_pepper/p:[0.2])"]);
-    let axis = ["--figure", "axis", "--x", "lr", "--lines", "strategy", "--metrics"];
-    on(&["plot"], &all, &[&axis[..], &["salt_pepper.settings.0.accuracy"]].concat()).refused(2, &["differ in the analysis"]);
+    let salt = ["--comparison", "robustness"];
+    on(&["compare"], &all, &salt).refused(2, &["the analysis (salt_pepper/p:[0.1], salt_pepper/p:[0.2])"]);
+    let axis = |metric: &str| format!("axis/line:strategy|metrics:[{metric}]");
+    on(&["compare"], &all, &["--comparison", &axis("salt_pepper.settings.0.accuracy")]).refused(2, &["differ in the analysis"]);
     for (run, checkpoint) in runs.iter().zip(["best", "last", "last"]) {
         host.run(&["analyze", text(run), "--analysis", "salt_pepper/p:[0.4]", "--checkpoint", checkpoint]).expect(0);
     }
-    on(&["plot"], &all, &[&salt[..], &["--analysis", "salt_pepper/p:[0.4]"]].concat()).refused(2, &["the checkpoint (best, last)"]);
-    on(&["plot"], &all[1..], &[&salt[..], &["--analysis", "salt_pepper/p:[0.4]"]].concat()).expect(0);
+    on(&["compare"], &all, &[&salt[..], &["--result", "salt_pepper/p:[0.4]"]].concat()).refused(2, &["the checkpoint (best, last)"]);
+    on(&["compare"], &all[1..], &[&salt[..], &["--result", "salt_pepper/p:[0.4]"]].concat()).expect(0);
 
     // Other settings than those that make rows and columns.
     let other = run(&host, &["--lr", "0.002"]);
-    let table = ["--metric", "test.loss", "--format", "json"];
-    on(&["tabulate"], &[all[0], &other], &table).refused(2, &["differ in lr (", "--over"]);
-    on(&["plot"], &[all[0], &other], &["--metrics", "loss"]).refused(2, &["lr (", "0.002)"]);
+    let table = ["--comparison", "means", "--format", "json"];
+    on(&["compare"], &[all[0], &other], &table).refused(2, &["differ in lr (", "--over"]);
+    on(&["compare"], &[all[0], &other], &["--comparison", "curves"]).refused(2, &["lr (", "0.002)"]);
     let cell = |ended: ibhost_tests::cli::Ended| {
-        let table: Value = serde_json::from_str(&ended.stdout).unwrap();
-        table[0].as_object().unwrap().iter().find(|(key, _)| !key.contains('\\')).unwrap().1.as_str().unwrap().to_owned()
+        let document: Value = serde_json::from_str(&ended.stdout).unwrap();
+        document[0]["tables"]["means"][0]["test.loss"].as_str().unwrap().to_owned()
     };
-    assert!(cell(on(&["tabulate"], &[all[0], &other], &[&table[..], &["--over", "lr"]].concat()).expect(0)).ends_with("(n=2)"));
+    assert!(cell(on(&["compare"], &[all[0], &other], &[&table[..], &["--over", "lr"]].concat()).expect(0)).ends_with("(n=2)"));
 
     // A result that was copied from another run.
     let [mine, theirs] = [0, 1].map(|i: usize| runs[i].join("analyses/curves.json"));
     let own = fs::read(&mine).unwrap();
     fs::copy(&theirs, &mine).unwrap();
-    on(&["plot"], &all[..1], &[&axis[..], &["curves.rows"]].concat()).refused(2, &["is a result of run"]);
+    on(&["compare"], &all[..1], &["--comparison", &axis("curves.rows")]).refused(2, &["is a result of run"]);
     fs::write(&mine, own).unwrap();
 
     // A run that is not completed, a copy, and a run named twice.
@@ -163,15 +163,15 @@ fn means_are_made_of_what_belongs_together() {
     let body = summary[..summary.rfind('#').unwrap()].replace("status: completed", "status: interrupted");
     let sealed = format!("{body}# blake3 of the lines above: {}\n", seal_of(&body));
     fs::write(runs[2].join("summary.yml"), sealed).unwrap();
-    let ended = on(&["tabulate"], &all, &table).expect(0);
+    let ended = on(&["compare"], &all, &table).expect(0);
     let name = runs[2].file_name().unwrap().to_str().unwrap();
     assert!(ended.stderr.contains(name) && ended.stderr.contains("is interrupted and left out"), "{ended:#?}");
     assert!(cell(ended).ends_with("(n=2)"));
-    assert!(cell(on(&["tabulate"], &all, &[&table[..], &["--unfinished"]].concat()).expect(0)).ends_with("(n=3)"));
-    on(&["tabulate"], &all[2..], &table).refused(2, &["none of the runs is completed", "is interrupted", "--unfinished"]);
+    assert!(cell(on(&["compare"], &all, &[&table[..], &["--unfinished"]].concat()).expect(0)).ends_with("(n=3)"));
+    on(&["compare"], &all[2..], &table).refused(2, &["none of the runs is completed", "is interrupted", "--unfinished"]);
     let copy = folder.path().join("copy");
     copy_folder(&runs[0], &copy);
-    let ended = on(&["tabulate"], &[all[0], all[0], &copy], &table).expect(0);
+    let ended = on(&["compare"], &[all[0], all[0], &copy], &table).expect(0);
     assert!(ended.stderr.contains("was named before") && ended.stderr.contains("is a copy of"), "{ended:#?}");
     assert!(cell(ended).ends_with("(n=1)"));
 }
@@ -208,10 +208,10 @@ fn one_bad_run_does_not_stop_the_others() {
     named(host.run(&["analyze", text(&first), text(&bad), text(&last), "--analysis", "salt_pepper"]));
     assert!(documents(&first, "salt_pepper").len() == 1 && documents(&last, "salt_pepper").len() == 1);
     let runs = [text(&first), text(&bad), text(&last)];
-    let ended = named(host.run(&[&["tabulate"], &runs[..], &["--metric", "test.loss"]].concat()));
+    let ended = named(host.run(&[&["compare"], &runs[..], &["--comparison", "means"]].concat()));
     assert!(ended.stdout.contains("(n=2)"), "{ended:#?}");
-    named(host.run(&[&["plot"], &runs[..], &["--figure", "salt-pepper"]].concat()));
-    assert!(folder.path().join("figure.png").is_file());
+    named(host.run(&[&["compare"], &runs[..], &["--comparison", "robustness"]].concat()));
+    assert!(folder.path().join("comparison/robustness.png").is_file());
     // Of two analyses the one that does not fit is named with its run.
     let ended = host.run(&["analyze", text(&first), "--analysis", "latent_plot", "--analysis", "curves"]).expect(1);
     assert!(ended.stderr.contains("latent_plot") && ended.stdout.contains("curves.png"), "{ended:#?}");
@@ -232,10 +232,9 @@ fn kept_evaluations_are_those_that_would_come_out_the_same() {
     // A comma in a folder's name shifts no column.
     let named = run.parent().unwrap().join("a,b \"c\"");
     fs::rename(&run, &named).unwrap();
-    let plain = ["--lower", "lr", "--top", "lr", "--output", "grid", "--skip", "probes", "--skip", "label_information", "--skip", "fid"];
-    let quick = ["--skip", "inception_score", "--skip", "rates"];
-    let evaluate = |runs: &[&str], more: &[&str]| host.run(&[&["evaluate"], runs, &plain, &quick, more].concat());
-    let judged = |judge: &str| evaluate(&[text(&named)], &["--classifier", judge]);
+    let evaluate = |runs: &[&str], more: &[&str]| host.run(&[&["analyze", "--missing", "--analysis", "psnr"], runs, more].concat());
+    let judged = |judge: &str| evaluate(&[text(&named)], &["--analysis", "reconstruction_accuracy", "--classifier", judge]);
+    let grid = |runs: &[&str]| host.run(&[&["compare", "--comparison", "rate_plane/lower:lr|top:lr", "--output", "grid"], runs].concat());
     judged("judge").expect(0);
     let made = |name: &str| fs::metadata(named.join("analyses").join(name)).unwrap().modified().unwrap();
     let accuracy = || {
@@ -247,6 +246,7 @@ fn kept_evaluations_are_those_that_would_come_out_the_same() {
     let before = [made(psnr), made(&by_judge)];
     judged("judge").expect(0);
     assert_eq!([made(psnr), made(&by_judge)], before, "nothing has changed");
+    grid(&[text(&named)]).expect(0);
     let csv = fs::read_to_string(folder.path().join("grid/grid.csv")).unwrap();
     let row = csv.lines().nth(1).unwrap();
     assert!(row.contains("a,b \"\"c\"\"\",") && row.starts_with('"'), "{csv}");
@@ -288,5 +288,4 @@ fn kept_evaluations_are_those_that_would_come_out_the_same() {
     let ended = evaluate(&[text(&named), text(&second_judge)], &[]).expect(1);
     let judge_name = second_judge.file_name().unwrap().to_str().unwrap();
     assert!(ended.stderr.contains("1 left out") && ended.stderr.contains(judge_name) && ended.stdout.contains("a,b"), "{ended:#?}");
-    assert!(json(&folder.path().join("grid/grid.json"))["failed"][0]["run"].as_str().unwrap().contains(judge_name));
 }

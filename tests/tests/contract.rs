@@ -8,7 +8,8 @@ use burn::module::{Module, Param};
 use burn::tensor::Tensor;
 use ibhost_framework::build::BuildError;
 use ibhost_framework::dataset::{Batch, DataError, DataInfo, DataRoot, Dataset, DatasetConfig, Samples, Scaling, Split, Values};
-use ibhost_framework::engine::{EngineError, Quiet, Session, State, Stepper, Trainer, open_finished};
+use ibhost_framework::engine::{EngineError, Quiet, Session, State, Stepper, Trainer};
+use ibhost_framework::finished::{DataLibrary, FinishedRun};
 use ibhost_framework::identity::OtherDataPolicy;
 use ibhost_framework::latent_classifier::{LatentClassifier, averaged_log_likelihood_loss};
 use ibhost_framework::noise::{Draws, Noise};
@@ -415,7 +416,8 @@ fn an_infinite_mean_is_a_result_where_the_quantity_says_so() {
     assert_eq!(result, Ok(()));
     let summary = run.read_summary().unwrap();
     assert_eq!((summary.status, summary.final_metrics.test.get("drift")), (RunStatus::Completed, Some(f64::NEG_INFINITY)));
-    assert!(open_finished(run.path(), &DataRoot("absent".into()), Label::Last, OtherDataPolicy::Refuse).is_ok());
+    let finished = FinishedRun::open(run.path(), OtherDataPolicy::Refuse).unwrap();
+    assert!(finished.with_weights(&DataLibrary::new(DataRoot("absent".into())), Label::Last, |_| ()).is_ok());
 }
 
 #[test]

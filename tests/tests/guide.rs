@@ -10,7 +10,8 @@ use ibhost_framework::build::BuildContext;
 use ibhost_framework::component::resolve;
 use ibhost_framework::dataset::{DataRoot, DatasetConfig, Split};
 use ibhost_framework::encoder::EncoderConfig;
-use ibhost_framework::engine::{Quiet, Session, Trainer, open_finished};
+use ibhost_framework::engine::{Quiet, Session, Trainer};
+use ibhost_framework::finished::{DataLibrary, FinishedRun};
 use ibhost_framework::identity::OtherDataPolicy;
 use ibhost_framework::noise::{Draws, Noise};
 use ibhost_framework::objective::{ObjectiveConfig, Parts, Progress, read_measures};
@@ -61,25 +62,27 @@ fn the_examples_train_together_and_are_analysed_with_a_figure() {
     let run = trainer.run.path().to_path_buf();
     drop(trainer);
 
-    let (_, session, state) = open_finished(&run, &data, Label::Last, OtherDataPolicy::Refuse).unwrap();
-    let model = Session::evaluation_model(&state, false);
-    let output = Output::of_run(&run);
-    let context = AnalysisContext {
-        model: &*model,
-        data: &*session.data,
-        root: &data,
-        device: &session.device,
-        run_dir: &run,
-        output: &output,
-        label: "ceb on moons",
-        seed: 0,
+    let (library, output) = (DataLibrary::new(data), Output::of_run(&run));
+    let finished = FinishedRun::open(&run, OtherDataPolicy::Refuse).unwrap();
+    let analyse = |look: &ibhost_framework::finished::Look<'_>| {
+        let model = Session::evaluation_model(look.state, false);
+        let context = AnalysisContext {
+            model: &*model,
+            data: &*look.session.data,
+            library: &library,
+            device: &look.session.device,
+            run_dir: &run,
+            output: &output,
+            label: "ceb on moons",
+            seed: 0,
+        };
+        let offers = &Registry::global().unwrap().get(Kind::Objective, "ceb").unwrap().offers;
+        assert_eq!(Capability::disagreements(offers, &*look.state.model), Vec::<String>::new());
+        class_overlap::ClassOverlap::default().run(&context).unwrap()
     };
-    let report = class_overlap::ClassOverlap::default().run(&context).unwrap();
-    let apart = report.result["pairs"][0]["distance"].as_f64().unwrap();
-    assert!(apart > 1.0 && report.table.len() == 2, "{report:?}");
+    let report = finished.with_weights(&library, Label::Last, analyse).unwrap();
+    assert!(report.values[1].value > 1.0 && report.values.len() == 2, "{report:?}");
     assert!(fs::read(&report.files[0]).unwrap().starts_with(b"\x89PNG") && report.files[0].ends_with("plots/class-overlap.png"));
-    let offers = &Registry::global().unwrap().get(Kind::Objective, "ceb").unwrap().offers;
-    assert_eq!(Capability::disagreements(offers, &*state.model), Vec::<String>::new());
 }
 
 /// A unit test as the guide describes it: parts by hand, draws from a seed, numbers by name.

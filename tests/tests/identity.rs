@@ -130,7 +130,7 @@ fn a_result_about_other_data_is_made_when_it_is_asked_for_and_stands_for_no_othe
     analyze(&["--data-dir", "other"]).refused(2, &["not those of the run", "--other-data"]);
     let told = analyze(&["--data-dir", "other", "--other-data"]).expect(0);
     assert!(told.stderr.contains("was not trained on"), "{}", told.stderr);
-    let plot = ["plot", at, "--figure", "axis", "--x", "lr", "--lines", "seed", "--metrics", "mutual_information.test_mi_x_class_mean"];
+    let plot = ["compare", at, "--comparison", "axis/line:seed|metrics:[mutual_information.test_mi_x_class_mean]"];
     host.run(&plot).refused(2, &["that the run was not trained on"]);
     analyze(&["--data-dir", "data"]).expect(0);
     host.run(&plot).expect(0);

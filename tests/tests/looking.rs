@@ -44,8 +44,8 @@ fn looks<'a>(run: &'a str, runs: &'a str, inner: &'a str, page: &'a str, plot: &
         vec!["report", run, "--output", page],
         vec!["report", runs, "--output", page],
         vec!["verify", run],
-        vec!["plot", run, "--figure", "curves", "--metrics", "loss", "--columns", "objective.name", "--output", plot],
-        vec!["tabulate", run, "--metric", "test.loss", "--rows", "objective.name", "--columns", "encoder.name"],
+        vec!["compare", run, "--comparison", "curves/metrics:[loss]|series:[objective.name]", "--output", plot],
+        vec!["compare", run, "--comparison", "means/columns:[encoder.name]", "--output", plot],
         vec!["describe", "vdb"],
         vec!["list"],
     ]
@@ -61,7 +61,7 @@ fn commands_that_look_change_no_file_no_name_and_no_time_of_a_run() {
     let inner = run.join("plots");
     let [run_text, inner] = [&run, &inner].map(|path| path.to_str().unwrap());
     let before = state(&folder.path().join("runs"));
-    for arguments in looks(run_text, "runs", inner, "out/page.html", "out/plot.png") {
+    for arguments in looks(run_text, "runs", inner, "out/page.html", "out/compared") {
         let ended = host.run(&arguments);
         assert!(state(&folder.path().join("runs")) == before, "{arguments:?} changes the run: {ended:#?}");
         ended.expect(0);
@@ -71,8 +71,7 @@ fn commands_that_look_change_no_file_no_name_and_no_time_of_a_run() {
         let inside = run.join(output);
         let inside = inside.to_str().unwrap();
         host.run(&["report", run_text, "--output", inside]).refused(2, &["lies in the run", "hint"]);
-        host.run(&["plot", run_text, "--figure", "curves", "--columns", "objective.name", "--output", inside])
-            .refused(2, &["lies in the run"]);
+        host.run(&["compare", run_text, "--comparison", "curves", "--output", inside]).refused(2, &["lies in the run"]);
     }
     assert!(state(&folder.path().join("runs")) == before);
 }
@@ -86,7 +85,7 @@ fn commands_that_look_work_on_a_read_only_file_system() {
     let (there, inner) = (format!("/mnt/runs/{name}"), format!("/mnt/runs/{name}/plots"));
     let mut script =
         "set -e; mount -t tmpfs -o size=8m tmpfs /mnt; cp -a runs /mnt/; mount -o remount,ro /mnt; ! touch /mnt/runs/x 2>&1".to_owned();
-    for arguments in looks(&there, "/mnt/runs", &inner, "page.html", "plot.png") {
+    for arguments in looks(&there, "/mnt/runs", &inner, "page.html", "compared") {
         let words: Vec<String> = arguments.iter().map(|argument| format!("'{argument}'")).collect();
         script += &format!("; '{HOST}' {} || {{ echo {} fails; exit 9; }}", words.join(" "), arguments[0]);
     }
@@ -154,9 +153,13 @@ fn rows(folder: &Path, name: &str) -> Vec<Vec<String>> {
     text.lines().map(|line| line.split(',').map(str::to_owned).collect()).collect()
 }
 
-/// The cells of the column `name`.
+/// The cells of the column `name`, whatever unit stands behind its first word.
 fn column(rows: &[Vec<String>], name: &str) -> Vec<String> {
-    let at = rows[0].iter().position(|cell| cell == name).unwrap_or_else(|| panic!("no {name}: {rows:?}"));
+    let without_unit = |cell: &str| match (cell.split_once(" / "), cell.rsplit_once(" (")) {
+        (Some((first, _)), Some((_, last))) => format!("{first} ({last}"),
+        _ => cell.to_owned(),
+    };
+    let at = rows[0].iter().position(|cell| without_unit(cell) == name).unwrap_or_else(|| panic!("no {name}: {rows:?}"));
     rows[1..].iter().map(|row| row[at].clone()).collect()
 }
 
@@ -246,7 +249,7 @@ fn text_from_runs_steers_no_terminal_and_no_browser() {
     let named = folder.path().join("runs/javascript:alert(1)\u{1b}[31m\n\"x");
     fs::rename(&run, &named).unwrap();
     let path = named.to_str().unwrap();
-    for arguments in looks(path, "runs", "runs", "page.html", "plot.png") {
+    for arguments in looks(path, "runs", "runs", "page.html", "compared") {
         // The summary is no longer what the run wrote, which `verify` says.
         let ended = host.run(&arguments);
         for text in [&ended.stdout, &ended.stderr] {

@@ -5,6 +5,7 @@ use std::sync::atomic::AtomicBool;
 
 use ibhost_all as _;
 use ibhost_framework::engine::evaluate;
+use ibhost_framework::finished::{DataLibrary, FinishedRun, Look};
 use ibhost_framework::prelude::*;
 
 /// Trains for two epochs, opens what was written, and measures it again.
@@ -21,17 +22,12 @@ pub fn main() -> Result<(), Box<dyn Error>> {
     drop(trainer);
 
     // The newest checkpoint, on the data the run was trained on and no others.
-    let (_, session, state) = open_finished(&path, &data, Label::Last, OtherDataPolicy::Refuse)?;
-    let model = Session::evaluation_model(&state, false);
-    let test = session.data.split(Split::Test);
-    let measured = evaluate(
-        &*model,
-        test,
-        session.config.training.batch_size,
-        &session.device,
-        session.noise,
-        session.progress(summary.epochs, summary.steps),
-    );
+    let run = FinishedRun::open(&path, OtherDataPolicy::Refuse)?;
+    let measured = run.with_weights(&DataLibrary::new(data), Label::Last, |Look { session, state, .. }| {
+        let model = Session::evaluation_model(state, false);
+        let ended = session.progress(summary.epochs, summary.steps);
+        evaluate(&*model, session.data.split(Split::Test), session.config.training.batch_size, &session.device, session.noise, ended)
+    })?;
     for (name, value) in &measured {
         println!("{name} {value:.4}");
     }

@@ -8,7 +8,7 @@ use ibhost_framework::run::ConfigError;
 use ibhost_sweep::SweepError;
 use miette::{GraphicalReportHandler, GraphicalTheme, LabeledSpan, MietteDiagnostic, NamedSource, Report};
 
-use crate::text::{one_line, visible};
+use ibhost_framework::text::{one_line, visible};
 
 /// The command was understood, but what it asked for failed.
 pub const FAILED: u8 = 1;

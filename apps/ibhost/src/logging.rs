@@ -12,7 +12,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::messages::{Courtesy, say};
-use crate::text::visible;
+use ibhost_framework::text::visible;
 
 /// A log file that is named only once the run's folder exists; what comes before is not kept.
 #[derive(Clone, Debug, Default)]

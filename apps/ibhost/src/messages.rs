@@ -5,7 +5,7 @@ use std::fmt;
 use std::io::{Result, Write};
 
 use crate::exit::Failure;
-use crate::text::visible;
+use ibhost_framework::text::visible;
 
 /// Writes a line to stderr as `eprintln!` does, which panics where nobody can read it: a closed pipe, a full disk, a terminal that is gone.
 macro_rules! say {

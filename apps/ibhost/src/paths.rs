@@ -7,11 +7,10 @@ use ibhost_framework::component::ParameterKind;
 use ibhost_framework::component::quoted::literal;
 use ibhost_framework::dataset::DataRoot;
 use ibhost_framework::registry::{Item, Kind, Registry};
-use ibhost_framework::storage::path_text;
+pub use ibhost_framework::text::show;
 
 use crate::cli::DataDir;
 use crate::exit::Failure;
-use crate::text::one_line;
 
 /// The data folder: the flag or environment variable, else `ibhost` below the platform's cache folder.
 pub fn data_root(arguments: &DataDir) -> Result<DataRoot, Failure> {
@@ -42,25 +41,7 @@ pub fn reads_paths(item: &Item) -> bool {
     item.parameter("path").is_some_and(|parameter| parameter.kind == ParameterKind::Path)
 }
 
-/// Text of `path` for messages and tables: on one line, with what would steer a terminal and what is no text shown as escapes.
-pub fn show(path: &Path) -> String {
-    one_line(&path_text(path)).into_owned()
-}
-
 /// `path` made absolute when the current folder is known.
 pub fn absolute(path: &Path) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[cfg(unix)]
-    #[test]
-    fn names_that_are_no_text_or_steer_a_terminal_are_shown_as_escapes() {
-        use std::os::unix::ffi::OsStrExt;
-        let name = std::ffi::OsStr::from_bytes(b"runs/\x1b[31m\xff\n\xc3\xa9");
-        assert_eq!(show(Path::new(name)), "runs/\\u001b[31m\\xff\\n\u{e9}");
-    }
 }

@@ -10,7 +10,7 @@ use ibhost_sweep::{SweepFolder, TrialFolder, TrialRecord, TrialStatus};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use crate::messages::say;
-use crate::text::one_line;
+use ibhost_framework::text::one_line;
 
 /// Bytes at the end of a log of measurements that hold its last line.
 const TAIL: i64 = 4096;

@@ -8,7 +8,7 @@ use comfy_table::{ContentArrangement, Table};
 use unicode_width::UnicodeWidthStr;
 
 use crate::exit::Failure;
-use crate::text::{is_plain, one_line, visible};
+use ibhost_framework::text::{is_plain, one_line, visible};
 
 /// More rows than a person looks through are laid out without a thought for the width of the terminal.
 const MANY: usize = 2000;

@@ -22,5 +22,6 @@ pub use session::{BATCH, Session, State};
 pub use snapshot::{metrics_mark, restore_last, restore_weights_at, restore_weights_of};
 pub use stepper::{BACKWARD, FORWARD, Stepper, UPDATE};
 pub use train::Outcome;
-pub use trainer::{BURN, Start, Trainer, open_finished};
+pub(crate) use trainer::unrecorded;
+pub use trainer::{BURN, Start, Trainer};
 pub use watch::Watch;

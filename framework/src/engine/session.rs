@@ -1,6 +1,7 @@
 //! A run made ready: components built from their configuration, data loaded, counters at zero.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use burn::module::Module;
 use burn::tensor::Device;
@@ -9,10 +10,11 @@ use super::accumulate::Accumulator;
 use super::error::EngineError;
 use super::watch::Watch;
 use crate::build::BuildContext;
-use crate::dataset::{Batch, DataInfo, DataRoot, Dataset, DatasetConfig, Samples, Split};
+use crate::dataset::{Batch, DataInfo, DataRoot, Dataset, Samples, Split};
 use crate::decoder::DecoderConfig;
 use crate::device;
 use crate::encoder::EncoderConfig;
+use crate::finished::DataLibrary;
 use crate::identity::{DataIdentity, Identity, Program};
 use crate::module::Erased;
 use crate::noise::Noise;
@@ -39,7 +41,7 @@ pub struct Session {
     /// Random streams of the run.
     pub noise: Noise,
     /// Loaded data set.
-    pub data: Box<dyn Dataset>,
+    pub data: Arc<dyn Dataset>,
     /// What was loaded.
     pub loaded: DataIdentity,
     /// Training samples in use.
@@ -82,20 +84,29 @@ impl Session {
     /// # Errors
     /// [`EngineError`] naming the part that does not work, or what training takes when that is more memory than there is.
     pub fn open(config: RunConfig, root: &DataRoot) -> Result<(Self, State), EngineError> {
-        Self::open_for(config, root, true)
+        Self::open_for(config, &DataLibrary::new(root.clone()), true)
+    }
+
+    /// The same with data of a library, and for training only where `training` is set.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_with(config: RunConfig, library: &DataLibrary) -> Result<(Self, State), EngineError> {
+        Self::open_for(config, library, true)
     }
 
     /// The same without the memory that training needs beyond the weights.
     ///
     /// # Errors
     /// As [`Self::open`].
-    pub fn open_untrained(config: RunConfig, root: &DataRoot) -> Result<(Self, State), EngineError> {
-        Self::open_for(config, root, false)
+    pub fn open_untrained(config: RunConfig, library: &DataLibrary) -> Result<(Self, State), EngineError> {
+        Self::open_for(config, library, false)
     }
 
-    fn open_for(config: RunConfig, root: &DataRoot, training: bool) -> Result<(Self, State), EngineError> {
+    fn open_for(config: RunConfig, library: &DataLibrary, training: bool) -> Result<(Self, State), EngineError> {
         let device = device::parse(&config.training.device)?;
-        let data = config.dataset.build::<dyn DatasetConfig>()?.load_with_seed(root, config.training.seed)?;
+        let read = library.get(&config.dataset, config.training.seed)?;
+        let data = Arc::clone(&read.data);
         let objective = config.objective.build::<dyn ObjectiveConfig>()?;
         let encoder = config.encoder.build::<dyn EncoderConfig>()?;
         let decoder = config.decoder.build::<dyn DecoderConfig>()?;
@@ -123,7 +134,7 @@ impl Session {
                 return Err(EngineError::Request(format!("the {split} split of `{}` holds no sample", config.dataset)));
             }
         }
-        let loaded = DataIdentity::of(&*data);
+        let loaded = read.identity().clone();
         let context = BuildContext::new(device.clone().autodiff(), config.training.seed)
             .with_examples(train.clone())
             .with_density(data.known_density());

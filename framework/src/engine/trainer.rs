@@ -1,6 +1,7 @@
 //! A run from its folder's creation to its summary, and a finished run opened again.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
@@ -8,16 +9,17 @@ use super::error::EngineError;
 use super::initial::with_initial_weights;
 use super::observer::Observer;
 use super::session::{Session, State};
-use super::snapshot::{START_OVER, expect_data, restore_last, restore_weights_of};
+use super::snapshot::{START_OVER, expect_data, restore_last};
 use super::stepper::Stepper;
 use super::train::{Outcome, kept};
 use crate::dataset::DataRoot;
-use crate::identity::{Attempt, DataIdentity, OtherDataPolicy, Program};
+use crate::finished::DataLibrary;
+use crate::identity::{Attempt, DataIdentity, Program};
 use crate::optimiser::WeightAverage;
 use crate::parameters;
 use crate::run::RunConfig;
 use crate::storage::run_dir::local_time;
-use crate::storage::{Best, CheckpointContent, FinalMetrics, Label, RunDir, RunStatus, StorageError, Summary, Versions};
+use crate::storage::{Best, CheckpointContent, FinalMetrics, RunDir, RunStatus, StorageError, Summary, Versions};
 use crate::tensorboard::EventWriter;
 
 /// A run with its folder, ready to train.
@@ -176,6 +178,12 @@ impl Trainer {
         Ok(Some(Self::new(run, session, state, summary, Some(keep.unwrap_or(0)))))
     }
 
+    /// A library of the data below `root` that holds those this run was trained on, for whoever looks at it afterwards.
+    pub fn library(&self, root: &DataRoot) -> DataLibrary {
+        let Session { config, data, loaded, .. } = &self.session;
+        DataLibrary::new(root.clone()).with(&config.dataset, config.training.seed, Arc::clone(data), loaded.clone())
+    }
+
     /// Steps done so far.
     pub fn steps_done(&self) -> u64 {
         self.state.as_ref().map_or(0, |s| s.step)
@@ -259,36 +267,9 @@ fn versions(program: &Program) -> Versions {
 }
 
 /// Says what cannot be checked of a run that an older version wrote.
-fn unrecorded(path: &Path) {
+pub fn unrecorded(path: &Path) {
     tracing::warn!(
         "`{}` was written by a version that did not record data, program and machine: whether they are the same now cannot be checked",
         path.display()
     );
-}
-
-/// The run at `path` with the weights of its newest checkpoint called `label`, for analyses. Data that are not those of the run are handled by
-/// `policy`.
-///
-/// # Errors
-/// [`EngineError`] naming what is missing or damaged.
-pub fn open_finished(path: &Path, root: &DataRoot, label: Label, policy: OtherDataPolicy) -> Result<(RunDir, Session, State), EngineError> {
-    let run = RunDir::open_read_only(path)?;
-    let (session, state) = Session::open_untrained(RunConfig::from_json(run.read_config()?)?, root)?;
-    // A run that was killed before its first summary has no record; its checkpoints cannot be there either.
-    let recorded = if run.summary_path().exists() { run.read_summary()?.identity } else { None };
-    match (recorded, policy) {
-        (Some(before), OtherDataPolicy::Refuse) => {
-            let hint = "name the folder of the right data with --data-dir, or pass --other-data to analyse the model on these";
-            expect_data(&session, path, &before.data, hint)?;
-        }
-        (Some(_), OtherDataPolicy::Accept) => {}
-        (None, _) => unrecorded(path),
-    }
-    match restore_weights_of(state, &run, label)? {
-        Some(state) => Ok((run, session, state)),
-        None => Err(EngineError::Inconsistent {
-            path: run.checkpoints_dir(),
-            reason: format!("the run has no `{label}` checkpoint\n  hint: finish it with `ibhost resume {}`", path.display()),
-        }),
-    }
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-use super::path_text;
+use crate::text::path_text;
 
 /// What can go wrong when a run's files are written or read.
 #[derive(Debug, Error)]

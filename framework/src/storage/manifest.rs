@@ -72,6 +72,12 @@ impl Manifest {
         self.files.insert(name.into(), FileHash::of(content));
     }
 
+    /// Hash of the checkpoint's weights and of their average where one is kept.
+    pub fn weights_hash(&self) -> String {
+        let files = self.files.iter().filter(|(name, _)| name.starts_with("weights") || name.starts_with("average"));
+        files.map(|(_, hash)| hash.blake3.chars().take(16).collect::<String>()).collect::<Vec<_>>().join("+")
+    }
+
     /// The text to store, with the hash of itself filled in.
     ///
     /// # Errors

@@ -3,6 +3,7 @@
 
 pub use ibhost_analyses as analyses;
 pub use ibhost_classifiers as classifiers;
+pub use ibhost_comparisons as comparisons;
 pub use ibhost_datasets as datasets;
 pub use ibhost_disenib as disenib;
 pub use ibhost_files as files;

@@ -11,6 +11,7 @@ use burn::tensor::activation::log_softmax;
 use burn::tensor::{Device, Tensor, TensorData};
 use ibhost_framework::analysis::{AnalysisContext, Output};
 use ibhost_framework::dataset::{Batch, DataInfo, DataRoot, Dataset, Samples, Scaling, Split, Values};
+use ibhost_framework::finished::DataLibrary;
 use ibhost_framework::noise::{Draws, Noise};
 use ibhost_framework::objective::{Classifier, Loss, Measure, Objective, PosteriorModel, Progress};
 use ibhost_framework::posterior::Posterior;
@@ -143,8 +144,8 @@ pub struct Fixture {
     pub model: LinearModel,
     /// Its data, the same in both splits.
     pub data: Bars,
-    /// A folder that is not there.
-    pub root: DataRoot,
+    /// Data from a folder that is not there.
+    pub library: DataLibrary,
     /// The CPU.
     pub device: Device,
     /// The run's folder, which goes with the fixture.
@@ -183,7 +184,7 @@ impl Fixture {
         let shape = shape as u8;
         let model = LinearModel { projection: Param::from_tensor(projection), centres: Param::from_tensor(centres), shape };
         let run = tempfile::tempdir().unwrap();
-        Self { model, data, root: DataRoot(run.path().join("data")), device, output: Output::of_run(run.path()), run }
+        Self { model, data, library: DataLibrary::new(DataRoot(run.path().join("data"))), device, output: Output::of_run(run.path()), run }
     }
 
     /// Makes all images the same.
@@ -204,7 +205,7 @@ impl Fixture {
         AnalysisContext {
             model: &self.model,
             data: &self.data,
-            root: &self.root,
+            library: &self.library,
             device: &self.device,
             run_dir: self.run_dir(),
             output: &self.output,

@@ -12,3 +12,6 @@ pub mod output;
 pub mod probes;
 pub mod reference_run;
 pub mod robustness;
+
+#[cfg(test)]
+mod documents_tests;

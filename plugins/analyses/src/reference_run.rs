@@ -85,16 +85,10 @@ pub fn identity(path: &Path) -> Result<String, StorageError> {
     let run = RunDir::open_read_only(path)?;
     let newest = run.checkpoints().list()?.into_iter().rfind(|entry| entry.label == Label::Last);
     let weights = match newest {
-        Some(entry) => weights_hash(&Manifest::read(&entry.path)?),
+        Some(entry) => Manifest::read(&entry.path)?.weights_hash(),
         None => "no weights".to_owned(),
     };
     Ok(format!("run {} with weights {weights}", run.run_id()))
-}
-
-/// Hash of a checkpoint's weights and of their average where one is kept, as its manifest has it.
-pub fn weights_hash(manifest: &Manifest) -> String {
-    let files = manifest.files.iter().filter(|(name, _)| name.starts_with("weights") || name.starts_with("average"));
-    files.map(|(_, hash)| hash.blake3.chars().take(16).collect::<String>()).collect::<Vec<_>>().join("+")
 }
 
 #[cfg(test)]

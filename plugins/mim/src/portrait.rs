@@ -6,7 +6,7 @@ use ibhost_analyses::figures::plot::{Colour, Figure, Layer, Mark, Stroke, panels
 use ibhost_analyses::generation::decoding::Decoding;
 use ibhost_analyses::model::{generative, prior_codes};
 use ibhost_analyses::output::picture;
-use ibhost_framework::analysis::{AnalysisConfig, AnalysisContext, AnalysisError, AnalysisReport};
+use ibhost_framework::analysis::{AnalysisConfig, AnalysisContext, AnalysisError, Direction, Measured, Results};
 use ibhost_framework::dataset::{KnownDensity, Split};
 use ibhost_framework::generator::GenerativeModel;
 use ibhost_framework::noise::{Draws, Noise};
@@ -14,10 +14,10 @@ use ibhost_framework::objective::PosteriorModel;
 use ibhost_framework::posterior::Posterior;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::Value;
 
 use crate::contours::{contours, levels};
-use crate::statistics::per_sample;
+use crate::statistics::{calibration_values, per_sample};
 
 const PORTRAIT: &str = "mim_portrait";
 /// Pixels of a plot.
@@ -171,7 +171,7 @@ pub struct MimPortrait {
 
 #[typetag::serde(name = "mim_portrait")]
 impl AnalysisConfig for MimPortrait {
-    fn run(&self, context: &AnalysisContext<'_>) -> Result<AnalysisReport, AnalysisError> {
+    fn run(&self, context: &AnalysisContext<'_>) -> Result<Results, AnalysisError> {
         let model = generative(context, PORTRAIT)?;
         let posterior = context.model.as_posterior().ok_or_else(|| AnalysisError::Request(format!("`{PORTRAIT}` needs an encoder")))?;
         let inputs = test_inputs(context);
@@ -191,13 +191,13 @@ impl AnalysisConfig for MimPortrait {
             let panels = sitter.panels(inputs.clone(), sampled, title.clone(), &mut draws)?;
             files.push(picture(context.output, &format!("plots/{name}_best.png"), panels_png(&panels, 1, SIZE))?);
         }
-        let result = json!({"x_recon_err": of("x_recon_err"), "MI_ksg": of("MI_ksg"), "samples": sampled.pairs(), "MI_ksg_calibration": calibration, "decoding": Decoding::Sample.name()});
-        let bias = calibration.map_or(f64::NAN, |calibration| calibration.bias);
-        let table = vec![
-            ["RMSE", "MI", "bias of MI on Gaussian pairs"].map(str::to_owned).to_vec(),
-            [of("x_recon_err"), of("MI_ksg"), bias].map(|value| format!("{value:.4}")).to_vec(),
-        ];
-        Ok(AnalysisReport { result, table, files })
+        let error = Measured::new("x_recon_err", of("x_recon_err"), "1", Direction::Minimise);
+        let mut results = Results::of([error, Measured::nats("MI_ksg", of("MI_ksg"))]).fact("samples", sampled.pairs());
+        match calibration {
+            Some(found) => results.values.extend(calibration_values(found.exact, found.estimate, found.bias)),
+            None => results = results.fact("MI_ksg_calibration", Value::Null),
+        }
+        Ok(results.fact("decoding", Decoding::Sample.name()).with_files(files))
     }
 }
 

@@ -7,7 +7,7 @@ use burn::tensor::Tensor;
 use ibhost_analyses::figures::plot::{PlotError, panels_png};
 use ibhost_analyses::generation::decoding::Decoding;
 use ibhost_analyses::output::{picture, write};
-use ibhost_framework::analysis::{AnalysisConfig, AnalysisContext, AnalysisError, AnalysisReport, Output};
+use ibhost_framework::analysis::{AnalysisConfig, AnalysisContext, AnalysisError, Output, Results};
 use ibhost_framework::dataset::KnownDensity;
 use ibhost_framework::engine::{Session, State, Stepper, restore_weights_at};
 use ibhost_framework::noise::{Draws, Noise};
@@ -16,7 +16,6 @@ use ibhost_framework::run::RunConfig;
 use ibhost_framework::storage::{CheckpointEntry, Label, RunDir, write_through};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 
 use crate::animation::{animated_png, can_run, gif, mp4};
 use crate::names::toy_folder;
@@ -86,7 +85,7 @@ impl Painter<'_> {
 
 #[typetag::serde(name = "mim_progress")]
 impl AnalysisConfig for MimProgress {
-    fn run(&self, context: &AnalysisContext<'_>) -> Result<AnalysisReport, AnalysisError> {
+    fn run(&self, context: &AnalysisContext<'_>) -> Result<Results, AnalysisError> {
         let posterior = context.model.as_posterior().ok_or_else(|| AnalysisError::Request(format!("`{NAME}` needs an encoder")))?;
         let inputs = test_inputs(context);
         need_plane(context, NAME, posterior.posterior(inputs.clone()).dims()[1])?;
@@ -99,7 +98,7 @@ impl AnalysisConfig for MimProgress {
         let run = RunDir::open_read_only(context.run_dir)?;
         let config = RunConfig::from_json(run.read_config().map_err(refuse)?).map_err(refuse)?;
         let stem = toy_folder(&config).map_or_else(String::new, |parts| parts.join("_") + "_");
-        let (session, state) = Session::open(config, context.root).map_err(refuse)?;
+        let (session, state) = Session::open_with(config, context.library).map_err(refuse)?;
         let size = (self.width, 2 * self.width);
         let mut painter = Painter { context, density, inputs, size, files: Vec::new(), frames: Vec::new() };
         let (epochs, kept) = kept_epochs(&run, session.batches_per_epoch(), self.epochs)?;
@@ -126,12 +125,8 @@ impl AnalysisConfig for MimProgress {
             files.insert(0, path);
         }
         let count = frames.len();
-        let table = vec![["frames", "trained again"].map(str::to_owned).to_vec(), vec![count.to_string(), repeated.to_string()]];
-        Ok(AnalysisReport {
-            result: json!({"frames": count, "trained_again": repeated, "decoding": Decoding::Sample.name()}),
-            table,
-            files,
-        })
+        let results = Results::default().fact("frames", count).fact("trained_again", repeated);
+        Ok(results.fact("decoding", Decoding::Sample.name()).with_files(files))
     }
 }
 

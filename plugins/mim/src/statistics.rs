@@ -7,7 +7,7 @@ use ibhost_analyses::information::ksg::{Calibration, Ksg};
 use ibhost_analyses::model::{generative, prior_codes, undefined};
 use ibhost_analyses::output::write;
 use ibhost_analyses::probes::neighbour_accuracy::neighbour_accuracies;
-use ibhost_framework::analysis::{AnalysisConfig, AnalysisContext, AnalysisError, AnalysisReport};
+use ibhost_framework::analysis::{AnalysisConfig, AnalysisContext, AnalysisError, Measured, Results};
 use ibhost_framework::csv_text::csv_text;
 use ibhost_framework::dataset::{KnownDensity, Samples, Split};
 use ibhost_framework::generator::GenerativeModel;
@@ -17,7 +17,6 @@ use ibhost_framework::run::RunConfig;
 use ibhost_framework::storage::RunDir;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, json};
 use std::f64::consts::LN_2;
 
 use crate::names::{image_folder, toy_folder};
@@ -210,7 +209,7 @@ pub(crate) fn per_sample(
 
 #[typetag::serde(name = "mim_statistics")]
 impl AnalysisConfig for MimStatistics {
-    fn run(&self, context: &AnalysisContext<'_>) -> Result<AnalysisReport, AnalysisError> {
+    fn run(&self, context: &AnalysisContext<'_>) -> Result<Results, AnalysisError> {
         let model = generative(context, NAME)?;
         let (train, test) = (context.data.split(Split::Train), context.data.split(Split::Test));
         let found = per_sample(model, test, self.points, context)?;
@@ -236,28 +235,29 @@ impl AnalysisConfig for MimStatistics {
         let config = RunConfig::from_json(config).map_err(|error| refuse(error.to_string()))?;
         let csv = csv_text(rows.iter().map(|(name, value)| [name.clone(), value.to_string()]));
         let mut files = vec![write(context.output, "analyses/results.csv", csv.as_bytes())?];
-        let mut result = Map::new();
+        let mut results = Results::default();
         let toy = toy_folder(&config).map(|parts| parts.join("/"));
         if let Some(folder) = &toy {
             let path = format!("analyses/{folder}/results.{}.csv", config.training.seed);
             files.push(write(context.output, &path, csv.as_bytes())?);
         }
         if let Some(name) = toy.or_else(|| image_folder(&config)) {
-            result.insert("original_name".to_owned(), json!(name));
+            results = results.fact("original_name", name);
         }
-        result.insert("decoding".to_owned(), json!(Decoding::Sample.name()));
-        let mut table = vec![vec!["statistic".to_owned(), "value".to_owned()]];
-        table.extend(rows.iter().map(|(name, value)| vec![name.clone(), format!("{value:.5}")]));
+        results.values.extend(rows.iter().map(|(name, value)| Measured::plain(name.as_str(), *value)));
         if let Some(Calibration { exact, estimate, bias }) = calibration {
-            let pairs = found.pairs();
-            table.push(vec![format!("bias of MI_ksg on {pairs} Gaussian pairs of {exact:.3} nats"), format!("{bias:.5}")]);
-            result.insert("MI_ksg_calibration".to_owned(), json!({"samples": pairs, "exact": exact, "estimate": estimate, "bias": bias}));
+            results.values.extend(calibration_values(exact, estimate, bias));
+            results = results.fact("MI_ksg_calibration/samples", found.pairs());
         }
-        for (name, value) in &rows {
-            result.insert(name.clone(), json!(value));
-        }
-        Ok(AnalysisReport { result: result.into(), table, files })
+        Ok(results.fact("decoding", Decoding::Sample.name()).with_files(files))
     }
+}
+
+/// The estimate of the mutual information of Gaussian pairs beside what it is.
+pub(crate) fn calibration_values(exact: f64, estimate: f64, bias: f64) -> [Measured; 3] {
+    let of =
+        |(name, value): (&str, f64)| Measured::nats(name, value).along("of", "Gaussian pairs").at(format!("MI_ksg_calibration/{name}"));
+    [("exact", exact), ("estimate", estimate), ("bias", bias)].map(of)
 }
 
 /// Sampled codes of the first `points` samples, sample-major.

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ibhost_framework::registry::Kind;
 
-pub use results::{AnalyzeArgs, EvaluateArgs, FigureKind, LookArgs, PlotArgs, ReportArgs, TableKind, TabulateArgs};
+pub use results::{AnalyzeArgs, CompareArgs, LookArgs, Replaced, ReportArgs};
 pub use training::{Launcher, ResumeArgs, RunArgs, SweepArgs, TrialArgs};
 
 /// Run, compare and extend information-bottleneck and latent-variable methods.
@@ -56,12 +56,17 @@ pub enum Command {
     Describe(DescribeArgs),
     /// Run analyses on finished runs
     Analyze(AnalyzeArgs),
-    /// Evaluate a grid of generative models: rates, distortion, information, probes, samples; table and figures
-    Evaluate(EvaluateArgs),
-    /// One table from many runs: a metric by two settings, or corruption errors
-    Tabulate(TabulateArgs),
-    /// Draw one figure from several runs: metrics against a setting, mean curves, robustness or latent planes
-    Plot(PlotArgs),
+    /// Figures and tables of many runs: metrics against a setting, curves, robustness, planes, means
+    Compare(CompareArgs),
+    /// Now `analyze` and `compare`
+    #[command(hide = true, disable_help_flag = true)]
+    Evaluate(Replaced),
+    /// Now `compare`
+    #[command(hide = true, disable_help_flag = true)]
+    Tabulate(Replaced),
+    /// Now `compare`
+    #[command(hide = true, disable_help_flag = true)]
+    Plot(Replaced),
     /// Runs or sweeps on one page: tables, figures, pictures, and the command behind every number
     Report(ReportArgs),
     /// Check every file of a run against its hash
@@ -102,7 +107,7 @@ pub struct DataDir {
 /// Flags of `list`.
 #[derive(Debug, Args)]
 pub struct ListArgs {
-    /// objective, encoder, decoder, dataset, analysis, strategy, optimiser, schedule or preset
+    /// objective, encoder, decoder, dataset, analysis, comparison, strategy, optimiser, schedule or preset
     #[arg(long, value_name = "KIND", value_parser = parse_listed)]
     pub kind: Option<Listed>,
     /// Output format

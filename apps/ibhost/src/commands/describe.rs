@@ -113,6 +113,7 @@ fn example(registry: &Registry, item: &Item) -> String {
         Kind::Objective => format!("ibhost run --objective '{}' --encoder mlp/z:2", item.example),
         Kind::Encoder => format!("ibhost run --objective {objective} --encoder '{}'", item.example),
         Kind::Analysis => format!("ibhost analyze RUN_DIR --analysis '{}'", item.example),
+        Kind::Comparison => format!("ibhost compare RUNS --comparison '{}'", item.example),
         kind => format!("ibhost run --objective {objective} --encoder mlp/z:2 --{kind} '{}'", item.example),
     }
 }

@@ -2,29 +2,30 @@
 
 mod analyze;
 mod catalogue;
+mod compare;
 mod data;
 mod describe;
 mod devices;
-mod evaluate;
 mod generate;
 mod inspect;
 mod list;
 mod list_runs;
 mod new_plugin;
-mod plot;
+mod replaced;
 mod report;
 mod resume;
 mod run;
-pub mod runs;
 mod seeds;
 mod sweep;
-mod tabulate;
 mod trial;
 mod verify;
 
 use std::path::Path;
 
+use ibhost_framework::finished::FinishedRun;
+use ibhost_framework::identity::OtherDataPolicy;
 use ibhost_framework::storage::{RunDir, StorageError};
+use ibhost_sweep::folder::axes_of;
 
 use crate::cli::{Cli, Command};
 use crate::exit::Failure;
@@ -45,10 +46,7 @@ pub fn dispatch(cli: Cli) -> Result<u8, Failure> {
     if let (Err(error), Some(threads)) = (pool, cli.threads) {
         return Err(Failure::failed(format!("cannot start {threads} threads: {error}")));
     }
-    if matches!(
-        cli.command,
-        Command::Run(_) | Command::Resume(_) | Command::Sweep(_) | Command::Trial(_) | Command::Analyze(_) | Command::Evaluate(_)
-    ) {
+    if matches!(cli.command, Command::Run(_) | Command::Resume(_) | Command::Sweep(_) | Command::Trial(_) | Command::Analyze(_)) {
         program::prepare();
     }
     let (quiet, log) = (cli.quiet, &log);
@@ -61,10 +59,11 @@ pub fn dispatch(cli: Cli) -> Result<u8, Failure> {
         Command::Runs(arguments) => list_runs::list_runs(&arguments),
         Command::Describe(arguments) => describe::describe(&arguments),
         Command::Analyze(arguments) => analyze::analyze(&arguments),
-        Command::Evaluate(arguments) => evaluate::evaluate(&arguments),
-        Command::Plot(arguments) => plot::plot(&arguments),
+        Command::Compare(arguments) => compare::compare(&arguments),
+        Command::Evaluate(arguments) => Err(replaced::replaced("evaluate", &arguments.words)),
+        Command::Plot(arguments) => Err(replaced::replaced("plot", &arguments.words)),
         Command::Report(arguments) => report::report_command(&arguments),
-        Command::Tabulate(arguments) => tabulate::tabulate(&arguments),
+        Command::Tabulate(arguments) => Err(replaced::replaced("tabulate", &arguments.words)),
         Command::Verify(arguments) => verify::verify(&arguments),
         Command::Data(command) => data::data(&command, quiet),
         Command::Devices(arguments) => devices::devices(&arguments),
@@ -72,6 +71,14 @@ pub fn dispatch(cli: Cli) -> Result<u8, Failure> {
         Command::Completions(arguments) => generate::completions(&arguments),
         Command::Man => generate::man(),
     }
+}
+
+/// Opens the run in `path`, with the axes of the sweep it belongs to.
+pub fn open_run(path: &Path, policy: OtherDataPolicy) -> Result<FinishedRun, Failure> {
+    check_run_folder(path)?;
+    let mut run = FinishedRun::open(path, policy)?;
+    run.axes = axes_of(path);
+    Ok(run)
 }
 
 /// Refuses a path that is not the folder of a run, which is a mistake in the request and not in the run.

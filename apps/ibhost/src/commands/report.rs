@@ -3,7 +3,6 @@
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
-use ibhost_framework::plain::plain;
 use ibhost_framework::storage::run_dir::read_yaml;
 use ibhost_framework::storage::{RunDir, RunStatus, inside, write_atomic};
 use ibhost_sweep::SweepFolder;
@@ -91,6 +90,11 @@ fn open_all(paths: &[PathBuf]) -> Result<(Vec<Trial>, Vec<Reason>), Failure> {
     for (path, reason) in &left_out {
         tracing::warn!("`{}` is left out: {reason}", show(path));
     }
+    let recorded = |trial: &&Trial| trial.run.config.training.data_hash.is_some();
+    if let (Some(with), Some(without)) = (trials.iter().find(recorded), trials.iter().find(|trial| !recorded(trial))) {
+        let pair = [with, without].map(|trial| show(&trial.run.path));
+        tracing::warn!("whether {} and {} were trained on the same data cannot be checked; they count as if they were", pair[0], pair[1]);
+    }
     for trial in trials.iter().filter(|trial| trial.status != RunStatus::Completed) {
         tracing::warn!("{} is {} and in no number of the report", show(&trial.run.path), status_word(trial.status));
     }
@@ -117,20 +121,17 @@ fn template_of(path: &Path) -> Result<Option<Template>, Failure> {
 
 /// The key `report` of a sweep's file.
 pub fn sweep_template(value: &Value) -> Result<Template, Failure> {
-    let template: Template =
-        serde_json::from_value(value.clone()).map_err(|e| Failure::usage(format!("report: {}", plain(&e.to_string()))))?;
-    template.check().map_err(|problem| Failure::usage(format!("report: {problem}")))?;
-    Ok(template)
+    Template::read(value, None).map_err(|problem| Failure::usage(format!("report: {problem}")))
 }
 
 /// A template from a file of its own, or from the file of a sweep.
 fn read_template(path: &Path) -> Result<Template, Failure> {
     let content: Map<String, Value> = read_yaml(path).map_err(Failure::usage)?;
+    let text = std::fs::read_to_string(path).ok();
     let template = content.get("report").filter(|_| !content.contains_key("sections")).cloned().unwrap_or(Value::Object(content));
-    let template: Template = serde_json::from_value(template).map_err(|e| {
-        let hint = "a template has `sections`, each with a title and one of table, against, curves, plane, robustness, pictures";
-        Failure::usage(format!("`{}`: {}\n  hint: {hint}", show(path), plain(&e.to_string())))
-    })?;
-    template.check().map_err(|problem| Failure::usage(format!("`{}`: {problem}", show(path))))?;
-    Ok(template)
+    Template::read(&template, text.as_deref()).map_err(|problem| {
+        let hint =
+            "a template has `sections`, each with a title and one of table, against, curves, plane, robustness, pictures, comparison";
+        Failure::usage(format!("`{}`: {problem}\n  hint: {hint}", show(path)))
+    })
 }

@@ -1,6 +1,7 @@
 //! `ibhost resume`: continue an interrupted run to its planned end.
 
 use ibhost_framework::engine::Trainer;
+use ibhost_framework::finished::DataLibrary;
 use ibhost_framework::storage::RunDir;
 
 use super::check_run_folder;
@@ -18,7 +19,7 @@ pub fn resume(arguments: &ResumeArgs, quiet: bool, log: &RunLog) -> Result<u8, F
     let stop = StopOnSignal::listen();
     match Trainer::resume(&arguments.run_dir, &root, arguments.skip_damaged, &program::this())? {
         None => {
-            let drawn = complete(&arguments.run_dir, &root, stop.flag())?;
+            let drawn = complete(&arguments.run_dir, &DataLibrary::new(root), stop.flag())?;
             let done = if drawn.is_empty() { "nothing to do".to_owned() } else { format!("drew what was missing: {}", drawn.join(", ")) };
             say!("{} is complete; {done}", show(&arguments.run_dir));
             if arguments.format == Format::Json {

@@ -6,6 +6,8 @@ use std::sync::{Arc, OnceLock};
 
 use ibhost_framework::dataset::DataRoot;
 use ibhost_framework::engine::{Outcome, Start, Trainer};
+use ibhost_framework::finished::{DataLibrary, FinishedRun};
+use ibhost_framework::identity::OtherDataPolicy;
 use ibhost_framework::objective::Quantity;
 use ibhost_framework::preset;
 use ibhost_framework::run::{ConfigError, RunConfig, Settings};
@@ -16,8 +18,8 @@ use ibhost_sweep::plan::shell_line;
 use ibhost_sweep::values::scalar;
 use serde_json::{Map, Value, json};
 
-use super::analyze::View;
-use super::{analyze, seeds};
+use super::analyze::{Asked, View};
+use super::{analyze, open_run, seeds};
 use crate::cli::{Format, RunArgs};
 use crate::exit::{Failure, INTERRUPTED};
 use crate::logging::RunLog;
@@ -142,34 +144,40 @@ pub fn drive(
 ) -> Result<u8, Failure> {
     // Only the first run of a process is told of, and there is no second.
     let _ = stop.run.set(trainer.run.path().to_path_buf());
-    drive_until(trainer, root, format, quiet, log, &stop.flag)
+    let library = trainer.library(root);
+    drive_until(trainer, &library, format, quiet, log, &stop.flag).map(|(code, _)| code)
 }
 
-/// The same until `stop` is set by whatever the caller listens to.
+/// The same until `stop` is set by whatever the caller listens to, with the run opened again for whoever analyses it further.
 pub fn drive_until(
     trainer: &mut Trainer,
-    root: &DataRoot,
+    library: &DataLibrary,
     format: Format,
     quiet: bool,
     log: &RunLog,
     stop: &AtomicBool,
-) -> Result<u8, Failure> {
+) -> Result<(u8, Option<FinishedRun>), Failure> {
     log.open(LogFile::open(&trainer.run.log_path())?);
     let mut progress = Progress::new(trainer.session.total_steps(), trainer.steps_done(), quiet);
-    let (outcome, summary) = conduct(trainer, root, &mut progress, stop)?;
+    let (outcome, summary, finished) = conduct(trainer, library, &mut progress, stop)?;
     report(trainer.run.path(), &trainer.session.quantities, &summary, format)?;
     if outcome == Outcome::EarlyStopped && !quiet {
         say!("{}", early_end(&summary));
     }
     if outcome == Outcome::Interrupted {
-        say!("{}", how_to_continue(trainer.run.path(), &summary, root));
-        return Ok(INTERRUPTED);
+        say!("{}", how_to_continue(trainer.run.path(), &summary, library.root()));
+        return Ok((INTERRUPTED, finished));
     }
-    Ok(0)
+    Ok((0, finished))
 }
 
 /// Trains `trainer` to its end and runs the plots that cost nothing; a panic is recorded in the run before it goes on.
-fn conduct(trainer: &mut Trainer, root: &DataRoot, progress: &mut Progress, stop: &AtomicBool) -> Result<(Outcome, Summary), Failure> {
+fn conduct(
+    trainer: &mut Trainer,
+    library: &DataLibrary,
+    progress: &mut Progress,
+    stop: &AtomicBool,
+) -> Result<(Outcome, Summary, Option<FinishedRun>), Failure> {
     if let Some(note) = &trainer.session.data.info().note {
         tracing::warn!("{note}");
     }
@@ -185,14 +193,22 @@ fn conduct(trainer: &mut Trainer, root: &DataRoot, progress: &mut Progress, stop
             std::panic::resume_unwind(panic);
         }
     };
-    if outcome != Outcome::Interrupted {
-        let plots = plots_of(&trainer.session.config);
-        let drawn = analyze::while_results_change(&trainer.run, || Ok(draw(&trainer.run, root, &plots, stop)));
-        if let Err(failure) = drawn {
-            tracing::warn!("the plots are not listed among the run's files: {}", failure.reason());
-        }
+    if outcome == Outcome::Interrupted {
+        return Ok((outcome, summary, None));
     }
-    Ok((outcome, summary))
+    let plots = plots_of(&trainer.session.config);
+    let finished = match open_run(trainer.run.path(), OtherDataPolicy::Refuse) {
+        Ok(finished) => finished,
+        Err(failure) => {
+            tracing::warn!("no plot was drawn: {}", failure.reason());
+            return Ok((outcome, summary, None));
+        }
+    };
+    let drawn = analyze::while_results_change(&trainer.run, || Ok(draw(&finished, library, &plots, stop)));
+    if let Err(failure) = drawn {
+        tracing::warn!("the plots are not listed among the run's files: {}", failure.reason());
+    }
+    Ok((outcome, summary, Some(finished)))
 }
 
 /// What is said of a run that stopped early.
@@ -253,13 +269,13 @@ fn plots_of(config: &RunConfig) -> Vec<&'static str> {
 }
 
 /// Draws `plots` and returns those that were drawn. Weights and summary are already safe, so a plot that fails costs a warning, nothing more.
-fn draw(run: &RunDir, root: &DataRoot, plots: &[&'static str], stop: &AtomicBool) -> Vec<&'static str> {
+fn draw(run: &FinishedRun, library: &DataLibrary, plots: &[&'static str], stop: &AtomicBool) -> Vec<&'static str> {
     let mut drawn = Vec::new();
     for name in plots {
         if stop.load(Ordering::Relaxed) {
             break;
         }
-        match analyze::one(run.path(), root, name, View::new(Label::Last, false)) {
+        match Asked::read(name).and_then(|asked| analyze::one(run, library, &asked, View::new(Label::Last, false))) {
             Ok(_) => drawn.push(*name),
             Err(failure) => tracing::warn!("plot `{name}` was not drawn: {}", failure.reason()),
         }
@@ -269,7 +285,7 @@ fn draw(run: &RunDir, root: &DataRoot, plots: &[&'static str], stop: &AtomicBool
 
 /// Makes good what the end of the completed run in `path` lacks because its process was killed there: draws the plots that are missing, and
 /// closes the list of the run's files. Returns what was drawn; a run that lacks nothing is not touched, nor one that another process works on.
-pub fn complete(path: &Path, root: &DataRoot, stop: &AtomicBool) -> Result<Vec<&'static str>, Failure> {
+pub fn complete(path: &Path, library: &DataLibrary, stop: &AtomicBool) -> Result<Vec<&'static str>, Failure> {
     let run = match RunDir::open(path) {
         Err(StorageError::Locked { .. }) => return Ok(Vec::new()),
         opened => opened?,
@@ -287,7 +303,8 @@ pub fn complete(path: &Path, root: &DataRoot, stop: &AtomicBool) -> Result<Vec<&
     if missing.is_empty() && !list.open {
         return Ok(missing);
     }
-    analyze::while_results_change(&run, || Ok(draw(&run, root, &missing, stop)))
+    let finished = open_run(path, OtherDataPolicy::Refuse)?;
+    analyze::while_results_change(&run, || Ok(draw(&finished, library, &missing, stop)))
 }
 
 /// How the names of the pictures begin that the analysis `name` draws.

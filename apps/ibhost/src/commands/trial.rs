@@ -9,11 +9,14 @@ use std::time::Instant;
 
 use ibhost_framework::dataset::DataRoot;
 use ibhost_framework::engine::{Start, Trainer};
+use ibhost_framework::finished::DataLibrary;
+use ibhost_framework::identity::OtherDataPolicy;
 use ibhost_framework::run::{ConfigError, RunConfig};
 use ibhost_framework::storage::{Label, RunDir};
 use ibhost_sweep::{SweepFolder, TrialFolder, TrialStatus, plan, process, values};
 
-use super::analyze::{self, View};
+use super::analyze::{self, Asked, View};
+use super::open_run;
 use super::run::{complete, drive_until};
 use crate::cli::{Format, TrialArgs};
 use crate::exit::{Failure, INTERRUPTED};
@@ -113,24 +116,32 @@ fn work(
             check_own(&path, &config)?;
             let job = Trainer::resume(&path, root, true, &program::this())?;
             if job.is_none() {
-                complete(&path, root, stop)?;
+                complete(&path, &DataLibrary::new(root.clone()), stop)?;
             }
             job
         }
     };
+    let (mut library, mut finished) = (DataLibrary::new(root.clone()), None);
     if let Some(mut job) = job {
-        let code = drive_until(&mut job, root, Format::Table, quiet, log, stop)?;
+        library = job.library(root);
+        let code;
+        (code, finished) = drive_until(&mut job, &library, Format::Table, quiet, log, stop)?;
         if code != 0 {
             return Ok(code);
         }
     }
+    if plan.definition.analyses.is_empty() {
+        return Ok(0);
+    }
     let run = folder.run_dir().ok_or_else(|| Failure::failed(format!("the run in `{}` is gone", show(folder.path()))))?;
+    let finished = finished.map_or_else(|| open_run(&run, OtherDataPolicy::Refuse), Ok)?;
     for request in &plan.definition.analyses {
         if stop.load(Ordering::Relaxed) {
             return Ok(INTERRUPTED);
         }
         let label: Label = request.checkpoint.parse().map_err(|e: String| Failure::usage(format!("analyses: {e}")))?;
-        analyze::recorded(&run, || analyze::one(&run, root, &request.analysis, View::new(label, request.average)))?;
+        let asked = Asked::read(&request.analysis)?;
+        analyze::recorded(&run, || analyze::one(&finished, &library, &asked, View::new(label, request.average)))?;
         say!("analysed with {}", request.analysis);
     }
     Ok(0)

@@ -7,8 +7,8 @@ use serde_json::Value;
 
 use super::value::Trial;
 use crate::exit::Failure;
-use crate::results::Document;
-use crate::together::FREE;
+use ibhost_comparisons::group::{DATA_HASH, FREE};
+use ibhost_framework::finished::Document;
 
 /// What stands where a run does not have a setting.
 pub const MISSING: &str = "–";
@@ -77,7 +77,8 @@ fn refine(groups: &mut Vec<usize>, traits: &[Vec<(String, String)>], missing: bo
     let mut chosen = Vec::new();
     for name in names {
         let values = || groups.iter().zip(&known).map(|(group, traits)| (*group, traits.get(name)));
-        let counted = || values().filter(|(_, value)| missing || value.is_some());
+        // A run of an older version does not say on which data it was trained; that is warned of, and tells it from no other.
+        let counted = || values().filter(|(_, value)| missing && name != DATA_HASH || value.is_some());
         let distinct: HashSet<_> = counted().collect();
         if distinct.len() > counted().map(|(group, _)| group).collect::<HashSet<usize>>().len() {
             chosen.push(name.to_owned());
@@ -125,7 +126,7 @@ impl Trial {
 pub fn check_known<'a>(names: impl IntoIterator<Item = &'a String>, trials: &[(usize, &Trial)]) -> Result<(), Failure> {
     let Some((_, first)) = trials.first() else { return Ok(()) };
     match names.into_iter().find(|name| trials.iter().all(|(_, trial)| trial.setting(name).is_none())) {
-        Some(name) => first.run.setting(name).map(|_| ()),
+        Some(name) => first.run.setting(name).map(|_| ()).map_err(Failure::from),
         None => Ok(()),
     }
 }

@@ -4,11 +4,12 @@ use ibhost_analyses::figures::batch_figures::{Robustness, RunRows, colours, mean
 use ibhost_analyses::figures::plot::colour::tab10;
 use ibhost_analyses::figures::plot::means::{Series, counted, curve, means_against};
 use ibhost_analyses::figures::plot::{Figure, Layer, Mark, Stroke};
+use ibhost_framework::result::titled_by_units;
 
 use super::alike::{check_known, told_apart_by};
 use super::template::{AgainstTemplate, CurvesTemplate, PlaneTemplate, Published, Quantity, RobustnessTemplate, Section};
 use super::unmeasured;
-use super::value::{Trial, metric_of};
+use super::value::{Trial, heading, metric_of};
 use crate::exit::Failure;
 use crate::paths::show;
 
@@ -60,7 +61,7 @@ pub fn against(section: &Section, template: &AgainstTemplate, trials: &[(usize, 
         });
         series.extend(theirs.filter(|series| !series.points.is_empty()));
         let x_name = template.x_name.as_deref().unwrap_or(&template.x);
-        let mut figure = means_against(quantity.name(), x_name, quantity.name(), &series);
+        let mut figure = means_against(quantity.name(), x_name, &heading(quantity, trials), &series);
         without_nameless(&mut figure);
         figures.push(figure);
     }
@@ -88,7 +89,7 @@ fn without_nameless(figure: &mut Figure) {
 pub fn curves(section: &Section, template: &CurvesTemplate, trials: &[(usize, &Trial)]) -> Result<Vec<Figure>, Failure> {
     check_known(&template.series, trials)?;
     let series = [template.series.clone(), told_apart_by(trials, &template.series, &[])].concat();
-    let rows = |trial: &Trial| RunRows { series: trial.label(&series, &[]), x: 0.0, rows: trial.rows.clone() };
+    let rows = |trial: &Trial| RunRows { series: trial.label(&series, &[]), x: 0.0, rows: trial.rows().to_vec() };
     let runs: Vec<RunRows> = trials.iter().map(|(_, trial)| rows(trial)).collect();
     for metric in &template.metrics {
         let measured = |run: &RunRows| run.rows.iter().any(|row| value_of(metric, |m| row.metrics.get(m)).is_some());
@@ -96,12 +97,16 @@ pub fn curves(section: &Section, template: &CurvesTemplate, trials: &[(usize, &T
             return Err(unmeasured(section, metric, trials));
         }
     }
-    Ok(mean_curves(&runs, &template.metrics))
+    let mut figures = mean_curves(&runs, &template.metrics);
+    for (figure, metric) in figures.iter_mut().zip(&template.metrics) {
+        figure.y_label = titled_by_units(metric, trials.iter().filter_map(|(_, trial)| trial.run.unit_of_metric(metric)));
+    }
+    Ok(figures)
 }
 
 /// One quantity against another.
 pub fn plane(section: &Section, template: &PlaneTemplate, trials: &[(usize, &Trial)]) -> Result<Figure, Failure> {
-    let mut figure = Figure::new(section.title.as_str(), template.x.name(), template.y.name());
+    let mut figure = Figure::new(section.title.as_str(), heading(&template.x, trials), heading(&template.y, trials));
     check_known(&template.series, trials)?;
     let labels: Vec<String> = trials.iter().map(|(_, trial)| trial.label(&template.series, &[])).collect();
     let colours = colours(labels.iter().map(String::as_str));
@@ -132,10 +137,10 @@ fn end(template: &PlaneTemplate, trial: &Trial) -> Option<[f64; 2]> {
 fn way(template: &PlaneTemplate, trial: &Trial) -> Vec<[f64; 2]> {
     let at = |epoch: u64, of: &str| {
         let (split, metric) = metric_of(of)?;
-        let mut rows = trial.rows.iter().rev().filter(|row| row.epoch == epoch && row.split == split);
+        let mut rows = trial.rows().iter().rev().filter(|row| row.epoch == epoch && row.split == split);
         rows.find_map(|row| value_of(metric, |name| row.metrics.get(name)))
     };
-    let mut epochs: Vec<u64> = trial.rows.iter().map(|row| row.epoch).collect();
+    let mut epochs: Vec<u64> = trial.rows().iter().map(|row| row.epoch).collect();
     epochs.dedup();
     let point = |epoch| Some([template.x.factor() * at(epoch, template.x.of())?, template.y.factor() * at(epoch, template.y.of())?]);
     epochs.into_iter().filter_map(point).collect()

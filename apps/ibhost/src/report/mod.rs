@@ -11,11 +11,16 @@ mod value;
 use std::path::{Path, PathBuf};
 
 use ibhost_analyses::figures::plot::Figure;
+use ibhost_framework::comparison::{Compared, ComparisonConfig};
+use ibhost_framework::component::resolve;
+use ibhost_framework::identity::OtherDataPolicy;
+use ibhost_framework::registry::Kind;
 use ibhost_framework::storage::RunStatus;
 
+use crate::commands::open_run;
 use crate::exit::Failure;
-use crate::together::grouped;
 use alike::{check_known, told_apart_by};
+use ibhost_comparisons::group::grouped;
 use page::{Content, Picture};
 pub use page::{Page, Part, render};
 pub use template::Template;
@@ -36,10 +41,11 @@ pub fn report(template: &Template, trials: &[Trial], left_out: &[(PathBuf, Strin
     let mut parts = Vec::new();
     let mut tables: Vec<(String, String)> = Vec::new();
     let completed: Vec<(usize, &Trial)> = trials.iter().enumerate().filter(|(_, trial)| trial.status == RunStatus::Completed).collect();
-    for section in &template.sections {
-        check_known(section.filter.keys(), &completed)?;
+    for (at, section) in template.sections.iter().enumerate() {
         let members: Vec<(usize, &Trial)> = completed.iter().copied().filter(|(_, trial)| trial.belongs(section)).collect();
-        let content = if members.is_empty() { Content::Nothing } else { content(section, &members)? };
+        let filled = check_known(section.filter.keys(), &completed)
+            .and_then(|()| if members.is_empty() { Ok(Content::Nothing) } else { content(section, &members) });
+        let content = filled.map_err(|failure| template.located(at, failure))?;
         if let Content::Table(table) = &content {
             let name = [stem, &file_part(&section.title)].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("-");
             let is_free = |name: &str| !tables.iter().any(|(file, _)| *file == format!("{name}.csv"));
@@ -49,7 +55,13 @@ pub fn report(template: &Template, trials: &[Trial], left_out: &[(PathBuf, Strin
             tables.push((format!("{name}.csv"), table.csv()));
             tables.push((format!("{name}.tex"), table.latex()));
         }
-        parts.push(Part { title: section.title.clone(), text: section.text.clone(), missing: missing(section, &members), content });
+        parts.push(Part {
+            title: section.title.clone(),
+            text: section.text.clone(),
+            missing: missing(section, &members),
+            notes: notes(section, &members),
+            content,
+        });
     }
     let title = template.title.as_deref().unwrap_or("Report");
     let html = render(&Page { title, text: template.text.as_deref(), parts: &parts, trials, left_out, folder })?;
@@ -65,6 +77,19 @@ fn missing(section: &Section, trials: &[(usize, &Trial)]) -> Vec<(usize, String)
                 && !found.iter().any(|(known, words)| known == at && *words == reason)
             {
                 found.push((*at, reason));
+            }
+        }
+    }
+    found
+}
+
+/// What has to be known of the numbers of a section: results about other data than a run was trained on.
+fn notes(section: &Section, trials: &[(usize, &Trial)]) -> Vec<(usize, String)> {
+    let mut found = Vec::new();
+    for of in section.quantities() {
+        for (at, trial) in trials {
+            if trial.measured(&of).is_ok_and(|measured| measured.is_some_and(|measured| measured.other_data)) {
+                found.push((*at, format!("`{of}` is about data that the run was not trained on.")));
             }
         }
     }
@@ -88,10 +113,27 @@ fn content(section: &Section, trials: &[(usize, &Trial)]) -> Result<Content, Fai
     if let Some(template) = &section.robustness {
         return drawn(figure::corruption(section, template, trials)?, &template.series);
     }
+    if let Some(comparison) = &section.comparison {
+        return compared(comparison, trials);
+    }
     match &section.pictures {
         Some(template) => pictures(section, template, trials).map(Content::Pictures),
         None => Ok(Content::Nothing),
     }
+}
+
+/// What a comparison makes of the runs, as `ibhost compare` shows it.
+fn compared(text: &str, trials: &[(usize, &Trial)]) -> Result<Content, Failure> {
+    let (_, config) = resolve::<dyn ComparisonConfig>(Kind::Comparison, text).map_err(|error| Failure::component("comparison", &error))?;
+    let runs = trials.iter().map(|(_, trial)| open_run(&trial.run.path, OtherDataPolicy::Refuse)).collect::<Result<Vec<_>, _>>()?;
+    let comparison = config.compare(&Compared { runs: &runs, over: &[], results: &[], values: &[], references: &[] })?;
+    if comparison.pictures.is_empty()
+        && comparison.tables.is_empty()
+        && let Some((_, error)) = comparison.left_out.into_iter().next()
+    {
+        return Err(error.into());
+    }
+    Ok(Content::Compared(comparison.pictures, comparison.tables, trials.iter().map(|(at, _)| *at).collect()))
 }
 
 /// The runs behind each curve or colour of a figure.
@@ -210,7 +252,7 @@ pub fn default_template(trials: &[Trial]) -> Template {
         let pictures = PicturesTemplate { files, label: by, one_each: true };
         sections.push(Section { title: "Pictures".to_owned(), pictures: Some(pictures), ..Section::default() });
     }
-    Template { title: None, text: None, sections }
+    Template { sections, ..Template::default() }
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use ibhost_analyses::figures::plot::{Figure, svg};
+use ibhost_framework::comparison::{self, ComparisonTable};
 use ibhost_framework::component::text_of;
 use ibhost_framework::storage::RunStatus;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
@@ -14,8 +15,8 @@ use super::table::ReportTable;
 use super::value::Trial;
 use crate::exit::Failure;
 use crate::paths::{absolute, show};
-use crate::text::visible;
 use crate::together::status_word;
+use ibhost_framework::text::visible;
 
 /// Width and height of a figure in its own units; the page scales it.
 const FIGURE: (u32, u32) = (760, 480);
@@ -26,6 +27,8 @@ pub enum Content {
     Table(ReportTable),
     /// Figures side by side, and the positions of the runs behind each label of theirs.
     Figures(Vec<Figure>, Vec<(String, Vec<usize>)>),
+    /// Pictures and tables of a comparison, and the positions of its runs.
+    Compared(Vec<comparison::Picture>, Vec<ComparisonTable>, Vec<usize>),
     /// PNG files with their captions and the position of their run.
     Pictures(Vec<Picture>),
     /// No run has got far enough.
@@ -50,6 +53,8 @@ pub struct Part {
     pub text: Option<String>,
     /// Positions of runs that it lacks a number of, with the reason.
     pub missing: Vec<(usize, String)>,
+    /// Positions of runs with what has to be known of their numbers.
+    pub notes: Vec<(usize, String)>,
     /// The rest.
     pub content: Content,
 }
@@ -135,6 +140,9 @@ pub fn render(page: &Page<'_>) -> Result<String, Failure> {
                             h2 { (part.title) }
                             @if let Some(text) = &part.text { p { (text) } }
                             (content)
+                            @for (run, note) in &part.notes {
+                                p { a href={ "#run-" (run) } { "Run " (run + 1) } ": " (note) }
+                            }
                             @for (run, reason) in &part.missing {
                                 p.quiet { "Without " a href={ "#run-" (run) } { "run " (run + 1) } ": " (reason) }
                             }
@@ -176,6 +184,25 @@ fn section(part: &Part, sources: &mut Vec<Source>) -> Result<Markup, Failure> {
                 }
             }
         }
+        Content::Compared(pictures, tables, runs) => html! {
+            div.pictures {
+                @for picture in pictures {
+                    figure { img alt=(picture.name) src={ "data:image/png;base64," (STANDARD.encode(&picture.png)) }; }
+                }
+            }
+            @for table in tables {
+                div.wide { table {
+                    @if let Some((header, rows)) = table.cells.split_first() {
+                        thead { tr { @for name in header { th { (name) } } } }
+                        tbody { @for row in rows { tr { @for cell in row { td { (cell) } } } } }
+                    }
+                } }
+            }
+            details {
+                summary { (runs.len()) " runs" }
+                p { @for run in runs { a href={ "#run-" (run) } { (run + 1) } " " } }
+            }
+        },
         Content::Pictures(pictures) => html! {
             div.pictures {
                 @for picture in pictures {
@@ -347,6 +374,7 @@ mod tests {
             title: "<a> & b".to_owned(),
             text: None,
             missing: Vec::new(),
+            notes: Vec::new(),
             content: Content::Figures(vec![Figure::new("t < 1", "x <script>", "y")], vec![("s < 2".to_owned(), vec![0])]),
         };
         let left_out = [(PathBuf::from("runs/javascript:alert(1)"), "\u{1b}[31m <b>\u{202e}".to_owned())];

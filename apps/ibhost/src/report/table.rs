@@ -5,11 +5,12 @@ use std::collections::{HashMap, HashSet};
 use std::fmt::Write as _;
 
 use ibhost_analyses::figures::tables::mean_and_std;
+use ibhost_framework::comparison::escape_latex;
 use ibhost_framework::csv_text::csv_text;
 
 use super::alike::{check_known, told_apart_by};
 use super::template::{Quantity, Section, TableTemplate};
-use super::value::Trial;
+use super::value::{Trial, heading};
 use crate::exit::Failure;
 
 /// A table of means.
@@ -102,12 +103,12 @@ pub fn table(section: &Section, template: &TableTemplate, trials: &[(usize, &Tri
         for quantity in &template.values {
             let name = match (&template.columns, group.first()) {
                 (Some(setting), Some(value)) => {
-                    let what = if template.values.len() > 1 { format!(": {}", quantity.name()) } else { String::new() };
+                    let what = if template.values.len() > 1 { format!(": {}", heading(quantity, trials)) } else { String::new() };
                     // A word speaks for itself, a number does not.
                     let of = setting.rsplit('.').next().filter(|_| value.parse::<f64>().is_ok()).map(|name| format!("{name}="));
                     format!("{}{value}{what}", of.unwrap_or_default())
                 }
-                _ => quantity.name().to_owned(),
+                _ => heading(quantity, trials),
             };
             columns.push(Column { name, quantity: quantity.clone() });
         }
@@ -175,7 +176,11 @@ impl ReportTable {
         let header = self.settings.iter().cloned().chain(self.columns.iter().flat_map(parts));
         let body = self.rows.iter().map(|(settings, cells)| {
             let parts = |cell: &Option<Cell>| match cell {
-                Some(c) => [c.mean.to_string(), c.std.to_string(), c.runs.len().to_string(), c.published.clone().unwrap_or_default()],
+                Some(c) => {
+                    // One run has no deviation.
+                    let std = if c.runs.len() > 1 { c.std.to_string() } else { String::new() };
+                    [c.mean.to_string(), std, c.runs.len().to_string(), c.published.clone().unwrap_or_default()]
+                }
                 None => [const { String::new() }; 4],
             };
             settings.iter().cloned().chain(cells.iter().flat_map(parts)).collect::<Vec<String>>()
@@ -207,21 +212,6 @@ impl ReportTable {
         }
         text + "\\bottomrule\n\\end{tabular}\n"
     }
-}
-
-fn escape_latex(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '%' | '_' | '&' | '#' | '$' | '{' | '}' => escaped.extend(['\\', c]),
-            '\\' => escaped += "\\textbackslash{}",
-            '~' => escaped += "\\textasciitilde{}",
-            '^' => escaped += "\\textasciicircum{}",
-            '±' => escaped += "$\\pm$",
-            other => escaped.push(other),
-        }
-    }
-    escaped
 }
 
 #[cfg(test)]

@@ -2,9 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use ibhost_framework::component::text_of;
+use ibhost_framework::comparison::ComparisonConfig;
+use ibhost_framework::component::{resolve, text_of};
+use ibhost_framework::plain::plain;
+use ibhost_framework::registry::Kind;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+
+use crate::exit::Failure;
 
 /// Title and sections of a report.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -18,6 +23,9 @@ pub struct Template {
     pub text: Option<String>,
     /// From top to bottom.
     pub sections: Vec<Section>,
+    /// Line of each section in the file of the template; nothing where it comes from no file.
+    #[serde(skip)]
+    pub lines: Vec<u64>,
 }
 
 /// One part of the page; exactly one of the kinds is given.
@@ -50,6 +58,9 @@ pub struct Section {
     /// Pictures of the runs side by side.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pictures: Option<PicturesTemplate>,
+    /// A comparison as `ibhost compare` takes it, e.g. `corruption/rows:[strategy]`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub comparison: Option<String>,
 }
 
 /// A table.
@@ -262,6 +273,7 @@ impl Section {
             ("plane", self.plane.is_some()),
             ("robustness", self.robustness.is_some()),
             ("pictures", self.pictures.is_some()),
+            ("comparison", self.comparison.is_some()),
         ];
         given.into_iter().filter_map(|(name, given)| given.then_some(name)).collect()
     }
@@ -278,41 +290,90 @@ impl Section {
 }
 
 impl Template {
+    /// Reads a template from what is written in `text`; `value` is the same as a tree.
+    ///
+    /// # Errors
+    /// What is wrong, with the section and its line.
+    pub fn read(value: &Value, text: Option<&str>) -> Result<Self, String> {
+        let sections = value.get("sections").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+        let lines = text.map(|text| section_lines(text, sections)).unwrap_or_default();
+        for (at, section) in sections.iter().enumerate() {
+            if let Err(error) = serde_json::from_value::<Section>(section.clone()) {
+                let title = section.get("title").map_or_else(|| format!("number {}", at + 1), |title| format!("`{}`", text_of(title)));
+                return Err(format!("section {title}{}: {}", line_words(&lines, at), plain(&error.to_string())));
+            }
+        }
+        let mut template: Self = serde_json::from_value(value.clone()).map_err(|error| plain(&error.to_string()))?;
+        template.lines = lines;
+        template.check()?;
+        Ok(template)
+    }
+
+    /// `failure` of filling the section number `at`, with its title and line.
+    pub fn located(&self, at: usize, failure: Failure) -> Failure {
+        let Some(section) = self.sections.get(at) else { return failure };
+        let name = format!("section `{}`", section.title);
+        let reason = failure.reason().strip_prefix(&format!("{name}: ")).unwrap_or(failure.reason());
+        Failure::with_code(format!("{name}{}: {reason}", line_words(&self.lines, at)), failure.code())
+    }
+
     /// What is wrong with it, if something is.
     pub fn check(&self) -> Result<(), String> {
-        for section in &self.sections {
-            let kinds = section.kinds();
-            if kinds.len() != 1 {
-                let found = if kinds.is_empty() { "none".to_owned() } else { kinds.join(" and ") };
-                let title = &section.title;
-                return Err(format!(
-                    "section `{title}` has {found} of table, against, curves, plane, robustness, pictures, expected exactly one"
-                ));
-            }
-            if section.table.as_ref().is_some_and(|table| table.rows.is_empty() || table.values.is_empty()) {
-                return Err(format!("the table of section `{}` needs at least one entry in `rows` and in `values`", section.title));
-            }
-            if let Some(pictures) = &section.pictures {
-                let named = |problem| format!("section `{}`: {problem}", section.title);
-                pictures.files.iter().try_for_each(|file| super::picture::check_name(file)).map_err(named)?;
-            }
-            if let Some(against) = &section.against
-                && against.published.iter().any(|entry| !entry.at.get(&against.x).is_some_and(Value::is_number))
-            {
-                return Err(format!("every published figure of section `{}` needs a number for `{}` in `at`", section.title, against.x));
-            }
-            let plane = section.plane.as_ref().filter(|plane| plane.training);
-            if let Some(axis) = plane.and_then(|plane| [&plane.x, &plane.y].into_iter().find(|q| super::value::metric_of(q.of()).is_none()))
-            {
-                return Err(format!(
-                    "section `{}` draws training, so `{}` must be a metric with its split, e.g. test.izx_bits",
-                    section.title,
-                    axis.of()
-                ));
-            }
+        for (at, section) in self.sections.iter().enumerate() {
+            Self::check_section(section)
+                .map_err(|problem| format!("section `{}`{}: {problem}", section.title, line_words(&self.lines, at)))?;
         }
         Ok(())
     }
+
+    fn check_section(section: &Section) -> Result<(), String> {
+        let kinds = section.kinds();
+        if kinds.len() != 1 {
+            let found = if kinds.is_empty() { "none".to_owned() } else { kinds.join(" and ") };
+            return Err(format!("has {found} of table, against, curves, plane, robustness, pictures, comparison, expected exactly one"));
+        }
+        if section.table.as_ref().is_some_and(|table| table.rows.is_empty() || table.values.is_empty()) {
+            return Err("the table needs at least one entry in `rows` and in `values`".to_owned());
+        }
+        if let Some(pictures) = &section.pictures {
+            pictures.files.iter().try_for_each(|file| super::picture::check_name(file))?;
+        }
+        if let Some(comparison) = &section.comparison {
+            resolve::<dyn ComparisonConfig>(Kind::Comparison, comparison).map_err(|error| error.to_string())?;
+        }
+        if let Some(against) = &section.against
+            && against.published.iter().any(|entry| !entry.at.get(&against.x).is_some_and(Value::is_number))
+        {
+            return Err(format!("every published figure needs a number for `{}` in `at`", against.x));
+        }
+        let plane = section.plane.as_ref().filter(|plane| plane.training);
+        match plane.and_then(|plane| [&plane.x, &plane.y].into_iter().find(|q| super::value::metric_of(q.of()).is_none())) {
+            Some(axis) => Err(format!("it draws training, so `{}` must be a metric with its split, e.g. test.izx_bits", axis.of())),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The lines on which sections begin, found by their titles one after the other.
+fn section_lines(text: &str, sections: &[Value]) -> Vec<u64> {
+    let lines: Vec<&str> = text.lines().collect();
+    let mut from = lines.iter().position(|line| line.trim_start().starts_with("sections:")).map_or(0, |at| at + 1);
+    let begins = |section: &Value| {
+        let title = section.get("title").map(text_of);
+        let is_here = |line: &&str| {
+            let entry = line.trim_start().starts_with('-');
+            title.as_ref().map_or(entry, |title| line.contains("title") && line.contains(title.as_str()))
+        };
+        let at = lines.get(from..)?.iter().position(|line| is_here(line))? + from;
+        from = at + 1;
+        Some(at as u64 + 1)
+    };
+    sections.iter().map_while(begins).collect()
+}
+
+/// `, line 7`.
+fn line_words(lines: &[u64], at: usize) -> String {
+    lines.get(at).map_or_else(String::new, |line| format!(", line {line}"))
 }
 
 /// Whether `text`, a setting of a run, is the value a template gives: the same number or the same text.
@@ -336,7 +397,7 @@ mod tests {
         assert_eq!(template.check(), Ok(()));
         let mut none = template.clone();
         none.sections[0].table = None;
-        assert!(none.check().unwrap_err().contains("section `a` has none of"));
+        assert!(none.check().unwrap_err().contains("section `a`: has none of"));
         let mut two = template;
         two.sections[0].curves = Some(CurvesTemplate { metrics: vec!["loss".to_owned()], series: Vec::new() });
         assert!(two.check().unwrap_err().contains("table and curves"));
@@ -348,6 +409,17 @@ mod tests {
         assert!(problem.contains("section `a`: `/etc/passwd`"), "{problem}");
         let unknown = yaml_from_str::<Template>("sections:\n- {title: a, tabel: {}}\n").unwrap_err();
         assert!(unknown.contains("tabel"), "{unknown}");
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_with_its_section_and_line() {
+        let text = "title: x\nsections:\n- title: a\n  table: {rows: [seed], values: [test.loss]}\n- {title: b, tabel: {}}\n";
+        let value: Value = yaml_from_str(text).unwrap();
+        let problem = Template::read(&value, Some(text)).unwrap_err();
+        assert!(problem.starts_with("section `b`, line 5: ") && problem.contains("tabel"), "{problem}");
+        let text = text.replace("tabel: {}", "comparison: meens");
+        let problem = Template::read(&yaml_from_str(&text).unwrap(), Some(&text)).unwrap_err();
+        assert!(problem.starts_with("section `b`, line 5: ") && problem.contains("meens"), "{problem}");
     }
 
     #[test]

@@ -6,27 +6,28 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use ibhost_analyses::figures::batch_figures::value_of;
+use ibhost_framework::engine::EngineError;
+use ibhost_framework::finished::{FinishedRun, Selector, entry, readings, split_of};
+use ibhost_framework::identity::OtherDataPolicy;
+use ibhost_framework::result::{titled_by_units, values_of};
 use ibhost_framework::storage::{MetricsSplit, Row, RunDir, RunStatus, Summary};
 use ibhost_sweep::store::find_runs;
 use serde_json::Value;
 
 use super::alike::{made_with, settings_of};
-use super::template::{Published, Section, is_value};
-use crate::commands::runs::{Run, entry, readings};
+use super::template::{Published, Quantity, Section, is_value};
+use crate::commands::open_run;
 use crate::exit::Failure;
 use crate::paths::show;
-use crate::results::Selector;
 
 /// A run as a report sees it.
 pub struct Trial {
     /// Its folder and configuration.
-    pub run: Run,
+    pub run: FinishedRun,
     /// Its status, a dead process's run being interrupted.
     pub status: RunStatus,
     /// What it says of itself.
     pub summary: Summary,
-    /// Its log.
-    pub rows: Vec<Row>,
     /// What must agree between repetitions, see [`super::alike`].
     pub settings: Vec<(String, String)>,
     /// Numbers of analyses that were looked for.
@@ -41,6 +42,10 @@ type Looked = Result<Option<Rc<Measured>>, String>;
 pub struct Measured {
     /// The number.
     pub value: f64,
+    /// Its unit, where the result says so.
+    pub unit: Option<String>,
+    /// Whether its result is about other data than the run was trained on.
+    pub other_data: bool,
     /// What its result was made with, see [`super::alike`].
     pub made_with: BTreeMap<String, String>,
 }
@@ -48,25 +53,24 @@ pub struct Measured {
 /// Split and metric of `test.accuracy`; nothing for what is no metric.
 pub fn metric_of(of: &str) -> Option<(MetricsSplit, &str)> {
     let (split, metric) = of.split_once('.')?;
-    let split = match split {
-        "train" => MetricsSplit::Train,
-        "test" => MetricsSplit::Test,
-        "test_average" => MetricsSplit::TestAverage,
-        _ => return None,
-    };
-    Some((split, metric))
+    Some((split_of(split)?, metric))
 }
 
 impl Trial {
     /// Reads the run in `path`.
     pub fn open(path: &Path) -> Result<Self, Failure> {
-        let run = Run::open(path)?;
-        let folder = RunDir::open_read_only(path)?;
-        let rows = run.rows()?;
-        let (status, summary) = (folder.status()?, folder.read_summary()?);
-        let mut trial = Self { run, status, summary, rows, settings: Vec::new(), measured: RefCell::default() };
-        trial.settings = settings_of(&trial, &folder.read_config()?);
+        let run = open_run(path, OtherDataPolicy::Refuse)?;
+        let (status, summary) = (run.status()?, run.summary()?);
+        run.rows()?;
+        let whole = run.folder().read_config()?;
+        let mut trial = Self { run, status, summary, settings: Vec::new(), measured: RefCell::default() };
+        trial.settings = settings_of(&trial, &whole);
         Ok(trial)
+    }
+
+    /// Its log, which was read when it was opened.
+    pub fn rows(&self) -> &[Row] {
+        self.run.rows().unwrap_or_default()
     }
 
     /// A number: a final metric (`test.accuracy`, `error...` for 1 - `accuracy...`), a field of the summary, or an entry of an analysis'
@@ -86,21 +90,35 @@ impl Trial {
         if let Some(known) = self.measured.borrow().get(of) {
             return known.clone();
         }
-        let found = self.look_up(of).map_err(|failure| failure.reason().to_owned());
+        let found = self.look_up(of).map_err(|error| error.to_string());
         self.measured.borrow_mut().insert(of.to_owned(), found.clone());
         found
     }
 
-    fn look_up(&self, of: &str) -> Result<Option<Rc<Measured>>, Failure> {
+    fn look_up(&self, of: &str) -> Result<Option<Rc<Measured>>, EngineError> {
         for (selector, path) in readings(of) {
             if Selector::read(selector).is_ok()
                 && let Some(document) = self.run.find(selector, |_| true)?
                 && let Some(value) = entry(&document.value["result"], path).and_then(Value::as_f64)
             {
-                return Ok(Some(Rc::new(Measured { value, made_with: made_with(&document) })));
+                let place = path.replace('.', "/");
+                let unit = values_of(&document.value)
+                    .into_iter()
+                    .find(|known| known.place == place || known.place == path)
+                    .map(|known| known.unit);
+                let other_data = document.settings.other_data.is_some();
+                return Ok(Some(Rc::new(Measured { value, unit, other_data, made_with: made_with(&document) })));
             }
         }
         Ok(None)
+    }
+
+    /// The unit of a number; nothing where that is not known.
+    pub fn unit(&self, of: &str) -> Option<String> {
+        match metric_of(of) {
+            Some((_, metric)) => self.run.unit_of_metric(metric),
+            None => self.measured(of).ok().flatten()?.unit.clone(),
+        }
     }
 
     fn own(&self, of: &str) -> Option<f64> {
@@ -142,6 +160,14 @@ impl Trial {
     /// Name of its folder.
     pub fn name(&self) -> String {
         self.run.path.file_name().map_or_else(|| show(&self.run.path), |name| name.to_string_lossy().into_owned())
+    }
+}
+
+/// What a quantity is called on a page: by the name that a template gives it, or by where it is found with the unit that it has in `trials`.
+pub fn heading(quantity: &Quantity, trials: &[(usize, &Trial)]) -> String {
+    match quantity {
+        Quantity::Long(long) if long.name.is_some() => quantity.name().to_owned(),
+        _ => titled_by_units(quantity.name(), trials.iter().filter_map(|(_, trial)| trial.unit(quantity.of()))),
     }
 }
 

@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use ibhost_framework::storage::{Best, Metrics, RunDir, RunStatus, StorageError, Summary, path_text};
+use ibhost_framework::storage::{Best, Metrics, RunDir, RunStatus, StorageError, Summary};
+use ibhost_framework::text::path_text;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 

@@ -8,7 +8,7 @@ mod mig;
 mod sap;
 
 use burn::tensor::Tensor;
-use ibhost_framework::analysis::{AnalysisConfig, AnalysisContext, AnalysisError, AnalysisReport};
+use ibhost_framework::analysis::{AnalysisConfig, AnalysisContext, AnalysisError, Measured, Results};
 use ibhost_framework::dataset::{Factors, Split};
 use ibhost_framework::noise::Noise;
 use schemars::JsonSchema;
@@ -169,7 +169,7 @@ impl Disentanglement {
 
 #[typetag::serde(name = "disentanglement")]
 impl AnalysisConfig for Disentanglement {
-    fn run(&self, context: &AnalysisContext<'_>) -> Result<AnalysisReport, AnalysisError> {
+    fn run(&self, context: &AnalysisContext<'_>) -> Result<Results, AnalysisError> {
         let coded = self.coded(context)?;
         let noise = Noise::new(context.seed);
         let dci = dci(&coded, noise);
@@ -182,13 +182,8 @@ impl AnalysisConfig for Disentanglement {
             ("factor_vae", factor_vae(&coded, self.votes, self.per_vote, noise)),
             ("beta_vae", beta_vae(&coded, self.votes, self.per_vote, noise)),
         ];
-        let mut table = vec![vec!["score".to_owned(), "value".to_owned()]];
-        table.extend(scores.iter().map(|(name, value)| vec![(*name).to_owned(), format!("{value:.4}")]));
-        let mut result: serde_json::Map<_, _> = scores.iter().map(|(name, value)| ((*name).to_owned(), json!(value))).collect();
-        result.insert("samples".to_owned(), json!(coded.len()));
-        result.insert("dimensions".to_owned(), json!(coded.dims));
-        result.insert("factors".to_owned(), json!(coded.factors.names));
-        Ok(AnalysisReport { result: result.into(), table, files: Vec::new() })
+        let results = Results::of(scores.map(|(name, value)| Measured::share(name, value)));
+        Ok(results.fact("samples", coded.len()).fact("dimensions", coded.dims).fact("factors", json!(coded.factors.names)))
     }
 }
 

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use ibhost_framework::dataset::DataError;
+use ibhost_framework::finished::last_epochs_mean;
 use ibhost_framework::storage::{MetricsSplit, Row};
 
-use crate::figures::batch_table::last_epochs_mean;
 use crate::figures::ellipse::contour;
 use crate::figures::plot::colour::{gist_rainbow, tab10};
 use crate::figures::plot::means::{Series, counted, curve, means_against, statistics};

@@ -1,10 +1,9 @@
 //! Analysis `curves`: the quantities of a run per epoch, and its way through the information plane.
 
-use ibhost_framework::analysis::{AnalysisConfig, AnalysisContext, AnalysisError, AnalysisReport};
+use ibhost_framework::analysis::{AnalysisConfig, AnalysisContext, AnalysisError, Results};
 use ibhost_framework::storage::{MetricsLog, MetricsSplit, Row};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 
 use crate::figures::plot::colour::tab10;
 use crate::figures::plot::{Colour, Figure, Layer, Mark, Stroke, panels_png, png};
@@ -115,7 +114,7 @@ pub fn information_plane(rows: &[Row], label: &str) -> Option<Figure> {
 
 #[typetag::serde(name = "curves")]
 impl AnalysisConfig for Curves {
-    fn run(&self, context: &AnalysisContext<'_>) -> Result<AnalysisReport, AnalysisError> {
+    fn run(&self, context: &AnalysisContext<'_>) -> Result<Results, AnalysisError> {
         let path = context.run_dir.join("metrics.jsonl");
         let rows = MetricsLog::read(&path)?;
         let panels = curve_panels(&rows, context.label);
@@ -129,8 +128,7 @@ impl AnalysisConfig for Curves {
             files.push(picture(context.output, "plots/information-plane.png", png(&plane, (900, 700)))?);
         }
         let epochs = rows.iter().map(|row| row.epoch).max().unwrap_or(0);
-        let table = vec![vec!["epochs".to_owned(), "rows".to_owned()], vec![epochs.to_string(), rows.len().to_string()]];
-        Ok(AnalysisReport { result: json!({"epochs": epochs, "rows": rows.len(), "panels": panels.len()}), table, files })
+        Ok(Results::default().fact("epochs", epochs).fact("rows", rows.len()).fact("panels", panels.len()).with_files(files))
     }
 }
 
@@ -176,7 +174,7 @@ mod tests {
             show(&path.file_name().unwrap().to_string_lossy(), &bytes);
             assert!(decode_png(&bytes).0.0 >= 900);
         }
-        assert_eq!((report.files.len(), report.result["panels"].as_u64()), (2, Some(4)));
+        assert_eq!((report.files.len(), report.json()["panels"].as_u64()), (2, Some(4)));
     }
 
     #[test]

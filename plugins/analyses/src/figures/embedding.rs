@@ -1,12 +1,12 @@
 //! Analysis `embedding`: UMAP or t-SNE map of the posteriors of the test samples, and the files of TensorBoard's projector.
 
-use ibhost_framework::analysis::{AnalysisConfig, AnalysisContext, AnalysisError, AnalysisReport, Output};
+use ibhost_framework::analysis::{AnalysisConfig, AnalysisContext, AnalysisError, Output, Results};
 use ibhost_framework::dataset::Split;
 use ibhost_framework::noise::Noise;
 use ibhost_framework::storage::StorageError;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::fmt::Write as _;
 use std::path::Path;
 
@@ -115,7 +115,7 @@ impl Embedding {
 
 #[typetag::serde(name = "embedding")]
 impl AnalysisConfig for Embedding {
-    fn run(&self, context: &AnalysisContext<'_>) -> Result<AnalysisReport, AnalysisError> {
+    fn run(&self, context: &AnalysisContext<'_>) -> Result<Results, AnalysisError> {
         let model = encoder(context, NAME)?;
         let test = context.data.split(Split::Test);
         not_empty(test, NAME)?;
@@ -148,20 +148,10 @@ impl AnalysisConfig for Embedding {
             figure.entry(name.as_str(), shade(class), Mark::Swatch);
         }
         files.insert(0, picture(context.output, &format!("analyses/{stem}-embedding{suffix}.png"), png(&figure, (900, 700)))?);
-        let result = json!({
-            "points": indices.len(), "latent": codes.latent, "method": self.method, "metric": self.metric, "neighbours": self.neighbours,
-            "min_dist": self.min_dist, "perplexity": self.perplexity,
-            "map": map.iter().zip(&labels).map(|(p, label)| json!([p[0], p[1], label])).collect::<Vec<_>>(),
-        });
-        let setting = match self.method {
-            Method::Umap => format!("{} neighbours, min_dist {}", self.neighbours, self.min_dist),
-            Method::Tsne => format!("perplexity {}", self.perplexity),
-        };
-        let table = vec![
-            ["method", "points", "latent", "metric", "setting"].map(str::to_owned).to_vec(),
-            vec![name.to_owned(), indices.len().to_string(), codes.latent.to_string(), metric.to_owned(), setting],
-        ];
-        Ok(AnalysisReport { result, table, files })
+        let points: Vec<Value> = map.iter().zip(&labels).map(|(p, label)| json!([p[0], p[1], label])).collect();
+        let results = Results::default().fact("points", indices.len()).fact("latent", codes.latent).fact("method", json!(self.method));
+        let results = results.fact("metric", json!(self.metric)).fact("neighbours", self.neighbours).fact("min_dist", self.min_dist);
+        Ok(results.fact("perplexity", self.perplexity).fact("map", points).with_files(files))
     }
 }
 
@@ -240,8 +230,8 @@ mod tests {
             let bytes = std::fs::read(&report.files[0]).unwrap();
             show(&format!("embedding-{metric:?}.png"), &bytes);
             assert_eq!(decode_png(&bytes).0, (900, 700));
-            assert_eq!(report.result["map"].as_array().unwrap().len(), 400);
-            assert_eq!(config.run(&fixture.context()).unwrap().result, report.result);
+            assert_eq!(report.json()["map"].as_array().unwrap().len(), 400);
+            assert_eq!(config.run(&fixture.context()).unwrap().json(), report.json());
             let vectors = std::fs::read_to_string(&report.files[1]).unwrap();
             assert_eq!(vectors.lines().count(), 400);
             assert!(vectors.lines().all(|line| line.split('\t').filter(|x| x.parse::<f64>().is_ok()).count() == 6));
@@ -285,7 +275,7 @@ mod tests {
         let report = config.run(&fixture.context()).unwrap();
         assert!(report.files[0].ends_with("tsne-embedding.png"));
         show("embedding-tsne.png", &std::fs::read(&report.files[0]).unwrap());
-        assert_eq!(report.result["map"].as_array().unwrap().len(), 200);
+        assert_eq!(report.json()["map"].as_array().unwrap().len(), 200);
         let error = Embedding { perplexity: 100.0, ..config }.run(&fixture.context()).unwrap_err().to_string();
         assert!(error.contains("200 points") && error.contains("perplexity"), "{error}");
     }

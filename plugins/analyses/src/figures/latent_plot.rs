@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use ibhost_framework::analysis::{AnalysisConfig, AnalysisContext, AnalysisError, AnalysisReport};
+use ibhost_framework::analysis::{AnalysisConfig, AnalysisContext, AnalysisError, Measured, Results};
 use ibhost_framework::dataset::{Samples, Scaling, Split, Values};
 use ibhost_framework::noise::{Draws, Noise};
 use ibhost_framework::objective::Classifier;
 use ibhost_framework::storage::{MetricsLog, StorageError};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::Value;
 
 use crate::figures::ellipse::contour;
 use crate::figures::plot::colour::gist_rainbow;
@@ -92,7 +92,7 @@ fn accuracy(model: &dyn Classifier, samples: &Samples, indices: &[usize], contex
 
 #[typetag::serde(name = "latent_plot")]
 impl AnalysisConfig for LatentPlot {
-    fn run(&self, context: &AnalysisContext<'_>) -> Result<AnalysisReport, AnalysisError> {
+    fn run(&self, context: &AnalysisContext<'_>) -> Result<Results, AnalysisError> {
         let (samples, indices) = small_set(context);
         not_empty(samples, NAME)?;
         let noisy = (self.salt_pepper > 0.0).then(|| corrupted(samples, &indices, self.salt_pepper, context.seed)).transpose()?;
@@ -132,9 +132,17 @@ impl AnalysisConfig for LatentPlot {
         let png_path = picture(context.output, &picture_name, png(&figure, (900, 700)))?;
         let bytes = encode_rows(&rows, 7).map_err(|e| StorageError::Encode { path: context.output.path(&npy), reason: e.to_string() })?;
         let npy_path = write(context.output, &npy, &bytes)?;
-        let table = vec![vec!["samples".to_owned(), "n_std".to_owned()], vec![indices.len().to_string(), self.n_std.to_string()]];
-        let result = json!({"samples": indices.len(), "n_std": self.n_std, "seed": context.seed, "accuracy": accuracies});
-        Ok(AnalysisReport { result, table, files: vec![png_path, npy_path] })
+        let results = Results::default().fact("samples", indices.len()).fact("n_std", self.n_std).fact("seed", context.seed);
+        let results = match accuracies {
+            Some([clean, noisy]) => {
+                let of = |at: usize, inputs: &str, value: f64| {
+                    Measured::share("accuracy", value).along("inputs", inputs).at(format!("accuracy/{at}"))
+                };
+                results.and(of(0, "clean", clean)).and(of(1, "noisy", noisy))
+            }
+            None => results.fact("accuracy", Value::Null),
+        };
+        Ok(results.with_files([png_path, npy_path]))
     }
 }
 
@@ -172,8 +180,8 @@ mod tests {
     fn noise_moves_the_codes_and_costs_accuracy() {
         let fixture = Fixture::new(Shape::Diagonal, 600);
         let report = LatentPlot { salt_pepper: 0.5, ..LatentPlot::default() }.run(&fixture.context()).unwrap();
-        let accuracy = |i: usize| report.result["accuracy"][i].as_f64().unwrap();
-        assert!(accuracy(0) > accuracy(1) + 0.1, "{}", report.result);
+        let accuracy = |i: usize| report.json()["accuracy"][i].as_f64().unwrap();
+        assert!(accuracy(0) > accuracy(1) + 0.1, "{}", report.json());
         LatentPlot::default().run(&fixture.context()).unwrap();
         let [noisy, clean] = ["-noisy", ""].map(|end| {
             let path = fixture.run_dir().join(format!("plots/latent-representation{end}.npy"));

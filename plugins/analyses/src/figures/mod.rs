@@ -2,7 +2,6 @@
 
 pub mod axis_figure;
 pub mod batch_figures;
-pub mod batch_table;
 pub mod curves;
 pub mod ellipse;
 pub mod embedding;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use ibhost_datasets::pca::Projection;
-use ibhost_framework::analysis::{AnalysisConfig, AnalysisContext, AnalysisError, AnalysisReport};
+use ibhost_framework::analysis::{AnalysisConfig, AnalysisContext, AnalysisError, Direction, Measured, Results};
 use ibhost_framework::dataset::{Samples, Scaling, Split, Values};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -78,26 +78,29 @@ fn figure(name: &str, [x, y]: [usize; 2], scores: &[f32], k: usize, labels: &[u8
 
 #[typetag::serde(name = "principal_components")]
 impl AnalysisConfig for PrincipalComponents {
-    fn run(&self, context: &AnalysisContext<'_>) -> Result<AnalysisReport, AnalysisError> {
+    fn run(&self, context: &AnalysisContext<'_>) -> Result<Results, AnalysisError> {
         let (levels, labels) = level_codes(NAME, context, Split::Test, self.points)?;
         let classes = &context.data.info().classes;
-        let (mut found, mut figures) = (Vec::new(), Vec::new());
-        let mut table = vec![["level", "component", "variance", "share"].map(str::to_owned).to_vec()];
-        for level in &levels {
+        let mut figures = Vec::new();
+        let mut results = Results::default();
+        for (at, level) in levels.iter().enumerate() {
             let k = self.k.min(level.dim);
             let (projection, scores) = components(level, &labels, k)?;
             let total = total_variance(level);
             let explained: Vec<f64> = projection.variances.iter().map(|v| if total > 0.0 { v / total } else { 0.0 }).collect();
-            for (number, (variance, share)) in projection.variances.iter().zip(&explained).enumerate() {
-                table.push(vec![level.name.clone(), (number + 1).to_string(), format!("{variance:.5}"), format!("{share:.4}")]);
+            for (number, (&variance, &share)) in projection.variances.iter().zip(&explained).enumerate() {
+                let along = |measured: Measured, list: &str| {
+                    measured.along("level", level.name.as_str()).along("component", number + 1).at(format!("levels/{at}/{list}/{number}"))
+                };
+                results.values.push(along(Measured::plain("variance", f64::from(variance)), "variances"));
+                results.values.push(along(Measured::new("explained", f64::from(share), "share", Direction::Neutral), "explained"));
             }
             let pairs = PAIRS.iter().filter(|pair| pair[1] < k);
             figures.extend(pairs.map(|&pair| figure(&level.name, pair, &scores, k, &labels, classes)));
-            found.push(json!({
-                "level": level.name, "variances": projection.variances, "explained": explained, "mean": projection.mean,
-                "directions": projection.directions,
-                "scores": scores.chunks_exact(k).zip(&labels).map(|(row, label)| json!({"label": label, "at": row})).collect::<Vec<Value>>(),
-            }));
+            let scores: Vec<Value> = scores.chunks_exact(k).zip(&labels).map(|(row, label)| json!({"label": label, "at": row})).collect();
+            let place = |key: &str| format!("levels/{at}/{key}");
+            results = results.fact(place("level"), level.name.as_str()).fact(place("mean"), json!(projection.mean));
+            results = results.fact(place("directions"), json!(projection.directions)).fact(place("scores"), scores);
         }
         let columns = figures.len().clamp(1, PAIRS.len());
         let size = (560 * columns as u32, 460 * figures.len().div_ceil(columns) as u32);
@@ -106,7 +109,7 @@ impl AnalysisConfig for PrincipalComponents {
         } else {
             vec![picture(context.output, "plots/principal-components.png", panels_png(&figures, columns, size))?]
         };
-        Ok(AnalysisReport { result: json!({"levels": found, "samples": labels.len()}), table, files })
+        Ok(results.fact("samples", labels.len()).with_files(files))
     }
 }
 
@@ -124,7 +127,7 @@ mod tests {
     fn components_are_centred_uncorrelated_and_explain_what_they_say() {
         let fixture = Fixture::new(Shape::Diagonal, 300);
         let report = PrincipalComponents::default().run(&fixture.context()).unwrap();
-        let level = &report.result["levels"][0];
+        let level = &report.json()["levels"][0];
         let numbers = |value: &Value| value.as_array().unwrap().iter().map(|x| x.as_f64().unwrap()).collect::<Vec<f64>>();
         let rows: Vec<Vec<f64>> = level["scores"].as_array().unwrap().iter().map(|row| numbers(&row["at"])).collect();
         let (variances, explained, n) = (numbers(&level["variances"]), numbers(&level["explained"]), rows.len() as f64);
@@ -138,7 +141,7 @@ mod tests {
                 assert!((product - expected).abs() < 2e-3 * variances[0], "{a} {b}: {product}, not {expected}");
             }
         }
-        assert_eq!(report.table.len(), 1 + variances.len());
+        assert_eq!(report.table().len(), 1 + variances.len());
         assert!(report.files.iter().all(|file| file.is_file()) && report.files.len() == usize::from(variances.len() > 1));
     }
 

@@ -1,7 +1,6 @@
 //! Corruption errors over several runs: CE, relative CE and their means, as tables in CSV and LaTeX.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write as _;
 
 use ibhost_framework::csv_text::csv_text;
 
@@ -13,7 +12,7 @@ pub const STRATEGIES: [&str; 2] = ["oneshot", "alternate/k:10"];
 pub struct RunCorruption {
     /// Name of the run, unique.
     pub name: String,
-    /// What the run is grouped by, see [`key`].
+    /// What the run is grouped by.
     pub key: String,
     /// Training strategy.
     pub strategy: String,
@@ -32,22 +31,6 @@ pub struct CorruptionCell {
     pub severity: u8,
     /// Share of images classified right.
     pub accuracy: f64,
-}
-
-/// `<network>-<strategy>-<class loss>-<covariance>-M<M>`.
-pub fn key(network: &str, strategy: &str, class_loss: &str, covariance: &str, m: usize) -> String {
-    format!("{network}-{strategy}-{class_loss}-{covariance}-M{m}")
-}
-
-/// Folder of the CIFAR-10-C tables of one rate weight: `cifar10-analysis-beta-3` for 1e-3, `cifar10-analysis-beta0` for 0.
-pub fn folder_name(data_set: &str, beta: f64) -> String {
-    if beta > 0.0 {
-        // Truncated like the original, after removing the rounding error of log10(1e-3).
-        let exponent = (beta.log10() * 1e9).round() / 1e9;
-        format!("{data_set}-analysis-beta{}", exponent.trunc() as i64)
-    } else {
-        format!("{data_set}-analysis-beta0")
-    }
 }
 
 /// Mean and sample standard deviation (0 for a single value).
@@ -237,17 +220,6 @@ impl Table {
         self.rows.iter().find(|row| row.key == key)
     }
 
-    /// LaTeX `tabular` with clean error, mCE and relative mCE, two decimals.
-    pub fn latex(&self) -> String {
-        let mut text = String::from("\\begin{tabular}{lrrrr}\n\\toprule\nkey & n & clean error & mCE & rel\\_mCE \\\\\n\\midrule\n");
-        for row in &self.rows {
-            let key = row.key.replace('_', "\\_");
-            // Writing to a string cannot fail, here and below.
-            let _ = writeln!(text, "{key} & {} & {} & {:.2} & {:.2} \\\\", row.runs, row.clean_error_latex(), row.mce, row.rel_mce);
-        }
-        text + "\\bottomrule\n\\end{tabular}\n"
-    }
-
     /// Key, number of runs, clean error (mean, standard deviation) and the error of each category summed over severities, in percent.
     pub fn errors_csv(&self) -> String {
         self.csv(|row| &row.errors)
@@ -256,16 +228,6 @@ impl Table {
     /// As [`Self::errors_csv`], minus the clean error.
     pub fn relative_errors_csv(&self) -> String {
         self.csv(|row| &row.relative_errors)
-    }
-
-    /// Key, number of runs, mCE and both relative mCEs.
-    pub fn summary_csv(&self) -> String {
-        let header = ["key", "n", "mCE", "rel_mCE", "rel_mCE_standard"].map(str::to_owned);
-        let row = |row: &TableRow| {
-            let numbers = [row.mce, row.rel_mce, row.rel_mce_standard].map(|number| number.to_string());
-            [row.key.clone(), row.runs.to_string()].into_iter().chain(numbers).collect::<Vec<String>>()
-        };
-        csv_text(std::iter::once(header.to_vec()).chain(self.rows.iter().map(row)))
     }
 
     fn csv(&self, values: impl Fn(&TableRow) -> &[f64]) -> String {
@@ -311,11 +273,9 @@ mod tests {
         assert!((b.rel_mce - 100.0 * 50.0 / 60.0).abs() < 1e-9);
         assert!((b.rel_mce_standard - 100.0 * 30.0 / 50.0).abs() < 1e-9);
         assert_eq!(b.clean_error_latex(), "20.00±0.00\\%");
-        assert!(table.latex().contains("b & 1 & 20.00±0.00\\% & 100.00 & 83.33 \\\\"));
         let csv = table.errors_csv();
         assert!(csv.starts_with("key,n,error_clean_mean,error_clean_std,fog\na,1,"), "{csv}");
         assert_eq!(csv.lines().count(), 3);
-        assert!(table.summary_csv().contains("b,1,"));
     }
 
     #[test]
@@ -332,10 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn names_of_keys_and_folders() {
-        assert_eq!(key("resnet20", "oneshot", "vdb", "diag", 1), "resnet20-oneshot-vdb-diag-M1");
-        let folders = [1e-3, 1e-5, 5e-5, 0.0].map(|beta| folder_name("cifar10", beta));
-        assert_eq!(folders, ["cifar10-analysis-beta-3", "cifar10-analysis-beta-5", "cifar10-analysis-beta-4", "cifar10-analysis-beta0"]);
+    fn the_deviation_is_that_of_a_sample() {
         assert_eq!(mean_and_std(&[1.0, 3.0]), [2.0, 2f64.sqrt()]);
     }
 }

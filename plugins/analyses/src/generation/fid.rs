@@ -3,12 +3,11 @@
 use std::path::Path;
 
 use burn::tensor::Tensor;
-use ibhost_framework::analysis::{AnalysisConfig, AnalysisContext, AnalysisError, AnalysisReport, Sources};
+use ibhost_framework::analysis::{AnalysisConfig, AnalysisContext, AnalysisError, Direction, Measured, Results, Sources};
 use ibhost_framework::dataset::{DataRoot, Split};
 use ibhost_framework::storage::FileHash;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 
 use crate::generation::decoding::Decoding;
 use crate::generation::frechet::{FeatureMoments, frechet_distance};
@@ -92,7 +91,7 @@ impl Fid {
         let Some(file) = &self.inception else {
             return Ok(Extractor::Classifier(ReferenceClassifier::open(NAME, &self.classifier, context)?));
         };
-        let network = Inception::open(&context.root.join("inception").join(file), context.device)
+        let network = Inception::open(&context.library.root().join("inception").join(file), context.device)
             .map_err(|error| AnalysisError::Request(format!("`{NAME}/inception:{file}`: {error}")))?;
         Ok(Extractor::Inception(Box::new(network)))
     }
@@ -109,7 +108,7 @@ impl Fid {
 
 #[typetag::serde(name = "fid")]
 impl AnalysisConfig for Fid {
-    fn run(&self, context: &AnalysisContext<'_>) -> Result<AnalysisReport, AnalysisError> {
+    fn run(&self, context: &AnalysisContext<'_>) -> Result<Results, AnalysisError> {
         let test = context.data.split(Split::Test);
         not_empty(test, NAME)?;
         let scaling = test.scaling();
@@ -137,14 +136,8 @@ impl AnalysisConfig for Fid {
         }
         generated(NAME, context, self.samples, self.decode, |images, _| features(images, &mut made))?;
         let distance = real.zip(made).map_or(f64::NAN, |(real, made)| frechet_distance(&real, &made));
-        let result = json!({
-            "fid": distance, "samples": self.samples, "test_samples": test.len(), "features": extractor.name(),
-            "decoding": self.decode.name(),
-        });
-        let header = ["Frechet distance", "generated", "test", "features of", "inputs are"].map(str::to_owned).to_vec();
-        let made = format!("{}s of p(x|z)", self.decode.name());
-        let cells = vec![format!("{distance:.4}"), self.samples.to_string(), test.len().to_string(), extractor.name(), made];
-        Ok(AnalysisReport { result, table: vec![header, cells], files: Vec::new() })
+        let results = Results::of([Measured::new("fid", distance, "1", Direction::Minimise)]).fact("samples", self.samples);
+        Ok(results.fact("test_samples", test.len()).fact("features", extractor.name()).fact("decoding", self.decode.name()))
     }
 
     fn sources(&self, run_dir: &Path, root: &DataRoot) -> Result<Option<Sources>, AnalysisError> {

@@ -1,12 +1,11 @@
 //! Analysis `image_grids`: real, reconstructed and generated images of a generative model, images between codes, and its pseudo-inputs.
 
 use burn::tensor::{Tensor, TensorData};
-use ibhost_framework::analysis::{AnalysisConfig, AnalysisContext, AnalysisError, AnalysisReport};
+use ibhost_framework::analysis::{AnalysisConfig, AnalysisContext, AnalysisError, Results};
 use ibhost_framework::dataset::Split;
 use ibhost_framework::noise::{Draws, Noise};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 
 use crate::figures::plot::{Mosaic, Tile};
 use crate::generation::decoding::Decoding;
@@ -54,7 +53,7 @@ impl Default for ImageGrids {
 
 #[typetag::serde(name = "image_grids")]
 impl AnalysisConfig for ImageGrids {
-    fn run(&self, context: &AnalysisContext<'_>) -> Result<AnalysisReport, AnalysisError> {
+    fn run(&self, context: &AnalysisContext<'_>) -> Result<Results, AnalysisError> {
         let model = generative(context, NAME)?;
         let test = context.data.official_test().unwrap_or_else(|| context.data.split(Split::Test));
         not_empty(test, NAME)?;
@@ -97,12 +96,8 @@ impl AnalysisConfig for ImageGrids {
             let images = tiles(self.decode.decode(model, lattice, &mut draws), shape);
             files.push(picture(context.output, "plots/code-plane.png", grid("Codes from -3 to 3", self.plane, images).png())?);
         }
-        let table = vec![
-            ["pairs", "generated", "pseudo-inputs", "images are"].map(str::to_owned).to_vec(),
-            [pairs.to_string(), count.to_string(), shown.to_string(), format!("{}s of p(x|z)", self.decode.name())].to_vec(),
-        ];
-        let result = json!({"pairs": pairs, "generated": count, "pseudo_inputs": shown, "decoding": self.decode.name()});
-        Ok(AnalysisReport { result, table, files })
+        let results = Results::default().fact("pairs", pairs).fact("generated", count).fact("pseudo_inputs", shown);
+        Ok(results.fact("decoding", self.decode.name()).with_files(files))
     }
 }
 

@@ -2,11 +2,10 @@
 
 use std::path::Path;
 
-use ibhost_framework::analysis::{AnalysisConfig, AnalysisContext, AnalysisError, AnalysisReport, Sources};
+use ibhost_framework::analysis::{AnalysisConfig, AnalysisContext, AnalysisError, Direction, Measured, Results, Sources};
 use ibhost_framework::dataset::DataRoot;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 
 use crate::generation::decoding::Decoding;
 use crate::generation::generated::generated;
@@ -83,7 +82,7 @@ impl Default for InceptionScore {
 
 #[typetag::serde(name = "inception_score")]
 impl AnalysisConfig for InceptionScore {
-    fn run(&self, context: &AnalysisContext<'_>) -> Result<AnalysisReport, AnalysisError> {
+    fn run(&self, context: &AnalysisContext<'_>) -> Result<Results, AnalysisError> {
         if self.splits > self.samples {
             return Err(AnalysisError::Request(format!("`{NAME}`: splits:{} is more than samples:{}", self.splits, self.samples)));
         }
@@ -94,14 +93,14 @@ impl AnalysisConfig for InceptionScore {
             Ok(())
         })?;
         let score = score(&rows, self.splits);
-        let result = json!({
-            "inception_score": score.mean, "deviation": score.deviation, "diversity": score.diversity, "sharpness": score.sharpness,
-            "samples": self.samples, "splits": self.splits, "classifier": classifier.name(), "decoding": self.decode.name(),
-        });
-        let header = ["inception score", "deviation over splits", "diversity", "sharpness", "inputs are"].map(str::to_owned).to_vec();
-        let mut cells = [score.mean, score.deviation, score.diversity, score.sharpness].map(|v| format!("{v:.4}")).to_vec();
-        cells.push(format!("{}s of p(x|z)", self.decode.name()));
-        Ok(AnalysisReport { result, table: vec![header, cells], files: Vec::new() })
+        let results = Results::of([
+            Measured::new("inception_score", score.mean, "1", Direction::Maximise),
+            Measured::plain("deviation", score.deviation),
+            Measured::new("diversity", score.diversity, "nats", Direction::Maximise),
+            Measured::new("sharpness", score.sharpness, "nats", Direction::Minimise),
+        ]);
+        let results = results.fact("samples", self.samples).fact("splits", self.splits).fact("classifier", classifier.name());
+        Ok(results.fact("decoding", self.decode.name()))
     }
 
     fn sources(&self, run_dir: &Path, _root: &DataRoot) -> Result<Option<Sources>, AnalysisError> {

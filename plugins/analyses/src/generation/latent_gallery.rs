@@ -1,11 +1,10 @@
 //! Analysis `latent_gallery`: digits in the plane of a two-dimensional code and the images a model finds hardest.
 
-use ibhost_framework::analysis::{AnalysisConfig, AnalysisContext, AnalysisError, AnalysisReport};
+use ibhost_framework::analysis::{AnalysisConfig, AnalysisContext, AnalysisError, Direction, Measured, Results};
 use ibhost_framework::dataset::{Samples, Split};
 use ibhost_framework::noise::{Draws, Noise};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 
 use crate::figures::latent_figures::{Images, density_figure, digits_figure, means_figure, mosaic_of, samples_figure};
 use crate::figures::latent_plot::{small_set, title};
@@ -46,7 +45,7 @@ impl Default for LatentGallery {
 
 #[typetag::serde(name = "latent_gallery")]
 impl AnalysisConfig for LatentGallery {
-    fn run(&self, context: &AnalysisContext<'_>) -> Result<AnalysisReport, AnalysisError> {
+    fn run(&self, context: &AnalysisContext<'_>) -> Result<Results, AnalysisError> {
         let model = classifier(context, NAME)?;
         let (samples, indices) = small_set(context);
         not_empty(samples, NAME)?;
@@ -92,17 +91,15 @@ impl AnalysisConfig for LatentGallery {
             picture(context.output, "plots/test-images.png", square.png())?,
             picture(context.output, "plots/hardest-images.png", mosaic.png())?,
         ];
-        let hardest: Vec<_> = errors
-            .iter()
-            .map(|e| json!({"index": e.index, "label": test.label(e.index), "predicted": e.predicted, "error_nats": e.error}))
-            .collect();
-        let mut table = vec![["index", "label", "predicted", "error / nats"].map(str::to_owned).to_vec()];
-        table.extend(errors.iter().map(|e| {
-            let predicted = e.predicted.map_or_else(|| "-".to_owned(), |class| class.to_string());
-            vec![e.index.to_string(), test.label(e.index).to_string(), predicted, format!("{:.3}", e.error)]
-        }));
-        let result = json!({"test_images": test.len(), "wrong": wrong, "samples": self.samples, "hardest": hardest});
-        Ok(AnalysisReport { result, table, files })
+        let mut results = Results::default().fact("test_images", test.len()).fact("wrong", wrong).fact("samples", self.samples);
+        for (at, error) in errors.iter().enumerate() {
+            let place = |key: &str| format!("hardest/{at}/{key}");
+            let (index, label) = (error.index, test.label(error.index));
+            let measured = Measured::new("error", error.error, "nats", Direction::Minimise).along("index", index).along("label", label);
+            results = results.and(measured.along("predicted", error.predicted).at(place("error_nats")));
+            results = results.fact(place("index"), index).fact(place("label"), label).fact(place("predicted"), error.predicted);
+        }
+        Ok(results.with_files(files))
     }
 }
 
@@ -160,10 +157,10 @@ mod tests {
             show(&path.file_name().unwrap().to_string_lossy(), &bytes);
             assert!(decode_png(&bytes).0.0 > 300);
         }
-        let errors: Vec<f64> = report.result["hardest"].as_array().unwrap().iter().map(|h| h["error_nats"].as_f64().unwrap()).collect();
+        let errors: Vec<f64> = report.json()["hardest"].as_array().unwrap().iter().map(|h| h["error_nats"].as_f64().unwrap()).collect();
         assert_eq!(errors.len(), 40);
         assert!(errors.windows(2).all(|w| w[0] >= w[1]));
-        let wrong = report.result["wrong"].as_u64().unwrap();
+        let wrong = report.json()["wrong"].as_u64().unwrap();
         assert!(wrong < 300, "{wrong}");
     }
 }

@@ -1,11 +1,10 @@
 //! Analysis `psnr`: distortion and peak signal-to-noise ratio of reconstructed test samples.
 
-use ibhost_framework::analysis::{AnalysisConfig, AnalysisContext, AnalysisError, AnalysisReport};
+use ibhost_framework::analysis::{AnalysisConfig, AnalysisContext, AnalysisError, Direction, Measured, Results};
 use ibhost_framework::dataset::Split;
 use ibhost_framework::noise::{Draws, Noise};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 
 use crate::generation::decoding::Decoding;
 use crate::model::{generative, not_empty, reconstructions};
@@ -73,7 +72,7 @@ impl Default for Psnr {
 
 #[typetag::serde(name = "psnr")]
 impl AnalysisConfig for Psnr {
-    fn run(&self, context: &AnalysisContext<'_>) -> Result<AnalysisReport, AnalysisError> {
+    fn run(&self, context: &AnalysisContext<'_>) -> Result<Results, AnalysisError> {
         let model = generative(context, NAME)?;
         let test = context.data.split(Split::Test);
         not_empty(test, NAME)?;
@@ -90,15 +89,13 @@ impl AnalysisConfig for Psnr {
         }
         let distortion = distortion / indices.len() as f64;
         let (psnr, mean, range) = (error.psnr(), error.mean(), error.range());
-        let result = json!({
-            "psnr": psnr, "mean_squared_error": mean, "range": range, "distortion": distortion, "samples": indices.len(),
-            "decoding": self.decode.name(),
-        });
-        let header =
-            ["PSNR / dB", "mean squared error", "range", "distortion / nats", "samples", "reconstructions"].map(str::to_owned).to_vec();
-        let mut cells = [psnr, mean, range, distortion].map(|v| format!("{v:.5}")).to_vec();
-        cells.extend([indices.len().to_string(), format!("{}s of p(x|z)", self.decode.name())]);
-        Ok(AnalysisReport { result, table: vec![header, cells], files: Vec::new() })
+        let results = Results::of([
+            Measured::new("psnr", psnr, "dB", Direction::Maximise),
+            Measured::new("mean_squared_error", mean, "1", Direction::Minimise),
+            Measured::plain("range", range),
+            Measured::new("distortion", distortion, "nats", Direction::Minimise),
+        ]);
+        Ok(results.fact("samples", indices.len()).fact("decoding", self.decode.name()))
     }
 }
 

@@ -2,12 +2,11 @@
 
 use std::path::Path;
 
-use ibhost_framework::analysis::{AnalysisConfig, AnalysisContext, AnalysisError, AnalysisReport, Sources};
+use ibhost_framework::analysis::{AnalysisConfig, AnalysisContext, AnalysisError, Measured, Results, Sources};
 use ibhost_framework::dataset::{DataRoot, Split};
 use ibhost_framework::noise::{Draws, Noise};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 
 use crate::generation::decoding::Decoding;
 use crate::generation::reference_classifier::ReferenceClassifier;
@@ -50,7 +49,7 @@ impl Default for ReconstructionAccuracy {
 
 #[typetag::serde(name = "reconstruction_accuracy")]
 impl AnalysisConfig for ReconstructionAccuracy {
-    fn run(&self, context: &AnalysisContext<'_>) -> Result<AnalysisReport, AnalysisError> {
+    fn run(&self, context: &AnalysisContext<'_>) -> Result<Results, AnalysisError> {
         let test = context.data.split(Split::Test);
         not_empty(test, NAME)?;
         let classifier = ReferenceClassifier::open(NAME, &self.classifier, context)?;
@@ -64,16 +63,12 @@ impl AnalysisConfig for ReconstructionAccuracy {
             labels.extend(chunk.iter().map(|&i| test.label(i)));
         }
         let ([accuracy, entropy], [ceiling, _]) = (accuracy_and_entropy(&made, &labels), accuracy_and_entropy(&real, &labels));
-        let result = json!({
-            "reconstruction_accuracy": accuracy, "recons_entropy": entropy, "classifier_accuracy": ceiling, "samples": indices.len(),
-            "classifier": classifier.name(), "decoding": self.decode.name(),
-        });
-        let header = ["accuracy on reconstructions", "entropy / nats", "accuracy on samples", "samples", "reconstructions"]
-            .map(str::to_owned)
-            .to_vec();
-        let mut cells = [accuracy, entropy, ceiling].map(|v| format!("{v:.4}")).to_vec();
-        cells.extend([indices.len().to_string(), format!("{}s of p(x|z)", self.decode.name())]);
-        Ok(AnalysisReport { result, table: vec![header, cells], files: Vec::new() })
+        let results = Results::of([
+            Measured::share("reconstruction_accuracy", accuracy),
+            Measured::nats("recons_entropy", entropy),
+            Measured::share("classifier_accuracy", ceiling),
+        ]);
+        Ok(results.fact("samples", indices.len()).fact("classifier", classifier.name()).fact("decoding", self.decode.name()))
     }
 
     fn sources(&self, run_dir: &Path, _root: &DataRoot) -> Result<Option<Sources>, AnalysisError> {

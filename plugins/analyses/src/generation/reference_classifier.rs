@@ -5,7 +5,8 @@ use std::path::Path;
 use burn::tensor::Tensor;
 use ibhost_framework::analysis::{AnalysisContext, AnalysisError, Sources};
 use ibhost_framework::dataset::{Scaling, Split};
-use ibhost_framework::engine::{Session, open_finished};
+use ibhost_framework::engine::Session;
+use ibhost_framework::finished::{FinishedRun, Look};
 use ibhost_framework::identity::OtherDataPolicy;
 use ibhost_framework::noise::{Draws, Noise};
 use ibhost_framework::objective::BoxedObjective;
@@ -29,17 +30,20 @@ impl ReferenceClassifier {
         let refuse = |problem: String| AnalysisError::Request(format!("`{analysis}/classifier:{name}`: {problem}"));
         let path = find(context.run_dir, name).map_err(&refuse)?;
         // Of a judge only its weights are used, not the data it was trained on.
-        let (_, session, state) =
-            open_finished(&path, context.root, Label::Last, OtherDataPolicy::Accept).map_err(|error| refuse(error.to_string()))?;
-        let (own, other) = (context.data.info(), session.data.info());
-        if own.shape != other.shape {
-            return Err(refuse(format!("it was trained on inputs of shape {:?}, this run's have {:?}", other.shape, own.shape)));
+        let read = |look: &Look<'_>| {
+            let data = &look.session.data;
+            (Session::evaluation_model(look.state, false), data.info().shape, data.split(Split::Test).scaling().clone())
+        };
+        let run = FinishedRun::open(&path, OtherDataPolicy::Accept).map_err(|error| refuse(error.to_string()))?;
+        let (model, shape, scaling) = run.with_weights(context.library, Label::Last, read).map_err(|error| refuse(error.to_string()))?;
+        let own = context.data.info();
+        if own.shape != shape {
+            return Err(refuse(format!("it was trained on inputs of shape {shape:?}, this run's have {:?}", own.shape)));
         }
-        let (own, other) = (context.data.split(Split::Test).scaling(), session.data.split(Split::Test).scaling());
+        let (own, other) = (context.data.split(Split::Test).scaling(), &scaling);
         // other = raw other_gain + other_offset with raw = (own - own_offset) / own_gain.
         let gain: Vec<f32> = other.gain.iter().zip(&own.gain).map(|(other, own)| other / own).collect();
         let offset = other.offset.iter().zip(own.offset.iter().zip(&gain)).map(|(other, (own, gain))| other - own * gain).collect();
-        let model = Session::evaluation_model(&state, false);
         if let Some(path) = parameters::first_non_finite(&model) {
             return Err(refuse(format!("its parameter `{path}` is not finite\n  hint: train it anew with a lower `--lr`")));
         }

@@ -1,11 +1,10 @@
 //! Analysis `rmse`: reconstruction error of the test samples.
 
-use ibhost_framework::analysis::{AnalysisConfig, AnalysisContext, AnalysisError, AnalysisReport};
+use ibhost_framework::analysis::{AnalysisConfig, AnalysisContext, AnalysisError, Direction, Measured, Results};
 use ibhost_framework::dataset::Split;
 use ibhost_framework::noise::{Draws, Noise};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 
 use crate::generation::decoding::Decoding;
 use crate::model::{BATCH, generative, not_empty};
@@ -35,7 +34,7 @@ impl Default for Rmse {
 
 #[typetag::serde(name = "rmse")]
 impl AnalysisConfig for Rmse {
-    fn run(&self, context: &AnalysisContext<'_>) -> Result<AnalysisReport, AnalysisError> {
+    fn run(&self, context: &AnalysisContext<'_>) -> Result<Results, AnalysisError> {
         let model = generative(context, NAME)?;
         let test = context.data.split(Split::Test);
         not_empty(test, NAME)?;
@@ -55,11 +54,9 @@ impl AnalysisConfig for Rmse {
             values += (batch * features) as f64;
         }
         let (mean, rmse) = (distance / indices.len() as f64, (square / values).sqrt());
-        let result = json!({"x_recon_err": mean, "rmse": rmse, "samples": indices.len(), "decoding": self.decode.name()});
-        let header = ["mean |x - x^|", "root mean square", "samples", "x^"].map(str::to_owned).to_vec();
-        let cells =
-            vec![format!("{mean:.5}"), format!("{rmse:.5}"), indices.len().to_string(), format!("{} of p(x|z)", self.decode.name())];
-        Ok(AnalysisReport { result, table: vec![header, cells], files: Vec::new() })
+        let of = |name: &str, value: f64| Measured::new(name, value, "1", Direction::Minimise);
+        let results = Results::of([of("x_recon_err", mean), of("rmse", rmse)]);
+        Ok(results.fact("samples", indices.len()).fact("decoding", self.decode.name()))
     }
 }
 

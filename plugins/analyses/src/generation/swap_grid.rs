@@ -1,14 +1,13 @@
 //! Analysis `swap_grid`: images rebuilt from the style of one input and the class of another.
 
 use burn::tensor::{Int, Tensor, TensorData};
-use ibhost_framework::analysis::{AnalysisConfig, AnalysisContext, AnalysisError, AnalysisReport};
+use ibhost_framework::analysis::{AnalysisConfig, AnalysisContext, AnalysisError, Direction, Measured, Results};
 use ibhost_framework::dataset::{Samples, Split};
 use ibhost_framework::noise::Noise;
 use ibhost_framework::objective::StyleModel;
 use ibhost_framework::registry::Capability;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 
 use crate::figures::plot::{PlotError, encode_png};
 use crate::generation::decoding::Decoding;
@@ -199,7 +198,7 @@ fn nearest_labels(cells: &[Vec<f64>], samples: &Samples, judges: usize, range: (
 
 #[typetag::serde(name = "swap_grid")]
 impl AnalysisConfig for SwapGrid {
-    fn run(&self, context: &AnalysisContext<'_>) -> Result<AnalysisReport, AnalysisError> {
+    fn run(&self, context: &AnalysisContext<'_>) -> Result<Results, AnalysisError> {
         let model = style_model(context, NAME)?;
         let samples = context.data.split(Split::Train);
         not_empty(samples, NAME)?;
@@ -224,12 +223,12 @@ impl AnalysisConfig for SwapGrid {
         let (own, other) = (shift(0), (1..n).map(shift).sum::<f64>() / (n.max(2) - 1) as f64);
         let class_share = right as f64 / (n * n) as f64;
         let file = picture(context.output, "plots/swap_grid.png", grid.png())?;
-        let table = vec![
-            ["cells", "class_share", "style_shift", "random_shift"].map(str::to_owned).to_vec(),
-            vec![(n * n).to_string(), format!("{class_share:.4}"), format!("{own:.3}"), format!("{other:.3}")],
-        ];
-        let result = json!({ "sources": chosen, "class_share": class_share, "style_shift": own, "random_shift": other, "decoding": Decoding::Mean.name() });
-        Ok(AnalysisReport { result, table, files: vec![file] })
+        let results = Results::of([
+            Measured::share("class_share", class_share),
+            Measured::new("style_shift", own, "pixels", Direction::Minimise),
+            Measured::new("random_shift", other, "pixels", Direction::Neutral),
+        ]);
+        Ok(results.fact("sources", chosen).fact("decoding", Decoding::Mean.name()).with_files([file]))
     }
 }
 

@@ -1,12 +1,11 @@
 //! Analysis `traversal`: images along each dimension of the style code.
 
 use burn::tensor::{Int, Tensor, TensorData};
-use ibhost_framework::analysis::{AnalysisConfig, AnalysisContext, AnalysisError, AnalysisReport};
+use ibhost_framework::analysis::{AnalysisConfig, AnalysisContext, AnalysisError, Measured, Results};
 use ibhost_framework::dataset::Split;
 use ibhost_framework::noise::Noise;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 
 use crate::figures::plot::mosaic::{Mosaic, Tile};
 use crate::generation::decoding::Decoding;
@@ -47,7 +46,7 @@ const MEASURED: usize = 2000;
 
 #[typetag::serde(name = "traversal")]
 impl AnalysisConfig for Traversal {
-    fn run(&self, context: &AnalysisContext<'_>) -> Result<AnalysisReport, AnalysisError> {
+    fn run(&self, context: &AnalysisContext<'_>) -> Result<Results, AnalysisError> {
         let model = style_model(context, NAME)?;
         let samples = context.data.split(Split::Train);
         not_empty(samples, NAME)?;
@@ -96,15 +95,13 @@ impl AnalysisConfig for Traversal {
         let file = picture(context.output, "plots/traversal.png", mosaic.png())?;
         // How much a dimension changes the image: mean over pixels of the standard deviation along its row.
         let effect: Vec<f64> = images.chunks_exact(self.steps).map(row_effect).collect();
-        let mut table = vec![["dimension", "from", "to", "effect"].map(str::to_owned).to_vec()];
-        for (k, ((low, high), effect)) in ranges.iter().zip(&effect).enumerate() {
-            table.push(vec![k.to_string(), format!("{low:.3}"), format!("{high:.3}"), format!("{effect:.4}")]);
+        let mut results = Results::default();
+        for (k, (&(low, high), effect)) in ranges.iter().zip(&effect).enumerate() {
+            let of = |name: &str, value: f64, place: String| Measured::plain(name, value).along("dimension", k).at(place);
+            let ends = [of("from", low, format!("ranges/{k}/0")), of("to", high, format!("ranges/{k}/1"))];
+            results.values.extend(ends.into_iter().chain([of("effect", *effect, format!("effect/{k}"))]));
         }
-        Ok(AnalysisReport {
-            result: json!({ "image": chosen, "ranges": ranges, "effect": effect, "decoding": Decoding::Mean.name() }),
-            table,
-            files: vec![file],
-        })
+        Ok(results.fact("image", chosen).fact("decoding", Decoding::Mean.name()).with_files([file]))
     }
 }
 

@@ -1,11 +1,11 @@
 //! Analysis `ksg`: mutual information of inputs and codes by nearest neighbours, beside a calibration with a known answer.
 
-use ibhost_framework::analysis::{AnalysisConfig, AnalysisContext, AnalysisError, AnalysisReport};
+use ibhost_framework::analysis::{AnalysisConfig, AnalysisContext, AnalysisError, Measured, Results};
 use ibhost_framework::dataset::Split;
 use ibhost_framework::noise::{Draws, Noise};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::information::kd_tree::Norm;
 use crate::information::kraskov::{InformationError, Rows, error_scale, kraskov, revised};
@@ -113,7 +113,7 @@ impl Ksg {
 
 #[typetag::serde(name = "ksg")]
 impl AnalysisConfig for Ksg {
-    fn run(&self, context: &AnalysisContext<'_>) -> Result<AnalysisReport, AnalysisError> {
+    fn run(&self, context: &AnalysisContext<'_>) -> Result<Results, AnalysisError> {
         let model = encoder(context, NAME)?;
         let test = context.data.split(Split::Test);
         not_empty(test, NAME)?;
@@ -145,16 +145,19 @@ impl AnalysisConfig for Ksg {
             None
         };
         let scale = error_scale(n, dims[0] + dims[1]);
-        let result = json!({
-            "mutual_information": found, "samples": n, "k": self.k, "dimensions": dims, "estimator": self.estimator, "scale": self.scale,
-            "bound": "none", "error_scale": scale, "calibration": calibration,
-        });
-        let header = ["I(X;Z) / nats (no bound)", "samples", "error scale", "Gaussian pairs: exact", "estimate", "bias at this N"];
-        let [exact, estimate, bias] = calibration.map_or([f64::NAN; 3], |c| [c.exact, c.estimate, c.bias]);
-        let cells = [found, n as f64, scale, exact, estimate, bias].map(|v| format!("{v:.4}"));
-        let mut row = cells.to_vec();
-        row[1] = n.to_string();
-        Ok(AnalysisReport { result, table: vec![header.map(str::to_owned).to_vec(), row], files: Vec::new() })
+        let mut results = Results::of([Measured::nats("mutual_information", found), Measured::nats("error_scale", scale)]);
+        match calibration {
+            Some(Calibration { exact, estimate, bias }) => {
+                let of = [("exact", exact), ("estimate", estimate), ("bias", bias)];
+                let of =
+                    of.map(|(name, value)| Measured::nats(name, value).along("of", "Gaussian pairs").at(format!("calibration/{name}")));
+                results.values.extend(of);
+            }
+            None => results = results.fact("calibration", Value::Null),
+        }
+        let results =
+            results.fact("samples", n).fact("k", self.k).fact("dimensions", dims.to_vec()).fact("estimator", json!(self.estimator));
+        Ok(results.fact("scale", json!(self.scale)).fact("bound", "none"))
     }
 }
 
@@ -173,9 +176,9 @@ mod tests {
     fn estimate_and_calibration_are_reported_for_any_encoder() {
         let fixture = Fixture::new(Shape::Diagonal, 400);
         let report = Ksg { points: 300, ..Ksg::default() }.run(&fixture.context()).unwrap();
-        assert_eq!(report.result["samples"], 300);
-        assert!(report.result["mutual_information"].as_f64().is_some());
-        assert_eq!(report.table.len(), 2);
+        assert_eq!(report.json()["samples"], 300);
+        assert!(report.json()["mutual_information"].as_f64().is_some());
+        assert_eq!(report.table()[1][1], "mutual_information");
         let few = Ksg { points: 10, k: 20, ..Ksg::default() }.run(&fixture.context()).unwrap_err().to_string();
         assert!(few.contains("no 20-th neighbour"), "{few}");
     }
@@ -219,11 +222,11 @@ mod tests {
         let mut fixture = Fixture::new(Shape::Point, 300);
         fixture.black();
         for estimator in [Estimator::Kraskov, Estimator::RevisedMax, Estimator::RevisedEuclidean] {
-            let report = Ksg { estimator, ..Ksg::default() }.run(&fixture.context()).unwrap().without_nan();
-            assert!(report.result["mutual_information"].is_null() && report.result["calibration"].is_null(), "{}", report.result);
-            assert_eq!(report.table[1][0], "-", "{estimator:?}");
+            let report = Ksg { estimator, ..Ksg::default() }.run(&fixture.context()).unwrap();
+            assert!(report.json()["mutual_information"].is_null() && report.json()["calibration"].is_null(), "{}", report.json());
+            assert_eq!(report.table()[1][..2], ["mutual_information", "-"], "{estimator:?}");
         }
         let mixed = Ksg { estimator: Estimator::Mixed, ..Ksg::default() }.run(&fixture.context()).unwrap();
-        assert!(mixed.result["mutual_information"].as_f64().is_some_and(|nats| nats.abs() < 0.01), "{}", mixed.result);
+        assert!(mixed.json()["mutual_information"].as_f64().is_some_and(|nats| nats.abs() < 0.01), "{}", mixed.json());
     }
 }

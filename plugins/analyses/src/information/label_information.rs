@@ -1,11 +1,11 @@
 //! Analysis `label_information`: what codes tell about the label, and the accuracy that allows.
 
-use ibhost_framework::analysis::{AnalysisConfig, AnalysisContext, AnalysisError, AnalysisReport};
+use ibhost_framework::analysis::{AnalysisConfig, AnalysisContext, AnalysisError, Measured, Results};
 use ibhost_framework::dataset::Split;
 use rayon::prelude::*;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::Value;
 
 use crate::information::accuracy_bound::AccuracyBound;
 use crate::information::kraskov::Rows;
@@ -203,13 +203,11 @@ impl LevelCodes {
 
 #[typetag::serde(name = "label_information")]
 impl AnalysisConfig for LabelInformation {
-    fn run(&self, context: &AnalysisContext<'_>) -> Result<AnalysisReport, AnalysisError> {
+    fn run(&self, context: &AnalysisContext<'_>) -> Result<Results, AnalysisError> {
         let (levels, labels) = level_codes(NAME, context, Split::Test, self.points)?;
         let bound = AccuracyBound::of(context.data.split(Split::Test), context.data.info().classes.len());
-        let mut table =
-            vec![["level", "I(z;l) / nats (no bound)", "accuracy at most", "KSG / nats (no bound)"].map(str::to_owned).to_vec()];
-        let mut found = Vec::new();
-        for level in &levels {
+        let mut results = Results::default();
+        for (at, level) in levels.iter().enumerate() {
             let information = level.label_information(&labels, self.leave_one_out).ok_or_else(|| {
                 AnalysisError::Request(format!(
                     "`{NAME}` needs codes drawn from normal distributions (such as `cov:diag` or `cov:full`) or one-hot ones"
@@ -223,14 +221,18 @@ impl AnalysisConfig for LabelInformation {
             } else {
                 None
             };
-            let cells = [format!("{information:.4}"), format!("{accuracy:.4}"), neighbours.map_or_else(String::new, |v| format!("{v:.4}"))];
-            table.push([&[level.name.clone()][..], &cells].concat());
-            found.push(json!({
-                "level": level.name, "information": information, "accuracy_bound": accuracy, "mixed_ksg": neighbours, "dimensions": level.dim,
-            }));
+            let record = format!("levels/{at}");
+            let along = |measured: Measured| measured.along("level", level.name.as_str()).within(&record);
+            results.values.extend([Measured::nats("information", information), Measured::share("accuracy_bound", accuracy)].map(along));
+            results.values.extend(neighbours.map(|estimate| along(Measured::nats("mixed_ksg", estimate))));
+            results = results.fact(format!("{record}/dimensions"), level.dim);
+            if neighbours.is_none() {
+                results = results.fact(format!("{record}/mixed_ksg"), Value::Null);
+            }
         }
-        let result = json!({"levels": found, "label_entropy": bound.entropy, "classes": bound.classes, "samples": labels.len(), "bound": "none", "leave_one_out": self.leave_one_out});
-        Ok(AnalysisReport { result, table, files: Vec::new() })
+        let results =
+            results.and(Measured::nats("label_entropy", bound.entropy)).fact("classes", bound.classes).fact("samples", labels.len());
+        Ok(results.fact("bound", "none").fact("leave_one_out", self.leave_one_out))
     }
 }
 
@@ -280,7 +282,7 @@ mod tests {
     #[test]
     fn any_encoder_with_normal_codes_is_measured() {
         let report = LabelInformation { ksg: true, points: 200, ..LabelInformation::default() };
-        let result = report.run(&Fixture::new(Shape::Diagonal, 300).context()).unwrap().result;
+        let result = report.run(&Fixture::new(Shape::Diagonal, 300).context()).unwrap().json();
         let level = &result["levels"][0];
         let value = |key: &str| level[key].as_f64().unwrap_or_else(|| panic!("{key} in {level}"));
         assert!(value("information") > 0.3 && value("information") <= 10f64.ln() + 1e-9 && value("mixed_ksg") > 0.1);
@@ -307,6 +309,6 @@ mod tests {
             assert!((a - b).abs() < 1e-9, "{a} {b}");
         }
         let result = LabelInformation { points: 100, ..LabelInformation::default() }.run(&Fixture::new(Shape::Full, 300).context());
-        assert!(result.unwrap().result["levels"][0]["information"].as_f64().is_some_and(|i| i > 0.0 && i <= 10f64.ln() + 1e-9));
+        assert!(result.unwrap().json()["levels"][0]["information"].as_f64().is_some_and(|i| i > 0.0 && i <= 10f64.ln() + 1e-9));
     }
 }

@@ -1,13 +1,13 @@
 //! Analysis `mutual_information`: I(X;T) and I(Y;T) of a noisy code, and I(X;S) where the model has a style code.
 
 use burn::tensor::Tensor;
-use ibhost_framework::analysis::{AnalysisConfig, AnalysisContext, AnalysisError, AnalysisReport};
+use ibhost_framework::analysis::{AnalysisConfig, AnalysisContext, AnalysisError, Measured, Results};
 use ibhost_framework::dataset::Samples;
 use ibhost_framework::noise::{Draws, Noise};
 use ibhost_framework::posterior::Posterior;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::Map;
 
 use crate::information::aggregate::{Scales, aggregated_information, label_entropy, prediction_entropy};
 use crate::model::{BATCH, classifier, encoder, log_probabilities, not_empty};
@@ -131,18 +131,18 @@ impl Noisy {
 
 #[typetag::serde(name = "mutual_information")]
 impl AnalysisConfig for MutualInformation {
-    fn run(&self, context: &AnalysisContext<'_>) -> Result<AnalysisReport, AnalysisError> {
+    fn run(&self, context: &AnalysisContext<'_>) -> Result<Results, AnalysisError> {
         let (classes, codes) = (classifier(context, NAME)?, encoder(context, NAME)?);
         let noise = Noise::new(context.seed);
-        let mut result = serde_json::Map::new();
-        let mut table = vec![["split", "quantity", "nats", "bound"].map(str::to_owned).to_vec()];
+        let (mut results, mut bounds) = (Results::default(), Map::new());
         for (name, split) in self.split.list() {
             let samples = context.data.split(split);
             not_empty(samples, NAME)?;
             let count = self.first.map_or(samples.len(), |n| n.min(samples.len()));
             let mut put = |key: &str, value: f64| {
-                table.push(vec![name.to_owned(), key.to_owned(), format!("{value:.4}"), bound(key).to_owned()]);
-                result.insert(format!("{name}_{key}"), json!(value));
+                let place = format!("{name}_{key}");
+                results.values.push(Measured::nats(key, value).along("split", name).at(place.as_str()));
+                bounds.insert(place, bound(key).into());
             };
             let mut both = |key: &str, codes: &Noisy| {
                 if self.variant != Variant::Sampled {
@@ -174,10 +174,7 @@ impl AnalysisConfig for MutualInformation {
             put("h_y", entropy);
             put("ceiling", (count as f64).ln());
         }
-        let bounds: serde_json::Map<_, _> =
-            table[1..].iter().map(|row| (format!("{}_{}", row[0], row[1]), json!(bound(&row[1])))).collect();
-        result.insert("bounds".to_owned(), bounds.into());
-        Ok(AnalysisReport { result: result.into(), table, files: Vec::new() })
+        Ok(results.fact("bounds", bounds))
     }
 }
 
@@ -195,7 +192,7 @@ mod tests {
     fn both_variants_lie_between_nothing_and_the_ceiling() {
         let fixture = Fixture::new(Shape::Diagonal, 400);
         let report = MutualInformation { split: Splits::Test, ..MutualInformation::default() }.run(&fixture.context()).unwrap();
-        let value = |key: &str| report.result[key].as_f64().unwrap_or_else(|| panic!("{key} in {}", report.result));
+        let value = |key: &str| report.json()[key].as_f64().unwrap_or_else(|| panic!("{key} in {}", report.json()));
         let ceiling = value("test_ceiling");
         assert!((ceiling - 400f64.ln()).abs() < 1e-12 && (value("test_h_y") - 10f64.ln()).abs() < 1e-12);
         for key in ["test_mi_x_class_mean", "test_mi_x_class_sampled"] {
@@ -204,16 +201,17 @@ mod tests {
         for key in ["test_mi_y_class_confidence", "test_mi_y_class_lower"] {
             assert!(value(key) > 0.5 && value(key) <= value("test_h_y"), "{key} {}", value(key));
         }
-        let bounds = report.result["bounds"].as_object().unwrap();
+        let result = report.json();
+        let bounds = result["bounds"].as_object().unwrap();
         assert!(
             bounds["test_mi_y_class_lower"] == "lower bound on I(Y;T)"
                 && bounds["test_mi_y_class_confidence"].as_str().unwrap().contains("none")
         );
         assert!(bounds.values().all(|bound| bound != ""), "{bounds:?}");
-        assert!(report.table.iter().all(|row| row.len() == 4) && report.table[0][3] == "bound");
-        assert!(report.result.get("train_h_y").is_none() && report.result.get("test_mi_x_style_mean").is_none());
+        assert_eq!((report.table().len(), report.table()[0][0].as_str()), (2, "split"));
+        assert!(report.json().get("train_h_y").is_none() && report.json().get("test_mi_x_style_mean").is_none());
         let fewer = MutualInformation { first: Some(50), variant: Variant::Mean, ..MutualInformation::default() };
-        let fewer = fewer.run(&fixture.context()).unwrap().result;
+        let fewer = fewer.run(&fixture.context()).unwrap().json();
         assert!((fewer["train_ceiling"].as_f64().unwrap() - 50f64.ln()).abs() < 1e-12 && fewer.get("train_mi_x_class_sampled").is_none());
     }
 

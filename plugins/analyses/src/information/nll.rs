@@ -1,11 +1,10 @@
 //! Analysis `nll`: importance-sampled negative log-likelihood of the test samples.
 
-use ibhost_framework::analysis::{AnalysisConfig, AnalysisContext, AnalysisError, AnalysisReport};
+use ibhost_framework::analysis::{AnalysisConfig, AnalysisContext, AnalysisError, Direction, Measured, Results};
 use ibhost_framework::dataset::Split;
 use ibhost_framework::noise::{Draws, Noise};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 
 use crate::figures::plot::{Figure, Layer, png};
 use crate::model::{generative, not_empty, undefined};
@@ -62,7 +61,7 @@ const BATCH: usize = 100;
 
 #[typetag::serde(name = "nll")]
 impl AnalysisConfig for Nll {
-    fn run(&self, context: &AnalysisContext<'_>) -> Result<AnalysisReport, AnalysisError> {
+    fn run(&self, context: &AnalysisContext<'_>) -> Result<Results, AnalysisError> {
         let model = generative(context, NAME)?;
         let test = context.data.split(Split::Test);
         not_empty(test, NAME)?;
@@ -91,10 +90,9 @@ impl AnalysisConfig for Nll {
             picture(context.output, "plots/nll-histogram.png", png(&histogram(&values), (900, 600)))?,
             write(context.output, "analyses/nll.npy", &bytes)?,
         ];
-        let result = json!({"nll": mean, "deviation": deviation, "samples": used, "points": indices.len()});
-        let cells = [format!("{mean:.4}"), format!("{deviation:.4}"), used.to_string(), indices.len().to_string()];
-        let table = vec![["nll", "deviation over inputs", "codes", "inputs"].map(str::to_owned).to_vec(), cells.to_vec()];
-        Ok(AnalysisReport { result, table, files })
+        let nll = Measured::new("nll", mean, "nats", Direction::Minimise);
+        let results = Results::of([nll, Measured::nats("deviation", deviation)]).fact("samples", used).fact("points", indices.len());
+        Ok(results.with_files(files))
     }
 }
 

@@ -1,11 +1,10 @@
 //! Analysis `rates`: what every level of the code costs.
 
-use ibhost_framework::analysis::{AnalysisConfig, AnalysisContext, AnalysisError, AnalysisReport};
+use ibhost_framework::analysis::{AnalysisConfig, AnalysisContext, AnalysisError, Measured, Results};
 use ibhost_framework::dataset::Split;
 use ibhost_framework::noise::{Draws, Noise};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 
 use crate::model::{generative, not_empty, undefined};
 
@@ -32,7 +31,7 @@ impl Default for Rates {
 
 #[typetag::serde(name = "rates")]
 impl AnalysisConfig for Rates {
-    fn run(&self, context: &AnalysisContext<'_>) -> Result<AnalysisReport, AnalysisError> {
+    fn run(&self, context: &AnalysisContext<'_>) -> Result<Results, AnalysisError> {
         let model = generative(context, NAME)?;
         let test = context.data.split(Split::Test);
         not_empty(test, NAME)?;
@@ -49,11 +48,10 @@ impl AnalysisConfig for Rates {
         let rates: Vec<f64> = sums.iter().map(|sum| sum / indices.len() as f64).collect();
         let name = |level: usize| if rates.len() == 1 { "z".to_owned() } else { format!("z{}", level + 1) };
         let total: f64 = rates.iter().sum();
-        let mut table = vec![["level", "rate / nats"].map(str::to_owned).to_vec()];
-        table.extend(rates.iter().enumerate().map(|(level, rate)| vec![name(level), format!("{rate:.5}")]));
-        table.push(vec!["total".to_owned(), format!("{total:.5}")]);
-        let levels: Vec<_> = rates.iter().enumerate().map(|(level, rate)| json!({"level": name(level), "rate": rate})).collect();
-        Ok(AnalysisReport { result: json!({"levels": levels, "total": total, "samples": indices.len()}), table, files: Vec::new() })
+        let of =
+            |(level, rate): (usize, &f64)| Measured::nats("rate", *rate).along("level", name(level)).within(&format!("levels/{level}"));
+        let results = Results::of(rates.iter().enumerate().map(of)).and(Measured::nats("total", total));
+        Ok(results.fact("samples", indices.len()))
     }
 }
 

@@ -1,11 +1,10 @@
 //! Analysis `knn_accuracy`: how well classes can be read off codes by their nearest neighbours, and whether clusters of codes are classes.
 
-use ibhost_framework::analysis::{AnalysisConfig, AnalysisContext, AnalysisError, AnalysisReport};
+use ibhost_framework::analysis::{AnalysisConfig, AnalysisContext, AnalysisError, Measured, Results};
 use ibhost_framework::dataset::{Samples, Split};
 use ibhost_framework::noise::{Draws, Noise, Stream};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, json};
 
 use crate::model::{BATCH, encoder, not_empty};
 use crate::probes::neighbour_accuracy::{neighbour_accuracies, normalised_mutual_information};
@@ -87,7 +86,7 @@ impl KnnAccuracy {
 
 #[typetag::serde(name = "knn_accuracy")]
 impl AnalysisConfig for KnnAccuracy {
-    fn run(&self, context: &AnalysisContext<'_>) -> Result<AnalysisReport, AnalysisError> {
+    fn run(&self, context: &AnalysisContext<'_>) -> Result<Results, AnalysisError> {
         if self.k.is_empty() || self.k.contains(&0) {
             return Err(AnalysisError::Request(format!("`{NAME}`: every number of neighbours must be at least 1, e.g. k:[1;5]")));
         }
@@ -109,17 +108,10 @@ impl AnalysisConfig for KnnAccuracy {
         );
         let labels: Vec<usize> = test_labels.iter().map(|&l| usize::from(l)).collect();
         let agreement = normalised_mutual_information(&labels, &clusters);
-        let mut result = Map::new();
-        let mut table = vec![vec!["neighbours".to_owned(), "accuracy".to_owned()]];
-        for (k, (accuracy, _)) in self.k.iter().zip(&found) {
-            result.insert(format!("accuracy_{k}"), json!(accuracy));
-            table.push(vec![k.to_string(), format!("{accuracy:.4}")]);
-        }
-        result.insert("cluster_agreement".to_owned(), json!(agreement));
-        result.insert("train".to_owned(), json!(train_labels.len()));
-        result.insert("test".to_owned(), json!(test_labels.len()));
-        table.push(vec!["cluster agreement".to_owned(), format!("{agreement:.4}")]);
-        Ok(AnalysisReport { result: result.into(), table, files: Vec::new() })
+        let accuracy =
+            |(k, (accuracy, _)): (&usize, &(f64, _))| Measured::share("accuracy", *accuracy).along("k", *k).at(format!("accuracy_{k}"));
+        let results = Results::of(self.k.iter().zip(&found).map(accuracy)).and(Measured::share("cluster_agreement", agreement));
+        Ok(results.fact("train", train_labels.len()).fact("test", test_labels.len()))
     }
 }
 
@@ -196,9 +188,9 @@ mod tests {
         let fixture = Fixture::new(Shape::Diagonal, 300);
         for codes in [Codes::Sampled, Codes::Mean] {
             let report = KnnAccuracy { codes, points: Some(200), ..KnnAccuracy::default() }.run(&fixture.context()).unwrap();
-            let share = report.result["accuracy_5"].as_f64().unwrap();
-            assert!((0.0..=1.0).contains(&share) && report.result["test"] == 200);
-            assert!(report.result["cluster_agreement"].as_f64().is_some());
+            let share = report.json()["accuracy_5"].as_f64().unwrap();
+            assert!((0.0..=1.0).contains(&share) && report.json()["test"] == 200);
+            assert!(report.json()["cluster_agreement"].as_f64().is_some());
         }
         assert!(KnnAccuracy { k: vec![0], ..KnnAccuracy::default() }.run(&fixture.context()).is_err());
     }

@@ -7,11 +7,11 @@ pub mod neighbours;
 pub mod svm;
 
 use ibhost_datasets::numpy::LegacyRandom;
-use ibhost_framework::analysis::{AnalysisConfig, AnalysisContext, AnalysisError, AnalysisReport};
+use ibhost_framework::analysis::{AnalysisConfig, AnalysisContext, AnalysisError, Measured, Results};
 use ibhost_framework::dataset::Split;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
+use serde_json::Value;
 
 use crate::information::accuracy_bound::AccuracyBound;
 use crate::information::levels::{LevelCodes, level_codes};
@@ -60,7 +60,7 @@ impl Parts {
 }
 
 /// Accuracies of the four probes.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Accuracies {
     /// Multinomial logistic regression, L2 with C = 1, to convergence.
     pub logistic: f64,
@@ -88,6 +88,9 @@ impl Accuracies {
             knn: neighbour_accuracies(train, (&parts.test, &parts.test_labels), parts.dim, &[NEIGHBOURS])[0].0,
         }
     }
+
+    /// What they are called in results.
+    const NAMES: [&str; 4] = ["logistic", "svm_rbf", "svm_linear", "knn"];
 
     fn all(self) -> [f64; 4] {
         [self.logistic, self.svm_rbf, self.svm_linear, self.knn]
@@ -130,44 +133,48 @@ impl Default for Probes {
 }
 
 impl Probes {
-    fn level(&self, level: &LevelCodes, labels: &[u8], order: &[usize], bound: AccuracyBound, table: &mut Vec<Vec<String>>) -> Value {
+    /// What is found on the level `at` from the bottom, beside what else the result says of it.
+    fn level(&self, at: usize, level: &LevelCodes, labels: &[u8], order: &[usize], bound: AccuracyBound) -> Results {
+        let place = |key: &str| format!("levels/{at}/{key}");
+        let along = |measured: Measured| measured.along("level", level.name.as_str());
+        let mut results = Results::default().fact(place("level"), level.name.as_str());
         let information = level.label_information(labels, false);
         let allowed = information.map(|i| bound.accuracy(i));
-        let mut found = Map::new();
-        found.insert("level".to_owned(), json!(level.name));
-        found.insert("information".to_owned(), json!(information));
-        found.insert("accuracy_bound".to_owned(), json!(allowed));
+        match information.zip(allowed) {
+            Some((information, allowed)) => {
+                let bounds = [Measured::nats("information", information), Measured::share("accuracy_bound", allowed)];
+                results.values.extend(bounds.map(|measured| along(measured).within(&format!("levels/{at}"))));
+            }
+            None => results = results.fact(place("information"), Value::Null).fact(place("accuracy_bound"), Value::Null),
+        }
         for (on, codes, wanted) in [("mean", &level.mean, self.on != On::Sample), ("sample", &level.code, self.on != On::Mean)] {
             if !wanted {
                 continue;
             }
             let accuracies = Accuracies::of(&Parts::new(codes, labels, level.dim, order));
-            let cells = accuracies.all().map(|a| format!("{a:.4}"));
-            let limit = allowed.map_or_else(String::new, |a| format!("{a:.4}"));
-            table.push([&[level.name.clone(), on.to_owned()][..], &cells, &[limit]].concat());
-            if let (Some(allowed), "sample") = (allowed, on) {
-                found.insert("within_bound".to_owned(), json!(accuracies.all().iter().all(|a| *a <= allowed + SLACK)));
+            for (probe, accuracy) in Accuracies::NAMES.into_iter().zip(accuracies.all()) {
+                results.values.push(along(Measured::share(probe, accuracy)).along("codes", on).at(place(&format!("{on}/{probe}"))));
             }
-            found.insert(on.to_owned(), json!(accuracies));
+            if let (Some(allowed), "sample") = (allowed, on) {
+                results = results.fact(place("within_bound"), accuracies.all().iter().all(|a| *a <= allowed + SLACK));
+            }
         }
-        found.into()
+        results
     }
 }
 
 #[typetag::serde(name = "probes")]
 impl AnalysisConfig for Probes {
-    fn run(&self, context: &AnalysisContext<'_>) -> Result<AnalysisReport, AnalysisError> {
+    fn run(&self, context: &AnalysisContext<'_>) -> Result<Results, AnalysisError> {
         let (levels, labels) = level_codes(NAME, context, Split::Test, self.points)?;
         if labels.len() < 10 {
             return Err(AnalysisError::Request(format!("`{NAME}` needs at least 10 test samples, this run has {}", labels.len())));
         }
         let order = LegacyRandom::new(SHUFFLE).permutation(labels.len());
         let bound = AccuracyBound::of(context.data.split(Split::Test), context.data.info().classes.len());
-        let header = ["level", "codes", "logistic", "SVM, RBF", "SVM, linear", "5-NN", "accuracy at most"];
-        let mut table = vec![header.map(str::to_owned).to_vec()];
-        let found: Vec<Value> = levels.iter().map(|level| self.level(level, &labels, &order, bound, &mut table)).collect();
-        let result = json!({"levels": found, "samples": labels.len(), "scored": labels.len() / 5});
-        Ok(AnalysisReport { result, table, files: Vec::new() })
+        let levels = levels.iter().enumerate().map(|(at, level)| self.level(at, level, &labels, &order, bound));
+        let results = levels.fold(Results::default(), Results::joined);
+        Ok(results.fact("samples", labels.len()).fact("scored", labels.len() / 5))
     }
 }
 
@@ -190,13 +197,13 @@ mod tests {
     #[test]
     fn means_and_samples_of_any_encoder_are_probed() {
         let report = Probes { points: 300, ..Probes::default() }.run(&Fixture::new(Shape::Diagonal, 400).context()).unwrap();
-        let level = &report.result["levels"][0];
+        let level = &report.json()["levels"][0];
         let accuracy = |on: &str, probe: &str| level[on][probe].as_f64().unwrap_or_else(|| panic!("{on} {probe} in {level}"));
         for probe in ["logistic", "svm_rbf", "svm_linear", "knn"] {
             assert!(accuracy("mean", probe) >= accuracy("sample", probe) - 0.1 && accuracy("mean", probe) > 0.2, "{level}");
         }
-        assert!(level["within_bound"].as_bool().is_some() && report.table.len() == 3);
+        assert!(level["within_bound"].as_bool().is_some() && report.table().len() == 13);
         let point = Probes { on: On::Mean, points: 100 }.run(&Fixture::new(Shape::Point, 100).context()).unwrap();
-        assert!(point.result["levels"][0]["accuracy_bound"].is_null() && point.result["levels"][0].get("sample").is_none());
+        assert!(point.json()["levels"][0]["accuracy_bound"].is_null() && point.json()["levels"][0].get("sample").is_none());
     }
 }

@@ -2,14 +2,13 @@
 
 use burn::module::Module;
 use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
-use ibhost_framework::analysis::{AnalysisConfig, AnalysisContext, AnalysisError, AnalysisReport};
+use ibhost_framework::analysis::{AnalysisConfig, AnalysisContext, AnalysisError, Measured, Results};
 use ibhost_framework::dataset::{Samples, Split};
 use ibhost_framework::math::{log_likelihood, predicted};
 use ibhost_framework::noise::{Draws, Noise};
 use ibhost_framework::objective::{BoxedObjective, Classifier};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 
 use crate::model::{BATCH, classifier, not_empty};
 use crate::numbers::share;
@@ -284,7 +283,7 @@ impl Attack {
 
 #[typetag::serde(name = "attack")]
 impl AnalysisConfig for Attack {
-    fn run(&self, context: &AnalysisContext<'_>) -> Result<AnalysisReport, AnalysisError> {
+    fn run(&self, context: &AnalysisContext<'_>) -> Result<Results, AnalysisError> {
         let model = classifier(context, NAME)?;
         let test = context.data.split(Split::Test);
         not_empty(test, NAME)?;
@@ -293,21 +292,17 @@ impl AnalysisConfig for Attack {
         let gradient_model = differentiable_classifier(&boxed, NAME)?;
         let autodiff = context.device.clone().autodiff();
         let target = Target { model, gradient_model, autodiff: &autodiff, range: (f64::from(low), f64::from(high)) };
-        let mut table =
-            vec![["split", "inputs"].map(str::to_owned).into_iter().chain(self.eps.iter().map(|e| format!("eps_{e}"))).collect::<Vec<_>>()];
-        let mut result = serde_json::Map::new();
+        let mut results = Results::default();
         for (name, split) in self.split.list() {
             let found = self.attacked(name, context.data.split(split), &target, context)?;
             let count = found.counted;
-            let shares: Vec<f64> = found.withstood.iter().map(|&n| share(n, count)).collect();
-            table.push([name.to_owned(), count.to_string()].into_iter().chain(shares.iter().map(|s| format!("{s:.4}"))).collect());
-            let keyed: serde_json::Map<_, _> =
-                self.eps.iter().zip(&shares).map(|(eps, share)| (format!("{name}_eps_{eps}"), json!(share))).collect();
-            result.extend(keyed);
-            result.insert(format!("{name}_inputs"), json!(count));
-            result.insert(format!("{name}_without_gradient"), json!(found.without_gradient));
+            for (eps, &withstood) in self.eps.iter().zip(&found.withstood) {
+                let accuracy = Measured::share("accuracy", share(withstood, count)).along("split", name).along("eps", *eps);
+                results.values.push(accuracy.at(format!("{name}_eps_{eps}")));
+            }
+            results = results.fact(format!("{name}_inputs"), count).fact(format!("{name}_without_gradient"), found.without_gradient);
         }
-        Ok(AnalysisReport { result: result.into(), table, files: Vec::new() })
+        Ok(results)
     }
 }
 
@@ -325,8 +320,8 @@ mod tests {
     fn shares(config: &Attack, shape: Shape) -> Vec<f64> {
         let fixture = Fixture::new(shape, 300);
         let report = config.run(&fixture.context()).unwrap();
-        assert_eq!(report.table.len(), 3);
-        config.eps.iter().map(|eps| report.result[format!("test_eps_{eps}")].as_f64().unwrap()).collect()
+        assert_eq!(report.table().len(), 1 + 2 * config.eps.len());
+        config.eps.iter().map(|eps| report.json()[format!("test_eps_{eps}")].as_f64().unwrap()).collect()
     }
 
     #[test]
@@ -344,16 +339,16 @@ mod tests {
         assert!(conditional[0] == 1.0 && all[0] < 1.0 && all[0] > 0.3, "{all:?}");
         let noisy = Attack { eps: vec![0.0, 0.1], ..Attack::default() };
         let fixture = Fixture::new(Shape::Diagonal, 300);
-        assert_eq!(noisy.run(&fixture.context()).unwrap().result, noisy.run(&fixture.context()).unwrap().result);
+        assert_eq!(noisy.run(&fixture.context()).unwrap().json(), noisy.run(&fixture.context()).unwrap().json());
     }
 
     #[test]
     fn of_no_inputs_there_is_no_share() {
         let mut fixture = Fixture::new(Shape::Point, 50);
         fixture.without_classes();
-        let report = Attack { eps: vec![0.1], split: Splits::Test, ..Attack::default() }.run(&fixture.context()).unwrap().without_nan();
-        assert!(report.result["test_inputs"] == 0 && report.result["test_eps_0.1"].is_null(), "{}", report.result);
-        assert_eq!(report.table[1], ["test", "0", "-"]);
+        let report = Attack { eps: vec![0.1], split: Splits::Test, ..Attack::default() }.run(&fixture.context()).unwrap();
+        assert!(report.json()["test_inputs"] == 0 && report.json()["test_eps_0.1"].is_null(), "{}", report.json());
+        assert_eq!(report.table()[1], ["test", "0.1", "-"]);
         let all = Attack { eps: vec![0.1], conditional: false, split: Splits::Test, ..Attack::default() };
         let refused = all.run(&fixture.context()).unwrap_err().to_string();
         assert!(refused.contains("gradient") && refused.contains("not finite"), "{refused}");

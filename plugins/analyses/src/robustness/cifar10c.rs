@@ -2,15 +2,14 @@
 
 use std::path::Path;
 
-use ibhost_framework::analysis::{AnalysisConfig, AnalysisContext, AnalysisError, AnalysisReport, Sources};
+use ibhost_framework::analysis::{AnalysisConfig, AnalysisContext, AnalysisError, Results, Sources};
 use ibhost_framework::dataset::{DataError, DataRoot, Split};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
 
 use crate::model::{BATCH, classifier, not_empty};
 use crate::npy::Array;
-use crate::robustness::corruption::{Counter, cells, find_categories, need_data_set};
+use crate::robustness::corruption::{Counter, find_categories, need_data_set};
 
 const NAME: &str = "cifar10c";
 
@@ -60,22 +59,19 @@ impl Default for Cifar10C {
 
 #[typetag::serde(name = "cifar10c")]
 impl AnalysisConfig for Cifar10C {
-    fn run(&self, context: &AnalysisContext<'_>) -> Result<AnalysisReport, AnalysisError> {
+    fn run(&self, context: &AnalysisContext<'_>) -> Result<Results, AnalysisError> {
         let counter = Counter { model: classifier(context, NAME)?, context, l: &self.l };
         need_data_set(context, NAME, "cifar10", [3, 32, 32])?;
         let test = context.data.split(Split::Test);
         not_empty(test, NAME)?;
-        let folder = context.root.join("CIFAR-10-C");
+        let folder = context.library.root().join("CIFAR-10-C");
         let known: Vec<&'static str> = CATEGORIES.into_iter().chain(EXTRA_CATEGORIES).collect();
         let found = find_categories(&folder, &known, "fog.npy", |folder, category| folder.join(format!("{category}.npy")).is_file())?;
         let labels = Array::open(&folder.join("labels.npy"))?.labels(context.data.info().classes.len())?;
         check_repeated(&folder.join("labels.npy"), &labels)?;
         let clean = counter.samples(test, &format!("{NAME}/clean"))?;
-        let mut table =
-            vec![["category", "severity", "images"].map(str::to_owned).into_iter().chain(counter.header()).collect::<Vec<String>>()];
-        let first = ["clean".to_owned(), String::new(), test.len().to_string()];
-        table.push(first.into_iter().chain(cells(&clean, test.len())).collect());
-        let mut categories = Map::new();
+        let mut results =
+            Results::of(counter.measured(&clean, test.len(), "clean_image", &[("category", "clean".into()), ("severity", 0.into())]));
         for category in found {
             let mut images = Array::open(&folder.join(format!("{category}.npy")))?;
             let count = images.expect_bytes(&[32, 32, 3])?;
@@ -88,20 +84,16 @@ impl AnalysisConfig for Cifar10C {
                 .into());
             }
             let per_severity = count / SEVERITIES;
-            let mut severities: Vec<Value> = Vec::with_capacity(SEVERITIES);
             for (at, labels) in labels.chunks(per_severity.max(1)).enumerate() {
                 let severity = at + 1;
                 let correct = counter.file(&mut images, labels, &format!("{NAME}/{category}/{severity}"))?;
                 tracing::info!(category, severity, images = per_severity, ?correct, "CIFAR-10-C");
-                let start = [category.to_owned(), severity.to_string(), per_severity.to_string()];
-                table.push(start.into_iter().chain(cells(&correct, per_severity)).collect());
-                severities.push(json!({"severity": severity, "metrics": counter.report(&correct, per_severity)}));
+                let axes = [("category", category.into()), ("severity", severity.into())];
+                results.values.extend(counter.measured(&correct, per_severity, &format!("categories/{category}/{at}/metrics"), &axes));
+                results = results.fact(format!("categories/{category}/{at}/severity"), severity);
             }
-            categories.insert(category.to_owned(), Value::Array(severities));
         }
-        let clean_image = counter.report(&clean, test.len());
-        let result = json!({"batch_size": BATCH, "categories": categories, "clean_image": clean_image});
-        Ok(AnalysisReport { result, table, files: Vec::new() })
+        Ok(results.fact("batch_size", BATCH))
     }
 
     fn sources(&self, _run_dir: &Path, _root: &DataRoot) -> Result<Option<Sources>, AnalysisError> {
@@ -137,6 +129,8 @@ ibhost_framework::register! {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::Value;
+
     use super::*;
     use crate::fixture::{Bars, Fixture, Shape};
     use crate::npy::testing::{write, write_by_column};
@@ -157,21 +151,21 @@ mod tests {
             }
         }
         let labels: Vec<u8> = (0..5).flat_map(|_| test.labels()).collect();
-        let folder = fixture.root.join("CIFAR-10-C");
+        let folder = fixture.library.root().join("CIFAR-10-C");
         write(&folder.join("snow.npy"), &[250, 32, 32, 3], &stored);
         write(&folder.join("labels.npy"), &[250], &labels);
         let report = Cifar10C { l: vec![1, 3] }.run(&fixture.context()).unwrap();
         let accuracy = |v: &Value| v[1]["accuracy"].as_f64().unwrap();
-        let snow: Vec<f64> = report.result["categories"]["snow"].as_array().unwrap().iter().map(|s| accuracy(&s["metrics"])).collect();
-        let clean = accuracy(&report.result["clean_image"]);
-        assert!(clean > 0.9 && snow[0] == clean && snow[1] == clean, "{:?}", report.table);
+        let snow: Vec<f64> = report.json()["categories"]["snow"].as_array().unwrap().iter().map(|s| accuracy(&s["metrics"])).collect();
+        let clean = accuracy(&report.json()["clean_image"]);
+        assert!(clean > 0.9 && snow[0] == clean && snow[1] == clean, "{:?}", report.table());
         assert!(snow[2..].iter().all(|a| (a - 0.1).abs() < 1e-9));
-        assert_eq!(report.table.len(), 7);
+        assert_eq!(report.table().len(), 13);
         // The same in the order of columns, with a column of other integers for labels.
         write(&folder.join("labels.npy"), &[250, 1], &labels.iter().map(|&label| i64::from(label)).collect::<Vec<_>>());
         write_by_column(&folder.join("snow.npy"), &[250, 32, 32, 3], &stored);
         let columns = Cifar10C { l: vec![1, 3] }.run(&fixture.context()).unwrap();
-        assert_eq!(columns.result, report.result);
+        assert_eq!(columns.json(), report.json());
         write(&folder.join("labels.npy"), &[245], &(0..5).flat_map(|_| labels[..49].to_vec()).collect::<Vec<u8>>());
         let error = Cifar10C::default().run(&fixture.context()).unwrap_err().to_string();
         assert!(error.contains("snow.npy") && error.contains("250 images") && error.contains("245 labels"), "{error}");
@@ -180,7 +174,7 @@ mod tests {
     #[test]
     fn one_severity_does_not_pass_for_five() {
         let fixture = Fixture::on(Shape::Point, Bars::new("cifar10", [3, 32, 32], 50), 6);
-        let folder = fixture.root.join("CIFAR-10-C");
+        let folder = fixture.library.root().join("CIFAR-10-C");
         let labels: Vec<u8> = (0..20).map(|i| i * 7 % 10).collect();
         write(&folder.join("fog.npy"), &[20, 32, 32, 3], &vec![9u8; 20 * 3072]);
         write(&folder.join("labels.npy"), &[20], &labels);

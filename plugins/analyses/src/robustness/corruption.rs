@@ -5,11 +5,11 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use ibhost_framework::analysis::{AnalysisContext, AnalysisError};
+use ibhost_framework::analysis::{AnalysisContext, AnalysisError, Measured};
 use ibhost_framework::dataset::{DataError, Samples, Split, Values};
 use ibhost_framework::noise::{Draws, Noise};
 use ibhost_framework::objective::Classifier;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::model::{BATCH, count_correct};
 use crate::npy::Array;
@@ -102,25 +102,19 @@ impl Counter<'_> {
         }
     }
 
-    /// `[{L, accuracy}...]`.
-    pub(crate) fn report(&self, correct: &[usize], total: usize) -> Value {
-        self.l.iter().zip(accuracies(correct, total)).map(|(l, accuracy)| json!({"L": l, "accuracy": accuracy})).collect()
-    }
-
-    /// Header cells `accuracy L=1` ...
-    pub(crate) fn header(&self) -> impl Iterator<Item = String> {
-        self.l.iter().map(|l| format!("accuracy L={l}"))
+    /// The accuracy with each number of codes, `place` being the list of them in the result and `axes` what they were measured at.
+    pub(crate) fn measured(&self, correct: &[usize], total: usize, place: &str, axes: &[(&str, Value)]) -> Vec<Measured> {
+        let of = |(at, (&l, accuracy)): (usize, (&usize, f64))| {
+            let measured = axes.iter().fold(Measured::share("accuracy", accuracy), |measured, (axis, at)| measured.along(axis, at.clone()));
+            measured.along("L", l).within(&format!("{place}/{at}"))
+        };
+        self.l.iter().zip(accuracies(correct, total)).enumerate().map(of).collect()
     }
 }
 
 /// Shares of `total`.
 pub(crate) fn accuracies(correct: &[usize], total: usize) -> Vec<f64> {
     correct.iter().map(|&count| share(count, total)).collect()
-}
-
-/// Table cells of shares.
-pub(crate) fn cells(correct: &[usize], total: usize) -> impl Iterator<Item = String> {
-    accuracies(correct, total).into_iter().map(|a| format!("{a:.4}"))
 }
 
 fn channels_first(stored: &[u8], channels: usize, plane: usize) -> Vec<u8> {

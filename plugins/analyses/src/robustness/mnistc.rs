@@ -2,15 +2,14 @@
 
 use std::path::Path;
 
-use ibhost_framework::analysis::{AnalysisConfig, AnalysisContext, AnalysisError, AnalysisReport, Sources};
+use ibhost_framework::analysis::{AnalysisConfig, AnalysisContext, AnalysisError, Results, Sources};
 use ibhost_framework::dataset::{DataError, DataRoot};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, json};
 
 use crate::model::{BATCH, classifier};
 use crate::npy::Array;
-use crate::robustness::corruption::{Counter, cells, find_categories, need_data_set};
+use crate::robustness::corruption::{Counter, find_categories, need_data_set};
 
 const NAME: &str = "mnistc";
 
@@ -54,15 +53,14 @@ impl Default for MnistC {
 
 #[typetag::serde(name = "mnistc")]
 impl AnalysisConfig for MnistC {
-    fn run(&self, context: &AnalysisContext<'_>) -> Result<AnalysisReport, AnalysisError> {
+    fn run(&self, context: &AnalysisContext<'_>) -> Result<Results, AnalysisError> {
         let counter = Counter { model: classifier(context, NAME)?, context, l: &self.l };
         need_data_set(context, NAME, "mnist", [1, 28, 28])?;
-        let folder = context.root.join("mnist_c");
+        let folder = context.library.root().join("mnist_c");
         let mut known = CATEGORIES.to_vec();
         known.push("identity");
         let found = find_categories(&folder, &known, "fog/test_images.npy", |folder, category| folder.join(category).is_dir())?;
-        let mut table = vec![["category".to_owned(), "images".to_owned()].into_iter().chain(counter.header()).collect::<Vec<_>>()];
-        let mut categories = Map::new();
+        let mut results = Results::default();
         for category in found {
             let place = folder.join(category);
             let mut images = Array::open(&place.join("test_images.npy"))?;
@@ -76,10 +74,9 @@ impl AnalysisConfig for MnistC {
             }
             let correct = counter.file(&mut images, &labels, &format!("{NAME}/{category}"))?;
             tracing::info!(category, images = count, ?correct, "MNIST-C");
-            table.push([category.to_owned(), count.to_string()].into_iter().chain(cells(&correct, count)).collect());
-            categories.insert(category.to_owned(), counter.report(&correct, count));
+            results.values.extend(counter.measured(&correct, count, &format!("categories/{category}"), &[("category", category.into())]));
         }
-        Ok(AnalysisReport { result: json!({"batch_size": BATCH, "categories": categories}), table, files: Vec::new() })
+        Ok(results.fact("batch_size", BATCH))
     }
 
     fn sources(&self, _run_dir: &Path, _root: &DataRoot) -> Result<Option<Sources>, AnalysisError> {
@@ -115,17 +112,17 @@ mod tests {
         let (images, labels) = bytes_of(&fixture, 1100);
         let dark = vec![0u8; images.len()];
         for (category, pixels) in [("identity", &images), ("fog", &dark)] {
-            let place = fixture.root.join("mnist_c").join(category);
+            let place = fixture.library.root().join("mnist_c").join(category);
             write(&place.join("test_images.npy"), &[1100, 28, 28, 1], pixels);
             // A column is as good as a row.
             let shape: &[u64] = if category == "fog" { &[1100, 1] } else { &[1100] };
             write(&place.join("test_labels.npy"), shape, &labels);
         }
         let report = MnistC { l: vec![1] }.run(&fixture.context()).unwrap();
-        let accuracy = |category: &str| report.result["categories"][category][0]["accuracy"].as_f64().unwrap();
-        assert_eq!(report.result["categories"].as_object().unwrap().len(), 2);
-        assert!(accuracy("identity") > 0.9 && (accuracy("fog") - 0.1).abs() < 1e-9, "{:?}", report.table);
-        assert_eq!(report.table[1][..2], ["fog".to_owned(), "1100".to_owned()]);
+        let accuracy = |category: &str| report.json()["categories"][category][0]["accuracy"].as_f64().unwrap();
+        assert_eq!(report.json()["categories"].as_object().unwrap().len(), 2);
+        assert!(accuracy("identity") > 0.9 && (accuracy("fog") - 0.1).abs() < 1e-9, "{:?}", report.table());
+        assert_eq!(report.table()[1][..2], ["fog".to_owned(), "1".to_owned()]);
     }
 
     #[test]
@@ -133,7 +130,7 @@ mod tests {
         let fixture = Fixture::on(Shape::Point, Bars::new("mnist", [1, 28, 28], 20), 2);
         let fails = || MnistC::default().run(&fixture.context()).unwrap_err().to_string();
         assert!(fails().contains("mnist_c"));
-        let place = fixture.root.join("mnist_c/fog");
+        let place = fixture.library.root().join("mnist_c/fog");
         write(&place.join("test_images.npy"), &[20, 28, 28], &vec![0u8; 20 * 784]);
         assert!(fails().contains("test_images.npy") && fails().contains("[28, 28, 1]"));
         write(&place.join("test_images.npy"), &[20, 28, 28, 1], &vec![0u8; 20 * 784]);

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use ibhost_framework::analysis::{AnalysisConfig, AnalysisContext, AnalysisError, AnalysisReport, Sources};
+use ibhost_framework::analysis::{AnalysisConfig, AnalysisContext, AnalysisError, Direction, Measured, Results, Sources};
 use ibhost_framework::component::resolve;
 use ibhost_framework::dataset::{DataRoot, DatasetConfig, Split};
 use ibhost_framework::noise::{Draws, Noise};
@@ -12,7 +12,6 @@ use ibhost_framework::objective::Classifier;
 use ibhost_framework::registry::Kind;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
 
 use crate::model::{BATCH, classifier, not_empty};
 use crate::robustness::attack::{Target, differentiable, differentiable_classifier, gradient_by};
@@ -106,10 +105,10 @@ impl OutOfDistribution {
                 Tensor::from_data(TensorData::new(values, [indices.len(), c, h, w]), device)
             }));
         }
-        let (_, config) = resolve::<dyn DatasetConfig>(Kind::Dataset, &self.out)
+        let (component, _) = resolve::<dyn DatasetConfig>(Kind::Dataset, &self.out)
             .map_err(|error| AnalysisError::Request(format!("`out:{}` is neither gauss nor uniform nor a data set: {error}", self.out)))?;
-        let other = config.load(context.root)?;
-        let samples = other.split(Split::Test).clone();
+        let other = context.library.get(&component, context.seed)?;
+        let samples = other.data.split(Split::Test).clone();
         not_empty(&samples, NAME)?;
         if samples.shape() != shape {
             return Err(AnalysisError::Request(format!(
@@ -127,10 +126,18 @@ impl OutOfDistribution {
     }
 }
 
-fn as_json(found: &Detection) -> Value {
-    json!({
-        "tpr95": found.fpr_at_tpr95, "auroc": found.auroc, "aupr_in": found.aupr_in, "aupr_out": found.aupr_out,
-        "detect_err": found.detection_error,
+/// The scores of one way to choose thresholds.
+fn measured(way: &str, found: &Detection) -> [Measured; 5] {
+    [
+        Measured::new("tpr95", found.fpr_at_tpr95, "share", Direction::Minimise),
+        Measured::share("auroc", found.auroc),
+        Measured::share("aupr_in", found.aupr_in),
+        Measured::share("aupr_out", found.aupr_out),
+        Measured::new("detect_err", found.detection_error, "share", Direction::Minimise),
+    ]
+    .map(|measured| {
+        let place = format!("{way}/{}", measured.name);
+        measured.along("thresholds", way).at(place)
     })
 }
 
@@ -140,7 +147,7 @@ fn autodiff_of(device: &Device) -> Device {
 
 #[typetag::serde(name = "ood")]
 impl AnalysisConfig for OutOfDistribution {
-    fn run(&self, context: &AnalysisContext<'_>) -> Result<AnalysisReport, AnalysisError> {
+    fn run(&self, context: &AnalysisContext<'_>) -> Result<Results, AnalysisError> {
         let model: &dyn Classifier = classifier(context, NAME)?;
         let test = context.data.split(Split::Test);
         not_empty(test, NAME)?;
@@ -170,14 +177,8 @@ impl AnalysisConfig for OutOfDistribution {
             AnalysisError::Request(format!("`{NAME}` cannot use this model: a score is not finite; analyse an earlier checkpoint"))
         })?;
         let (grid, exact) = (scores.on_grid(self.num_delta), scores.exact());
-        let row = |name: &str, d: &Detection| {
-            let percent = [d.fpr_at_tpr95, d.auroc, d.aupr_in, d.aupr_out, d.detection_error].map(|x| format!("{:.2}", 100.0 * x));
-            std::iter::once(name.to_owned()).chain(percent).collect::<Vec<_>>()
-        };
-        let header = ["metrics in percent", "tpr95", "auroc", "aupr_in", "aupr_out", "detect_err"].map(str::to_owned).to_vec();
-        let table = vec![header, row("grid", &grid), row("exact", &exact)];
-        let result = json!({ "out": self.out, "inputs": test.len(), "grid": as_json(&grid), "exact": as_json(&exact) });
-        Ok(AnalysisReport { result, table, files: Vec::new() })
+        let found = Results::of(measured("grid", &grid).into_iter().chain(measured("exact", &exact)));
+        Ok(found.fact("out", self.out.as_str()).fact("inputs", test.len()))
     }
 
     fn sources(&self, _run_dir: &Path, _root: &DataRoot) -> Result<Option<Sources>, AnalysisError> {
@@ -205,11 +206,11 @@ mod tests {
             let report = config.run(&fixture.context()).unwrap();
             for kind in ["grid", "exact"] {
                 for key in ["tpr95", "auroc", "aupr_in", "aupr_out", "detect_err"] {
-                    let value = report.result[kind][key].as_f64().unwrap();
+                    let value = report.json()[kind][key].as_f64().unwrap();
                     assert!((0.0..=1.0).contains(&value), "{kind} {key} {value}");
                 }
             }
-            assert_eq!(report.table.len(), 3);
+            assert_eq!(report.table().len(), 3);
         }
         let bad = OutOfDistribution { out: "nowhere".to_owned(), ..OutOfDistribution::default() };
         assert!(bad.run(&fixture.context()).unwrap_err().to_string().contains("out:nowhere"));

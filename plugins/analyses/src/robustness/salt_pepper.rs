@@ -1,12 +1,11 @@
 //! Analysis `salt_pepper`: accuracy under salt-and-pepper noise.
 
 use burn::tensor::{Tensor, TensorData};
-use ibhost_framework::analysis::{AnalysisConfig, AnalysisContext, AnalysisError, AnalysisReport};
+use ibhost_framework::analysis::{AnalysisConfig, AnalysisContext, AnalysisError, Measured, Results};
 use ibhost_framework::dataset::Split;
 use ibhost_framework::noise::{Draws, Noise};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 
 use crate::model::{BATCH, classifier, count_correct, not_empty};
 use crate::numbers::share;
@@ -57,7 +56,7 @@ pub(crate) fn add_salt_pepper(values: &mut [f32], size: usize, indices: &[usize]
 
 #[typetag::serde(name = "salt_pepper")]
 impl AnalysisConfig for SaltPepper {
-    fn run(&self, context: &AnalysisContext<'_>) -> Result<AnalysisReport, AnalysisError> {
+    fn run(&self, context: &AnalysisContext<'_>) -> Result<Results, AnalysisError> {
         let model = classifier(context, NAME)?;
         let test = context.data.split(Split::Test);
         not_empty(test, NAME)?;
@@ -67,10 +66,9 @@ impl AnalysisConfig for SaltPepper {
         let order: Vec<usize> = (0..test.len()).collect();
         let mut levels = vec![0.0];
         levels.extend(self.p.iter().copied().filter(|p| *p != 0.0));
-        let mut settings = Vec::new();
-        let mut table = vec![std::iter::once("p".to_owned()).chain(self.l.iter().map(|l| format!("accuracy L={l}"))).collect::<Vec<_>>()];
+        let mut results = Results::default();
         let mut values = Vec::new();
-        for p in levels {
+        for (at, p) in levels.into_iter().enumerate() {
             let mut correct = vec![0; self.l.len()];
             for (step, indices) in order.chunks(BATCH).enumerate() {
                 values.clear();
@@ -87,10 +85,12 @@ impl AnalysisConfig for SaltPepper {
             }
             let accuracies: Vec<f64> = correct.iter().map(|&count| share(count, test.len())).collect();
             tracing::info!(p, ?accuracies, "salt and pepper");
-            settings.extend(self.l.iter().zip(&accuracies).map(|(l, accuracy)| json!({"p": p, "L": l, "accuracy": accuracy})));
-            table.push(std::iter::once(p.to_string()).chain(accuracies.iter().map(|a| format!("{a:.4}"))).collect());
+            results.values.extend(self.l.iter().zip(&accuracies).enumerate().map(|(i, (&l, &accuracy))| {
+                let record = format!("settings/{}", at * self.l.len() + i);
+                Measured::share("accuracy", accuracy).along("p", p).along("L", l).within(&record)
+            }));
         }
-        Ok(AnalysisReport { result: json!({"batch_size": BATCH, "settings": settings}), table, files: Vec::new() })
+        Ok(results.fact("batch_size", BATCH))
     }
 }
 
@@ -120,14 +120,15 @@ mod tests {
         let fixture = Fixture::new(Shape::Diagonal, 1200);
         let config = SaltPepper { p: vec![0.0, 0.2, 1.0], l: vec![1, 12] };
         let report = config.run(&fixture.context()).unwrap();
-        let settings = report.result["settings"].as_array().unwrap();
+        let result = report.json();
+        let settings = result["settings"].as_array().unwrap();
         let places: Vec<(f64, u64)> = settings.iter().map(|s| (s["p"].as_f64().unwrap(), s["L"].as_u64().unwrap())).collect();
         assert_eq!(places, [(0.0, 1), (0.0, 12), (0.2, 1), (0.2, 12), (1.0, 1), (1.0, 12)]);
         let accuracy = |i: usize| settings[i]["accuracy"].as_f64().unwrap();
-        assert!(accuracy(1) > 0.5 && accuracy(1) > accuracy(3) && accuracy(3) > accuracy(5), "{:?}", report.table);
+        assert!(accuracy(1) > 0.5 && accuracy(1) > accuracy(3) && accuracy(3) > accuracy(5), "{:?}", report.table());
         assert!(accuracy(1) > accuracy(0), "averaging helps");
         assert!((accuracy(5) - 0.1).abs() < 0.05, "nothing is left of the image");
-        assert_eq!(report.table.len(), 4);
-        assert_eq!(config.run(&fixture.context()).unwrap().result, report.result);
+        assert_eq!(report.table().len(), 7);
+        assert_eq!(config.run(&fixture.context()).unwrap().json(), report.json());
     }
 }

@@ -1,6 +1,7 @@
 //! Tests of the objective with mixtures as q(z|x) and p(x|z): gradients, refusals, training, resuming and the statistics afterwards.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use burn::module::{ModuleVisitor, Param};
@@ -11,7 +12,8 @@ use ibhost_framework::build::BuildContext;
 use ibhost_framework::dataset::{DataRoot, Dataset, DatasetConfig, Split};
 use ibhost_framework::decoder::DecoderConfig;
 use ibhost_framework::encoder::EncoderConfig;
-use ibhost_framework::engine::{Observer, Quiet, Session, StepReport, Trainer, open_finished};
+use ibhost_framework::engine::{Observer, Quiet, Session, StepReport, Trainer};
+use ibhost_framework::finished::{DataLibrary, FinishedRun, Look};
 use ibhost_framework::identity::{OtherDataPolicy, Program};
 use ibhost_framework::noise::Noise;
 use ibhost_framework::objective::read_measures;
@@ -259,30 +261,35 @@ fn training_lowers_the_loss_resumes_exactly_and_its_statistics_are_finite() {
     half.train(&mut Quiet, &AtomicBool::new(false)).unwrap();
     drop(half);
 
-    let (_, session, state) = open_finished(&path, &root, Label::Last, OtherDataPolicy::Refuse).unwrap();
-    let (_, _, resumed) = open_finished(&halfway, &root, Label::Last, OtherDataPolicy::Refuse).unwrap();
-    let weights = parameters::to_host(&state.model);
+    let library = DataLibrary::new(root.clone());
+    let opened = |path: &Path| FinishedRun::open(path, OtherDataPolicy::Refuse).unwrap();
+    let weights_of = |look: &Look<'_>| parameters::to_host(&look.state.model);
+    let whole = opened(&path);
+    let weights = whole.with_weights(&library, Label::Last, weights_of).unwrap();
     assert!(weights.keys().any(|path| path.ends_with("encoder.logcoefs.weight")), "{:?}", weights.keys());
-    assert_eq!(weights, parameters::to_host(&resumed.model));
+    assert_eq!(weights, opened(&halfway).with_weights(&library, Label::Last, weights_of).unwrap());
 
-    let model = Session::evaluation_model(&state, false);
+    let read =
+        |look: &Look<'_>| (Session::evaluation_model(look.state, false), Arc::clone(&look.session.data), look.session.device.clone());
+    let (model, data, device) = whole.with_weights(&library, Label::Last, read).unwrap();
     let context = AnalysisContext {
         model: &*model,
-        data: &*session.data,
-        root: &root,
-        device: &session.device,
+        data: &*data,
+        library: &library,
+        device: &device,
         run_dir: &path,
         output: &analysis::Output::of_run(&path),
         label: "mixture",
         seed: 1,
     };
     let report = MimStatistics { points: 640 }.run(&context).unwrap();
-    let numbers = report.result.as_object().unwrap().iter().filter(|(_, value)| !value.is_object() && !value.is_string());
+    let result = report.json();
+    let numbers = result.as_object().unwrap().iter().filter(|(_, value)| !value.is_object() && !value.is_string());
     for (name, value) in numbers {
         assert!(value.as_f64().is_some_and(f64::is_finite), "{name}: {value}");
     }
-    assert!(report.result["clf_acc_KNN5"].is_number() && report.result["H_q_x"].is_number());
-    let folder = report.result["original_name"].as_str().unwrap();
+    assert!(result["clf_acc_KNN5"].is_number() && result["H_q_x"].is_number());
+    let folder = result["original_name"].as_str().unwrap();
     assert!(folder.contains("_q-zx3_") && folder.contains("_p-xz2"), "{folder}");
     assert_eq!(MimPortrait::default().run(&context).unwrap().files.len(), 2);
 }

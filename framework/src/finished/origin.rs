@@ -1,10 +1,10 @@
 //! What a result was made from, so that one on disk is only taken for one that would be made now when it would come out the same.
 
-use ibhost_analyses::reference_run::weights_hash;
-use ibhost_framework::analysis::Sources;
-use ibhost_framework::identity::Identity;
-use ibhost_framework::storage::{Label, Manifest, RunDir, StorageError};
 use serde::{Deserialize, Serialize};
+
+use crate::analysis::Sources;
+use crate::identity::Identity;
+use crate::storage::{Label, Manifest, RunDir, StorageError};
 
 /// Everything a result depends on besides the analysis, the kind of checkpoint and averaging. It stands in the result's document.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,10 +33,15 @@ impl Origin {
     /// That of a result about the newest `label` checkpoint of `run`; `None` when there is no such checkpoint.
     pub fn of(run: &RunDir, label: Label, seed: u64, identity: &Identity, sources: Option<Sources>) -> Result<Option<Self>, StorageError> {
         let Some(entry) = run.checkpoints().list()?.into_iter().rfind(|entry| entry.label == label) else { return Ok(None) };
-        let weights = weights_hash(&Manifest::read(&entry.path)?);
+        let weights = Manifest::read(&entry.path)?.weights_hash();
+        Ok(Some(Self::new(run.run_id(), (entry.step, weights), seed, identity, sources)))
+    }
+
+    /// That of a result about the weights of the run `run`, given by their step and their hash.
+    pub fn new(run: &str, (step, weights): (u64, String), seed: u64, identity: &Identity, sources: Option<Sources>) -> Self {
         let (data, program) = (identity.data.key(), identity.program.key());
         let arithmetic = format!("{} on {}", identity.machine.instructions, identity.machine.device);
-        Ok(Some(Self { run: run.run_id().to_owned(), step: entry.step, weights, seed, data, program, arithmetic, sources }))
+        Self { run: run.to_owned(), step, weights, seed, data, program, arithmetic, sources }
     }
 
     /// Whether a result made from `other` would be the same as one made from this.

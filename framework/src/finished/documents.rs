@@ -4,15 +4,16 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use ibhost_framework::analysis::{Sources, with_suffix};
-use ibhost_framework::component::Component;
-use ibhost_framework::registry::Kind;
-use ibhost_framework::storage::inside;
 use serde_json::Value;
 
-use crate::exit::Failure;
-use crate::kept::Origin;
-use crate::paths::show;
+use super::origin::Origin;
+use crate::analysis::{Sources, with_suffix};
+use crate::component::Component;
+use crate::engine::EngineError;
+use crate::registry::Kind;
+use crate::run::ConfigError;
+use crate::storage::inside;
+use crate::text::show;
 
 /// Folder of the results below a run or another folder of results.
 const FOLDER: &str = "analyses";
@@ -219,13 +220,15 @@ impl Selector {
     ///
     /// # Errors
     /// When it is no analysis in the form of a component.
-    pub fn read(text: &str) -> Result<Self, Failure> {
+    pub fn read(text: &str) -> Result<Self, EngineError> {
         if let Some(name) = text.strip_suffix('/') {
             return Ok(Self::Default(name.to_owned()));
         }
         if text.contains('/') {
-            let component = Component::parse(Kind::Analysis, text);
-            return component.map(Self::Component).map_err(|error| Failure::component("analysis", &error));
+            return match Component::parse(Kind::Analysis, text) {
+                Ok(component) => Ok(Self::Component(component)),
+                Err(source) => Err(ConfigError::Component { key: "analysis".to_owned(), source }.into()),
+            };
         }
         Ok(Self::Only(text.to_owned()))
     }
@@ -312,106 +315,4 @@ pub fn place(root: &Path, settings: &Settings, origin: &Origin, own_seed: u64) -
     let is_free = there(&suffix).is_none_or(same);
     let suffix = if there(&apart).is_some_and(same) || !is_free { apart } else { suffix };
     Ok((at(&suffix), suffix))
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    fn settings(analysis: &str, checkpoint: &str, average: bool, seed: Option<u64>) -> Settings {
-        let name = analysis.split('/').next().unwrap().to_owned();
-        Settings { name, analysis: analysis.to_owned(), checkpoint: checkpoint.to_owned(), average, seed, other_data: None }
-    }
-
-    fn origin(data: &str, judge: Option<&str>) -> Origin {
-        let sources = Some(judge.map(|judge| ("judge".to_owned(), judge.to_owned())).into_iter().collect());
-        let (weights, program, arithmetic) = ("w".into(), "p".into(), "avx2 on flex".into());
-        Origin { run: "run1".into(), step: 1, weights, seed: 0, data: data.into(), program, arithmetic, sources }
-    }
-
-    /// Writes a result as `analyze` does and returns the start of its file's name.
-    fn write(root: &Path, settings: &Settings, origin: &Origin) -> String {
-        let (stem, _) = place(root, settings, origin, 0).unwrap();
-        let component = Component::parse(Kind::Analysis, &settings.analysis).unwrap();
-        let mut value =
-            json!({"analysis": component.to_json_full(), "checkpoint": settings.checkpoint, "average": settings.average, "result": {}});
-        if let (Value::Object(map), Value::Object(more)) = (&mut value, serde_json::to_value(origin).unwrap()) {
-            map.extend(more);
-        }
-        fs::create_dir_all(root.join(FOLDER)).unwrap();
-        fs::write(stem.with_extension("json"), value.to_string()).unwrap();
-        stem.file_name().unwrap().to_str().unwrap().to_owned()
-    }
-
-    #[test]
-    fn every_setting_is_a_part_of_the_name() {
-        let stems = [
-            settings("ksg", "last", false, None),
-            settings("ksg", "best", true, Some(7)),
-            settings("ksg/k:3", "last", false, None),
-            settings("ksg/k:4", "last", false, None),
-        ]
-        .map(|settings| settings.stem());
-        assert_eq!(stems[..2], ["ksg", "ksg-best-average-seed7"]);
-        assert!(stems[2].starts_with("ksg-") && stems[2].len() == 12 && stems[2] != stems[3], "{stems:?}");
-    }
-
-    #[test]
-    fn results_lie_side_by_side_and_are_found_by_component_or_file() {
-        let folder = tempfile::tempdir().unwrap();
-        let root = folder.path();
-        let plain = settings("salt_pepper/p:[0.1]", "last", false, None);
-        let [one, two] = ["salt_pepper/p:[0.1]", "salt_pepper/p:[0.2]"]
-            .map(|text| write(root, &settings(text, "last", false, None), &origin("d", None)));
-        let best = write(root, &settings("salt_pepper/p:[0.1]", "best", false, None), &origin("d", None));
-        assert!(one != two && best == format!("{one}-best"), "{one} {two} {best}");
-        assert_eq!(write(root, &plain, &origin("d", None)), one, "the same settings are replaced");
-        let found = |text: &str| select(documents(root, "salt_pepper", 0).documents, &Selector::read(text).unwrap());
-        let stem = |text: &str| found(text).unwrap().unwrap().settings.stem();
-        assert_eq!((stem("salt_pepper/p:[0.2]"), stem(&two), stem(&best)), (two.clone(), two.clone(), best.clone()));
-        let error = found("salt_pepper").unwrap_err();
-        assert!(
-            [&one, &two, &best].into_iter().all(|stem| error.contains(stem.as_str())) && error.contains("p:[0.2] of the last"),
-            "{error}"
-        );
-        assert!(found("salt_pepper/p:[0.1]").unwrap_err().contains("2 results"), "of two checkpoints");
-        assert!(found("salt_pepper/").unwrap_err().contains("only results under other settings"));
-        assert!(found("salt_pepper/p:[0.3]").unwrap_err().contains(&two));
-        assert!(Selector::read("salt_pepper/q:1").is_err());
-        assert!(documents(root, "salt", 0).documents.is_empty() && documents(&root.join("absent"), "ksg", 0).documents.is_empty());
-    }
-
-    #[test]
-    fn other_data_and_judges_are_kept_apart_and_other_runs_refused() {
-        let folder = tempfile::tempdir().unwrap();
-        let (root, plain) = (folder.path(), settings("psnr", "last", false, None));
-        assert_eq!(write(root, &plain, &origin("a", None)), "psnr");
-        let other = write(root, &plain, &origin("b", None));
-        let judged = write(root, &plain, &origin("a", Some("j")));
-        assert!(other.starts_with("psnr-") && judged.starts_with("psnr-") && other != judged, "{other} {judged}");
-        assert_eq!(write(root, &plain, &origin("a", None)), "psnr");
-        assert_eq!(write(root, &plain, &origin("b", None)), other, "found again");
-        let foreign = Origin { run: "run2".into(), ..origin("a", None) };
-        assert!(place(root, &plain, &foreign, 0).unwrap_err().contains("run1"));
-    }
-
-    #[test]
-    fn documents_of_earlier_versions_are_read_and_kept_where_their_settings_differ() {
-        let folder = tempfile::tempdir().unwrap();
-        let root = folder.path();
-        fs::create_dir_all(root.join(FOLDER)).unwrap();
-        let old = Component::parse(Kind::Analysis, "salt_pepper/p:[0.1]").unwrap().to_json_full();
-        let text = json!({"analysis": old, "checkpoint": "best", "average": false, "step": 3, "result": {}}).to_string();
-        fs::write(root.join("analyses/salt_pepper.json"), &text).unwrap();
-        let found = documents(root, "salt_pepper", 0).documents;
-        assert_eq!(found[0].settings, settings("salt_pepper/p:[0.1]", "best", false, None));
-        assert_ne!(write(root, &settings("salt_pepper", "last", false, None), &origin("d", None)), "salt_pepper");
-        assert_eq!(fs::read_to_string(root.join("analyses/salt_pepper.json")).unwrap(), text);
-        fs::write(root.join("analyses/mnistc.json"), r#"{"result": {}}"#).unwrap();
-        assert_eq!(documents(root, "mnistc", 0).documents[0].settings.stem(), "mnistc");
-        fs::write(root.join("analyses/ksg.json"), "{").unwrap();
-        assert!(documents(root, "ksg", 0).damaged[0].1.contains("not valid JSON"));
-    }
 }

@@ -1,64 +1,32 @@
-//! Runs that are looked at together: their configurations, logs and analyses.
+//! What is read from a finished run: its settings, the numbers of its log, and the results of its analyses.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use ibhost_analyses::figures::batch_table::last_epochs_mean;
-use ibhost_framework::component::text_of;
-use ibhost_framework::run::RunConfig;
-use ibhost_framework::storage::{MetricsLog, MetricsSplit, Row, RunDir, RunStatus, inside, write_atomic};
-use ibhost_sweep::folder::axes_of;
 use serde_json::Value;
 
-use super::check_run_folder;
-use crate::exit::Failure;
-use crate::paths::show;
-use crate::results::{Document, Found, Selector, documents, select};
-use crate::table;
+use super::FinishedRun;
+use super::documents::{Document, Found, Selector, documents, select};
+use crate::component::suggest::nearest;
+use crate::component::{Component, text_of};
+use crate::engine::EngineError;
+use crate::objective::ObjectiveConfig;
+use crate::storage::{MetricsSplit, Row};
+use crate::text::show;
 
 /// A document about weights that the run no longer has, and the newest step there is.
 type Stale = (Document, u64);
+/// Most settings that a message lists.
+const SHOWN: usize = 12;
 
-/// One of several runs.
-pub struct Run {
-    /// Its folder.
-    pub path: PathBuf,
-    /// Its id, which copies of its folder share.
-    pub id: String,
-    /// What it was configured to do.
-    pub config: RunConfig,
-    /// Value of each axis of the sweep it belongs to.
-    pub axes: Vec<(String, Value)>,
-    /// Where results of analyses are read: its folder, or one elsewhere.
-    pub results: PathBuf,
-}
-
-impl Run {
-    /// Opens the run in `path`.
-    pub fn open(path: &Path) -> Result<Self, Failure> {
-        check_run_folder(path)?;
-        let folder = RunDir::open_read_only(path)?;
-        let config = RunConfig::from_json(folder.read_config()?)?;
-        let id = folder.run_id().to_owned();
-        Ok(Self { path: path.to_path_buf(), id, config, axes: axes_of(path), results: path.to_path_buf() })
-    }
-
-    /// How far it got; a run whose process is gone is interrupted.
-    pub fn status(&self) -> Result<RunStatus, Failure> {
-        Ok(RunDir::open_read_only(&self.path)?.status()?)
-    }
-
-    /// The rows of its metrics log.
-    pub fn rows(&self) -> Result<Vec<Row>, Failure> {
-        Ok(MetricsLog::read(&RunDir::open_read_only(&self.path)?.metrics_path())?)
-    }
-
+impl FinishedRun {
     /// File and content of the result of an analysis that `selector` means, see [`Selector::read`].
-    pub fn analysis(&self, selector: &str) -> Result<(PathBuf, Value), Failure> {
+    pub fn analysis(&self, selector: &str) -> Result<(PathBuf, Value), EngineError> {
         self.document(selector).map(|document| (document.path, document.value))
     }
 
     /// The result of an analysis that `selector` means: the only one of `ksg`, or the one of `ksg/k:3`. Refused when there are several.
-    pub fn document(&self, selector: &str) -> Result<Document, Failure> {
+    pub fn document(&self, selector: &str) -> Result<Document, EngineError> {
         self.find(selector, |_| true)?.ok_or_else(|| {
             let name = selector.split(['/', '-']).next().unwrap_or(selector);
             self.lacks(&self.results.join("analyses").join(name).with_extension("json"), name, "is missing")
@@ -66,7 +34,7 @@ impl Run {
     }
 
     /// The same among the results that `keep` accepts; nothing when there is no result of the analysis.
-    pub fn find(&self, selector: &str, keep: impl Fn(&Document) -> bool) -> Result<Option<Document>, Failure> {
+    pub fn find(&self, selector: &str, keep: impl Fn(&Document) -> bool) -> Result<Option<Document>, EngineError> {
         let selector = Selector::read(selector)?;
         let name = selector.name();
         let Found { documents, damaged } = documents(&self.results, name, self.config.training.seed);
@@ -74,7 +42,7 @@ impl Run {
         let is_own = |document: &Document| document.value["run"].as_str().is_none_or(|run| run == self.id);
         let (documents, foreign): (Vec<Document>, Vec<Document>) = documents.into_iter().filter(keep).partition(is_own);
         let (documents, stale) = self.current(documents)?;
-        let found = select(documents, &selector).map_err(|problem| Failure::usage(format!("{}: {problem}", show(&self.path))))?;
+        let found = select(documents, &selector).map_err(|problem| EngineError::Request(format!("{}: {problem}", show(&self.path))))?;
         if let (None, Some(document)) = (&found, foreign.first()) {
             let what = format!("is a result of run {}, this is run {}", document.value["run"], self.id);
             return Err(self.lacks(&document.path, name, &what));
@@ -95,8 +63,8 @@ impl Run {
     }
 
     /// Sets apart the documents about weights that the run no longer has, each with the newest step there is.
-    fn current(&self, documents: Vec<Document>) -> Result<(Vec<Document>, Vec<Stale>), Failure> {
-        let entries = RunDir::open_read_only(&self.path)?.checkpoints().list()?;
+    fn current(&self, documents: Vec<Document>) -> Result<(Vec<Document>, Vec<Stale>), EngineError> {
+        let entries = self.folder.checkpoints().list()?;
         let newest = |label: &str| entries.iter().filter(|entry| entry.label.as_str() == label).map(|entry| entry.step).max();
         let (mut current, mut stale) = (Vec::new(), Vec::new());
         for document in documents {
@@ -109,44 +77,60 @@ impl Run {
     }
 
     /// `<split>.<metric>`, the mean of the log's `last` evaluations, or `<analysis>.<path>`, a number in an analysis' result.
-    pub fn value(&self, name: &str, last: usize) -> Result<f64, Failure> {
+    pub fn value(&self, name: &str, last: usize) -> Result<f64, EngineError> {
         let (source, path) = name.split_once('.').unwrap_or((name, ""));
         if path.is_empty() {
-            return Err(Failure::usage(format!("`{name}` is no metric: write e.g. test.loss, or nll.nll for a number of an analysis")));
+            return Err(EngineError::Request(format!(
+                "`{name}` is no metric: write e.g. test.loss, or nll.nll for a number of an analysis"
+            )));
         }
         if let Some(split) = split_of(source) {
             let found = last_epochs_mean(&self.rows()?, split, path, last);
-            return found.ok_or_else(|| Failure::usage(format!("{} never measured `{name}`", show(&self.path))));
+            return found.ok_or_else(|| EngineError::Request(format!("{} never measured `{name}`", show(&self.path))));
         }
         self.number(name).map(|(value, _)| value)
     }
 
     /// A number in the result of an analysis and the document it stands in: `ksg.mutual_information`, or `ksg/k:3.mutual_information`.
-    pub fn number(&self, name: &str) -> Result<(f64, Document), Failure> {
+    pub fn number(&self, name: &str) -> Result<(f64, Document), EngineError> {
+        self.number_by(name, str::to_owned)
+    }
+
+    /// The same of the result that `selector` makes of the analysis' name.
+    pub fn number_by(&self, name: &str, selector: impl Fn(&str) -> String) -> Result<(f64, Document), EngineError> {
         let mut first = None;
-        for (selector, path) in readings(name) {
-            let found = self.document(selector).and_then(|document| {
+        for (analysis, path) in readings(name) {
+            let found = self.document(&selector(analysis)).and_then(|document| {
                 let value = entry(&document.value["result"], path).and_then(Value::as_f64);
                 let lacks = || self.lacks(&document.path, &document.settings.name, &format!("its result has no number `{path}`"));
                 Ok((value.ok_or_else(lacks)?, document))
             });
             match found {
                 Ok(found) => return Ok(found),
-                Err(failure) => first = first.or(Some(failure)),
+                Err(error) => first = first.or(Some(error)),
             }
         }
-        Err(first.unwrap_or_else(|| Failure::usage(format!("`{name}` is no number of an analysis: write e.g. nll.nll"))))
+        Err(first.unwrap_or_else(|| EngineError::Request(format!("`{name}` is no number of an analysis: write e.g. nll.nll"))))
+    }
+
+    /// The unit of a metric of its log, as its objective tells; nothing for a metric that is not among those.
+    pub fn unit_of_metric(&self, metric: &str) -> Option<String> {
+        if metric.starts_with("error") {
+            return Some("share".to_owned());
+        }
+        let objective = self.config.objective.build::<dyn ObjectiveConfig>().ok()?;
+        objective.quantities().into_iter().find(|quantity| quantity.name == metric).map(|quantity| quantity.unit.to_owned())
     }
 
     /// `path`, which `analysis` writes, does not hold what is needed.
-    pub fn lacks(&self, path: &Path, analysis: &str, what: &str) -> Failure {
-        Failure::usage(format!("`{}`: {what}\n  hint: run `ibhost analyze {} --analysis {analysis}`", show(path), show(&self.path)))
+    pub fn lacks(&self, path: &Path, analysis: &str, what: &str) -> EngineError {
+        EngineError::Request(format!("`{}`: {what}\n  hint: run `ibhost analyze {} --analysis {analysis}`", show(path), show(&self.path)))
     }
 
-    /// Every path to one value that [`Self::setting`] knows: names and parameters of the components, and the settings of training.
-    pub fn settings(&self) -> Vec<String> {
+    /// Its components by the key they stand under.
+    pub fn components(&self) -> [(&'static str, &Component); 7] {
         let config = &self.config;
-        let components = [
+        [
             ("objective", &config.objective),
             ("encoder", &config.encoder),
             ("decoder", &config.decoder),
@@ -154,14 +138,18 @@ impl Run {
             ("strategy", &config.strategy),
             ("optimiser", &config.optimiser),
             ("schedule", &config.schedule),
-        ];
+        ]
+    }
+
+    /// Every path to one value that [`Self::setting`] knows: names and parameters of the components, and the settings of training.
+    pub fn settings(&self) -> Vec<String> {
         let mut paths = Vec::new();
-        for (kind, component) in components {
+        for (kind, component) in self.components() {
             if let Value::Object(full) = component.to_json_full() {
                 paths.extend(full.keys().map(|name| format!("{kind}.{name}")));
             }
         }
-        if let Ok(Value::Object(training)) = serde_json::to_value(&config.training) {
+        if let Ok(Value::Object(training)) = serde_json::to_value(&self.config.training) {
             paths.extend(training.keys().cloned());
         }
         paths
@@ -169,46 +157,44 @@ impl Run {
 
     /// Value of `path` in the run's configuration: a component (`strategy`), its name alone
     /// (`strategy.name`), one of its parameters (`objective.m`), a number (`lr`), or the label of an axis of its sweep.
-    pub fn setting(&self, path: &str) -> Result<String, Failure> {
-        let config = &self.config;
-        let component = |name: &str| match name {
-            "objective" => Some(&config.objective),
-            "encoder" => Some(&config.encoder),
-            "decoder" => Some(&config.decoder),
-            "dataset" => Some(&config.dataset),
-            "strategy" => Some(&config.strategy),
-            "optimiser" => Some(&config.optimiser),
-            "schedule" => Some(&config.schedule),
-            _ => None,
-        };
+    pub fn setting(&self, path: &str) -> Result<String, EngineError> {
+        let component = |name: &str| self.components().into_iter().find(|(kind, _)| *kind == name).map(|(_, component)| component);
         let found = match path.split_once('.') {
             Some((name, "name")) => component(name).map(|c| c.name.clone()),
             Some((name, parameter)) => component(name).and_then(|c| c.get(parameter)).map(text_of),
             None => component(path)
                 .map(ToString::to_string)
-                .or_else(|| serde_json::to_value(&config.training).ok().and_then(|v| v.get(path).map(text_of))),
+                .or_else(|| serde_json::to_value(&self.config.training).ok().and_then(|v| v.get(path).map(text_of))),
         };
         let label = || self.axes.iter().find(|(axis, _)| axis == path).map(|(_, label)| text_of(label));
         found.or_else(label).ok_or_else(|| {
-            let hint = "name one such as strategy, objective.m or lr, or an axis of the run's sweep";
-            Failure::usage(format!("{}: there is no setting `{path}`\n  hint: {hint}", show(&self.path)))
+            let kind = path.split('.').next().unwrap_or(path);
+            let mut known = self.settings();
+            known.extend(self.axes.iter().map(|(axis, _)| axis.clone()));
+            // Of a component that there is, its parameters; otherwise what comes nearest.
+            let own = known.iter().filter(|name| name.strip_prefix(kind).is_some_and(|rest| rest.starts_with('.'))).cloned();
+            let own: Vec<String> = own.take(SHOWN).collect();
+            let near =
+                if own.is_empty() { nearest(path, known.iter().map(String::as_str)).into_iter().map(str::to_owned).collect() } else { own };
+            let hint =
+                if near.is_empty() { "name one of its configuration, e.g. lr".to_owned() } else { format!("it has {}", near.join(", ")) };
+            EngineError::Request(format!("{}: there is no setting `{path}`\n  hint: {hint}", show(&self.path)))
         })
     }
 
     /// `path` = value as a label, with the last part of the path as its name: `m=12`.
-    pub fn label(&self, path: &str) -> Result<String, Failure> {
+    pub fn label(&self, path: &str) -> Result<String, EngineError> {
         let value = self.setting(path)?;
         Ok(path.rsplit_once('.').map_or_else(|| value.clone(), |(_, name)| format!("{name}={value}")))
     }
 }
 
-/// Lets results of analyses be read in folders of the runs' names below `folder`, where one is given.
-pub fn read_results_from(runs: &mut [Run], folder: Option<&Path>) {
-    let Some(folder) = folder else { return };
-    for run in runs {
-        let real = std::fs::canonicalize(&run.path).unwrap_or_else(|_| run.path.clone());
-        run.results = folder.join(real.file_name().unwrap_or_default());
-    }
+/// Mean of `metric` on `split` over the last `epochs` epochs in which it was measured; nothing when it never was.
+pub fn last_epochs_mean(rows: &[Row], split: MetricsSplit, metric: &str, epochs: usize) -> Option<f64> {
+    let by_epoch: BTreeMap<u64, f64> =
+        rows.iter().filter(|row| row.split == split).filter_map(|row| Some((row.epoch, row.metrics.get(metric)?))).collect();
+    let last: Vec<f64> = by_epoch.values().rev().take(epochs).copied().collect();
+    (!last.is_empty()).then(|| last.iter().sum::<f64>() / last.len() as f64)
 }
 
 /// The split that a metric's name begins with.
@@ -248,17 +234,6 @@ pub fn entry<'a>(value: &'a Value, path: &str) -> Option<&'a Value> {
     child(path).or_else(|| path.match_indices('.').find_map(|(at, _)| entry(child(&path[..at])?, &path[at + 1..])))
 }
 
-/// Writes `files` (name and text) into `folder`.
-pub fn save(folder: &Path, files: &[(&str, String)]) -> Result<(), Failure> {
-    inside::check_outside(folder).map_err(Failure::usage)?;
-    std::fs::create_dir_all(folder).map_err(|e| Failure::failed(format!("cannot create `{}`: {e}", show(folder))))?;
-    for (name, text) in files {
-        write_atomic(&folder.join(name), text.as_bytes())?;
-        table::print(&format!("wrote {}", show(&folder.join(name))))?;
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -282,5 +257,26 @@ mod tests {
         let number = |path: &str| entry(&value, path).and_then(Value::as_i64);
         assert_eq!(["test_eps_0.1", "splits.1.mi", "a.b.c.d"].map(number), [Some(1), Some(3), Some(4)]);
         assert_eq!(["test_eps_0.2", "splits.2.mi", "splits.x", "a.b"].map(number), [None; 4]);
+    }
+
+    #[test]
+    fn the_last_epochs_are_averaged() {
+        let row = |epoch, split, error: f64| Row {
+            step: epoch * 10,
+            epoch,
+            split,
+            metrics: [("error", error)].into_iter().collect(),
+            time_s: 0.0,
+            samples_per_s: 0.0,
+        };
+        let rows = [
+            row(1, MetricsSplit::Test, 9.0),
+            row(2, MetricsSplit::Test, 4.0),
+            row(2, MetricsSplit::Train, 100.0),
+            row(3, MetricsSplit::Test, 2.0),
+        ];
+        assert_eq!(last_epochs_mean(&rows, MetricsSplit::Test, "error", 2), Some(3.0));
+        assert_eq!(last_epochs_mean(&rows, MetricsSplit::Test, "error", 9), Some(5.0));
+        assert_eq!(last_epochs_mean(&rows, MetricsSplit::Test, "loss", 2), None);
     }
 }

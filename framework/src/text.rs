@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt::Write;
+use std::path::Path;
 
 /// Whether a character acts on a terminal or on how its neighbours are read, instead of being seen.
 fn steers(c: char) -> bool {
@@ -50,6 +51,21 @@ pub fn one_line(text: &str) -> Cow<'_, str> {
     escaped(text, |_| false)
 }
 
+/// Text of `path`, with bytes that are no text as `\xff`, so that two names stay two.
+pub fn path_text(path: &Path) -> String {
+    let mut text = String::new();
+    for chunk in path.as_os_str().as_encoded_bytes().utf8_chunks() {
+        text.push_str(chunk.valid());
+        text.extend(chunk.invalid().iter().map(|byte| format!("\\x{byte:02x}")));
+    }
+    text
+}
+
+/// Text of `path` for messages and tables: on one line, with what would steer a terminal and what is no text shown as escapes.
+pub fn show(path: &Path) -> String {
+    one_line(&path_text(path)).into_owned()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -63,5 +79,13 @@ mod tests {
         }
         let json = serde_json::json!({ "a\u{1b}\u{9b}\u{e0041}": "\u{202e}\n" });
         assert_eq!(serde_json::from_str::<serde_json::Value>(&visible(&json.to_string())).unwrap(), json);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn names_that_are_no_text_or_steer_a_terminal_are_shown_as_escapes() {
+        use std::os::unix::ffi::OsStrExt;
+        let name = std::ffi::OsStr::from_bytes(b"runs/\x1b[31m\xff\n\xc3\xa9");
+        assert_eq!(show(Path::new(name)), "runs/\\u001b[31m\\xff\\n\u{e9}");
     }
 }
