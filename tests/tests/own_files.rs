@@ -317,7 +317,7 @@ fn nothing_is_written_into_a_run_or_among_the_trials_of_a_sweep() {
         host.run(&["sweep", "sweep.yml", "--output-dir", place]).refused(2, &["lies in the run"]);
         let page = format!("{place}/summary.yml");
         host.run(&["report", text(&run), "--output", &page]).refused(2, &["lies in the run"]);
-        host.run(&["compare", "--comparison", "curves", text(&run), "--output", &page]).refused(2, &["lies in the run"]);
+        host.run(&["compare", "--comparison", "mean_curves", text(&run), "--output", &page]).refused(2, &["lies in the run"]);
     }
     host.run(&[&["run", "--output-dir", text(&trial)], &RUN[..]].concat()).refused(2, &["among the trials of a sweep"]);
     assert_eq!(content(&folder.path().join("runs")), before);
