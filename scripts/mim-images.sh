@@ -28,4 +28,4 @@ for model in ${MODELS:-convhvae-2level convhvae-2level-smim}; do
     fi
     runs+=("$parent"/*--*)
 done
-"$ibhost" compare "${runs[@]}" --comparison 'curves/series:[objective.loss;decoder]|metrics:[negative_evidence_bound;rate;distortion]' --output "$output"
+"$ibhost" compare "${runs[@]}" --comparison 'mean_curves/series:[objective.loss;decoder]|metrics:[negative_evidence_bound;rate;distortion]' --output "$output"

@@ -89,7 +89,7 @@ const COMPONENTS: [(&str, &[&str]); 9] = [
             "traversal",
         ],
     ),
-    ("comparisons", &["axis", "corruption", "curves", "latent_grid", "means", "rate_plane", "robustness", "setting"]),
+    ("comparisons", &["axis", "corruption", "latent_grid", "mean_curves", "means", "rate_plane", "robustness", "setting"]),
     ("strategies", &["alternate", "by_epoch", "oneshot"]),
     ("optimisers", &["adabelief", "adadelta", "adam", "adam_norm_grad", "sgd"]),
     (

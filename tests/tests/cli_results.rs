@@ -144,7 +144,7 @@ fn means_are_made_of_what_belongs_together() {
     let other = run(&host, &["--lr", "0.002"]);
     let table = ["--comparison", "means", "--format", "json"];
     on(&["compare"], &[all[0], &other], &table).refused(2, &["differ in lr (", "--over"]);
-    on(&["compare"], &[all[0], &other], &["--comparison", "curves"]).refused(2, &["lr (", "0.002)"]);
+    on(&["compare"], &[all[0], &other], &["--comparison", "mean_curves"]).refused(2, &["lr (", "0.002)"]);
     let cell = |ended: ibhost_tests::cli::Ended| {
         let document: Value = serde_json::from_str(&ended.stdout).unwrap();
         document[0]["tables"]["means"][0]["test.loss"].as_str().unwrap().to_owned()

@@ -46,7 +46,7 @@ fn a_batch_table_holds_mean_and_deviation_of_the_runs() {
     host.run(&["compare", "absent", "--comparison", "means"]).refused(2, &["absent"]);
     of("corruption").refused(2, &["mnistc.json", "ibhost analyze"]);
     of("meens").refused(2, &["meens", "means"]);
-    host.run(&["plot", text(&paths[0]), "--figure", "curves"]).refused(2, &["ibhost compare RUNS --comparison 'curves/"]);
+    host.run(&["plot", text(&paths[0]), "--figure", "curves"]).refused(2, &["ibhost compare RUNS --comparison 'mean_curves/"]);
     host.run(&["tabulate", text(&paths[0]), "--table", "mnistc"]).refused(2, &["corruption/rows"]);
     host.run(&["evaluate", text(&paths[0]), "--classifier", "x"]).refused(2, &["ibhost analyze RUNS --missing", "rate_plane"]);
 }
@@ -80,12 +80,12 @@ fn figures_are_drawn_from_the_runs_and_name_what_is_missing() {
         host.run(&["compare"].into_iter().chain(paths).chain(["--comparison", comparison, "--output", "drawn"]).collect::<Vec<_>>())
     };
     plot("setting/x:objective.m|metrics:[error;loss]").expect(0);
-    plot("curves/series:[objective.m]").expect(0);
+    plot("mean_curves/series:[objective.m]").expect(0);
     for file in ["drawn/setting.png", "drawn/curves.png"] {
         assert!(fs::read(folder.path().join(file)).unwrap().starts_with(b"\x89PNG"));
     }
     plot("setting/x:strategy").refused(2, &["x:strategy", "oneshot", "number"]);
-    plot("curves/metrics:[nothing]|series:[objective.m]").refused(2, &["nothing"]);
+    plot("mean_curves/metrics:[nothing]|series:[objective.m]").refused(2, &["nothing"]);
     plot("robustness").refused(2, &["salt_pepper.json", "ibhost analyze"]);
     plot("latent_grid").refused(2, &["latent-representation.npy", "ibhost analyze"]);
     for path in &paths {

@@ -44,7 +44,7 @@ fn looks<'a>(run: &'a str, runs: &'a str, inner: &'a str, page: &'a str, plot: &
         vec!["report", run, "--output", page],
         vec!["report", runs, "--output", page],
         vec!["verify", run],
-        vec!["compare", run, "--comparison", "curves/metrics:[loss]|series:[objective.name]", "--output", plot],
+        vec!["compare", run, "--comparison", "mean_curves/metrics:[loss]|series:[objective.name]", "--output", plot],
         vec!["compare", run, "--comparison", "means/columns:[encoder.name]", "--output", plot],
         vec!["describe", "vdb"],
         vec!["list"],
@@ -71,7 +71,7 @@ fn commands_that_look_change_no_file_no_name_and_no_time_of_a_run() {
         let inside = run.join(output);
         let inside = inside.to_str().unwrap();
         host.run(&["report", run_text, "--output", inside]).refused(2, &["lies in the run", "hint"]);
-        host.run(&["compare", run_text, "--comparison", "curves", "--output", inside]).refused(2, &["lies in the run"]);
+        host.run(&["compare", run_text, "--comparison", "mean_curves", "--output", inside]).refused(2, &["lies in the run"]);
     }
     assert!(state(&folder.path().join("runs")) == before);
 }

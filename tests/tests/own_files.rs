@@ -317,7 +317,7 @@ fn nothing_is_written_into_a_run_or_among_the_trials_of_a_sweep() {
         host.run(&["sweep", "sweep.yml", "--output-dir", place]).refused(2, &["lies in the run"]);
         let page = format!("{place}/summary.yml");
         host.run(&["report", text(&run), "--output", &page]).refused(2, &["lies in the run"]);
-        host.run(&["compare", "--comparison", "curves", text(&run), "--output", &page]).refused(2, &["lies in the run"]);
+        host.run(&["compare", "--comparison", "mean_curves", text(&run), "--output", &page]).refused(2, &["lies in the run"]);
     }
     for place in [run.join("new"), folder.path().join("elsewhere/new")] {
         host.run(&["data", "fetch", "mnist", "--data-dir", text(&place)]).refused(2, &["lies in the run"]);

@@ -1,4 +1,4 @@
-//! Comparison `curves`: metrics over the epochs, mean over seeds.
+//! Comparison `mean_curves`: metrics over the epochs, mean over seeds.
 
 use ibhost_analyses::figures::batch_figures::{RunRows, mean_curves};
 use ibhost_framework::comparison::{Compared, Comparison, ComparisonConfig};
@@ -21,7 +21,7 @@ pub struct MeanCurves {
     pub series: Vec<String>,
 }
 
-#[typetag::serde(name = "curves")]
+#[typetag::serde(name = "mean_curves")]
 impl ComparisonConfig for MeanCurves {
     fn compare(&self, compared: &Compared<'_>) -> Result<Comparison, EngineError> {
         let (found, left_out) =
@@ -42,5 +42,5 @@ impl ComparisonConfig for MeanCurves {
 }
 
 ibhost_framework::register! {
-    Comparison: MeanCurves as ComparisonConfig, aliases: [], paper: "", example: "curves/metrics:[loss;error]|series:[strategy]",
+    Comparison: MeanCurves as ComparisonConfig, aliases: [], paper: "", example: "mean_curves/metrics:[loss;error]|series:[strategy]",
 }

@@ -63,7 +63,7 @@ pub struct CompareArgs {
     /// Folders of runs, or folders with runs in them, such as a sweep's
     #[arg(required_unless_present = "values")]
     pub runs: Vec<PathBuf>,
-    /// Comparison, e.g. curves/series:[strategy]; may be repeated
+    /// Comparison, e.g. mean_curves/series:[strategy]; may be repeated
     #[arg(long, required = true, value_name = "COMPONENT")]
     pub comparison: Vec<String>,
     /// Setting that means go over besides the seed, e.g. dataset.fold; may be repeated

@@ -6,7 +6,7 @@ use crate::exit::Failure;
 
 /// What each figure and table of an earlier command is now.
 const NOW: [(&str, &str, &str); 9] = [
-    ("plot", "curves", "--comparison 'curves/metrics:[METRIC;METRIC]|series:[SETTING]'"),
+    ("plot", "curves", "--comparison 'mean_curves/metrics:[METRIC;METRIC]|series:[SETTING]'"),
     ("plot", "axis", "--comparison 'axis/x:SETTING|line:SETTING|metrics:[METRIC]' (--values and --reference as before)"),
     ("plot", "salt-pepper", "--comparison 'robustness/panel:SETTING|series:[SETTING]' (--analysis is --result)"),
     ("plot", "cifar10c", "--comparison 'robustness/analysis:cifar10c|along:severity|panel:category|series:[SETTING]'"),
