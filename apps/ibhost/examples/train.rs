@@ -7,16 +7,16 @@ use std::sync::atomic::AtomicBool;
 use ibhost_all as _;
 use ibhost_framework::prelude::*;
 
-/// Trains a perceptron with a code of two numbers on the embedded digits.
+/// Trains a perceptron with a code of eight numbers on the embedded digits.
 pub fn main() -> Result<(), Box<dyn Error>> {
     let folder = tempfile::tempdir()?;
     // What is not set has the value the objective recommends, as on the command line.
     let mut settings = Settings::new();
     settings.set("objective", "vib/beta:0.01".into())?;
-    settings.set("encoder", "mlp/e1:64|e2:64|z:2".into())?;
+    settings.set("encoder", "mlp/e1:64|e2:64|z:8".into())?;
     settings.set("dataset", "digits".into())?;
-    settings.set("lr", 1e-3.into())?;
-    settings.set("epochs", 10.into())?;
+    settings.set("lr", 3e-3.into())?;
+    settings.set("epochs", 20.into())?;
 
     // A run is a folder with configuration, metrics, checkpoints and summary, which every command of `ibhost` reads.
     let data = DataRoot(folder.path().join("data"));
