@@ -211,22 +211,24 @@ impl Results {
         let is_even = !axes.is_empty() && self.values.iter().all(|measured| measured.axes.len() == axes.len());
         let header = |last: &[String]| axes.iter().map(|axis| (*axis).clone()).chain(last.iter().cloned()).collect::<Vec<String>>();
         if is_even {
-            let (mut titles, mut rows): (Vec<String>, Vec<(Vec<String>, Vec<String>)>) = (Vec::new(), Vec::new());
+            let mut titles: Vec<String> = Vec::new();
+            // Places on the axes, and cells by column.
+            let mut rows: Vec<[Vec<String>; 2]> = Vec::new();
             for measured in &self.values {
                 let (title, key) = (measured.title(), place(measured));
                 let column = titles.iter().position(|known| *known == title).unwrap_or_else(|| {
                     titles.push(title);
                     titles.len() - 1
                 });
-                let row = rows.iter().position(|(known, _)| *known == key).unwrap_or_else(|| {
-                    rows.push((key, Vec::new()));
+                let row = rows.iter().position(|[known, _]| *known == key).unwrap_or_else(|| {
+                    rows.push([key, Vec::new()]);
                     rows.len() - 1
                 });
-                let cells = &mut rows[row].1;
+                let cells = &mut rows[row][1];
                 cells.resize(cells.len().max(column + 1), String::new());
                 cells[column] = text(measured.value);
             }
-            let body = rows.into_iter().map(|(key, mut cells)| {
+            let body = rows.into_iter().map(|[key, mut cells]| {
                 cells.resize(titles.len(), String::new());
                 [key, cells].concat()
             });
@@ -268,13 +270,12 @@ fn put(root: &mut Value, place: &str, value: Value) {
 /// The numbers of a document: those it lists, or, of an earlier version, those of its `result` with the places on axes that lists of records and maps
 /// of categories name.
 pub fn values_of(document: &Value) -> Vec<Measured> {
-    match document.get("values") {
-        Some(values) => serde_json::from_value(values.clone()).unwrap_or_default(),
-        None => {
-            let mut found = Vec::new();
-            flatten(&document["result"], "", &Map::new(), &mut found);
-            found
-        }
+    if let Some(values) = document.get("values") {
+        serde_json::from_value(values.clone()).unwrap_or_default()
+    } else {
+        let mut found = Vec::new();
+        flatten(&document["result"], "", &Map::new(), &mut found);
+        found
     }
 }
 

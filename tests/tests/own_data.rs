@@ -19,7 +19,7 @@ fn table(path: &Path) {
     fs::write(path, text).unwrap();
 }
 
-fn run<'a>(dataset: &'a str) -> [&'a str; 12] {
+fn run(dataset: &str) -> [&str; 12] {
     let encoder = "mlp/e1:8|e2:8|z:2";
     ["--objective", "vib", "--encoder", encoder, "--dataset", dataset, "--batch-size", "12", "--steps", "6", "--checkpoint-every", "3steps"]
 }

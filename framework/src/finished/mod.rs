@@ -129,8 +129,8 @@ impl FinishedRun {
     /// [`EngineError`] naming what is missing or damaged, or [`EngineError::OtherData`] where the data are refused.
     pub fn with_weights<T>(&self, library: &DataLibrary, label: Label, look: impl FnOnce(&Look<'_>) -> T) -> Result<T, EngineError> {
         let mut known = self.weights.lock().unwrap_or_else(PoisonError::into_inner);
-        if !known.contains_key(&label) {
-            known.insert(label, self.read_weights(library, label)?);
+        if let std::collections::btree_map::Entry::Vacant(e) = known.entry(label) {
+            e.insert(self.read_weights(library, label)?);
         }
         let Some(Weights { session, state, hash }) = known.get(&label) else { return Err(self.no_checkpoint(label)) };
         Ok(look(&Look { session, state, hash }))

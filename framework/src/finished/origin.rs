@@ -31,6 +31,9 @@ pub struct Origin {
 
 impl Origin {
     /// That of a result about the newest `label` checkpoint of `run`; `None` when there is no such checkpoint.
+    ///
+    /// # Errors
+    /// [`StorageError`] when the manifest of the weights cannot be read.
     pub fn of(run: &RunDir, label: Label, seed: u64, identity: &Identity, sources: Option<Sources>) -> Result<Option<Self>, StorageError> {
         let Some(entry) = run.checkpoints().list()?.into_iter().rfind(|entry| entry.label == label) else { return Ok(None) };
         let weights = Manifest::read(&entry.path)?.weights_hash();

@@ -21,11 +21,17 @@ const SHOWN: usize = 12;
 
 impl FinishedRun {
     /// File and content of the result of an analysis that `selector` means, see [`Selector::read`].
+    ///
+    /// # Errors
+    /// [`EngineError`] where there is no such document, or several.
     pub fn analysis(&self, selector: &str) -> Result<(PathBuf, Value), EngineError> {
         self.document(selector).map(|document| (document.path, document.value))
     }
 
     /// The result of an analysis that `selector` means: the only one of `ksg`, or the one of `ksg/k:3`. Refused when there are several.
+    ///
+    /// # Errors
+    /// [`EngineError`] where there is no such document, or several.
     pub fn document(&self, selector: &str) -> Result<Document, EngineError> {
         self.find(selector, |_| true)?.ok_or_else(|| {
             let name = selector.split(['/', '-']).next().unwrap_or(selector);
@@ -34,6 +40,9 @@ impl FinishedRun {
     }
 
     /// The same among the results that `keep` accepts; nothing when there is no result of the analysis.
+    ///
+    /// # Errors
+    /// [`EngineError`] where documents cannot be read, or several are meant.
     pub fn find(&self, selector: &str, keep: impl Fn(&Document) -> bool) -> Result<Option<Document>, EngineError> {
         let selector = Selector::read(selector)?;
         let name = selector.name();
@@ -77,6 +86,9 @@ impl FinishedRun {
     }
 
     /// `<split>.<metric>`, the mean of the log's `last` evaluations, or `<analysis>.<path>`, a number in an analysis' result.
+    ///
+    /// # Errors
+    /// [`EngineError`] where the run has no such value.
     pub fn value(&self, name: &str, last: usize) -> Result<f64, EngineError> {
         let (source, path) = name.split_once('.').unwrap_or((name, ""));
         if path.is_empty() {
@@ -85,18 +97,24 @@ impl FinishedRun {
             )));
         }
         if let Some(split) = split_of(source) {
-            let found = last_epochs_mean(&self.rows()?, split, path, last);
+            let found = last_epochs_mean(self.rows()?, split, path, last);
             return found.ok_or_else(|| EngineError::Request(format!("{} never measured `{name}`", show(&self.path))));
         }
         self.number(name).map(|(value, _)| value)
     }
 
     /// A number in the result of an analysis and the document it stands in: `ksg.mutual_information`, or `ksg/k:3.mutual_information`.
+    ///
+    /// # Errors
+    /// [`EngineError`] where the document has no such number.
     pub fn number(&self, name: &str) -> Result<(f64, Document), EngineError> {
         self.number_by(name, str::to_owned)
     }
 
     /// The same of the result that `selector` makes of the analysis' name.
+    ///
+    /// # Errors
+    /// [`EngineError`] where the document has no such number.
     pub fn number_by(&self, name: &str, selector: impl Fn(&str) -> String) -> Result<(f64, Document), EngineError> {
         let mut first = None;
         for (analysis, path) in readings(name) {
@@ -157,6 +175,9 @@ impl FinishedRun {
 
     /// Value of `path` in the run's configuration: a component (`strategy`), its name alone
     /// (`strategy.name`), one of its parameters (`objective.m`), a number (`lr`), or the label of an axis of its sweep.
+    ///
+    /// # Errors
+    /// [`EngineError`] where the run has no such setting.
     pub fn setting(&self, path: &str) -> Result<String, EngineError> {
         let component = |name: &str| self.components().into_iter().find(|(kind, _)| *kind == name).map(|(_, component)| component);
         let found = match path.split_once('.') {
@@ -183,6 +204,9 @@ impl FinishedRun {
     }
 
     /// `path` = value as a label, with the last part of the path as its name: `m=12`.
+    ///
+    /// # Errors
+    /// [`EngineError`] where the run has no such setting.
     pub fn label(&self, path: &str) -> Result<String, EngineError> {
         let value = self.setting(path)?;
         Ok(path.rsplit_once('.').map_or_else(|| value.clone(), |(_, name)| format!("{name}={value}")))

@@ -321,7 +321,7 @@ mod tests {
         let (train, test) = (data.split(Split::Train), data.split(Split::Test));
         assert_eq!((train.len(), test.len(), train.shape()), (40, 10, [1, 1, 2]));
         assert_eq!(data.info().classes, ["cat", "dog"]);
-        assert_eq!(test.labels().iter().filter(|&&label| label == 1).count(), 5);
+        assert_eq!(test.labels().into_iter().map(usize::from).sum::<usize>(), 5);
         let scaled = values(train);
         for feature in 0..2 {
             let column: Vec<f64> = scaled.iter().skip(feature).step_by(2).map(|&value| f64::from(value)).collect();

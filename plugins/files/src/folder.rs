@@ -265,8 +265,8 @@ mod tests {
         from_folder(root, &Wanted::default(), Look::default()).map_err(|error| error.to_string())
     }
 
-    fn words(words: &[&str]) -> Option<Column> {
-        Some(Column::Words(words.iter().map(|&word| word.to_owned()).collect()))
+    fn words(words: &[&str]) -> Column {
+        Column::Words(words.iter().map(|&word| word.to_owned()).collect())
     }
 
     #[test]
@@ -275,7 +275,7 @@ mod tests {
         put(root.path(), &[("dog/b.png", 3), ("dog/deep/c.png", 4), ("cat/z.png", 1), ("cat/.hidden.png", 9)]);
         fs::write(root.path().join("cat/notes.txt"), "x").unwrap();
         let records = read_folder(root.path()).unwrap();
-        assert_eq!(records.labels, words(&["cat", "dog", "dog"]));
+        assert_eq!(records.labels, Some(words(&["cat", "dog", "dog"])));
         let Buffer::U8(values) = &records.inputs else { panic!("{records:?}") };
         assert_eq!(values.chunks(4).map(|picture| picture[0]).collect::<Vec<_>>(), [1, 3, 4]);
         assert_eq!((records.shape, records.names.of(1)), ([1, 2, 2], "`dog/b.png`".to_owned()));
@@ -283,7 +283,7 @@ mod tests {
         let split = tempfile::tempdir().unwrap();
         put(split.path(), &[("train/a/1.png", 1), ("train/b/2.png", 2), ("val/a/4.png", 4), ("test/b/3.png", 3)]);
         let records = read_folder(split.path()).unwrap();
-        assert_eq!((records.labels, records.test), (words(&["a", "b", "b"]), Some(vec![false, false, true])), "`test` before `val`");
+        assert_eq!((records.labels, records.test), (Some(words(&["a", "b", "b"])), Some(vec![false, false, true])), "`test` before `val`");
     }
 
     #[test]
@@ -292,7 +292,7 @@ mod tests {
         put(root.path(), &[("1.png", 1), ("2.png", 2)]);
         fs::write(root.path().join("all.csv"), "filename,label,size\n2.png,dog,5\n1,cat,7\n").unwrap();
         let records = read_folder(root.path()).unwrap();
-        assert_eq!(records.labels, words(&["cat", "dog"]));
+        assert_eq!(records.labels, Some(words(&["cat", "dog"])));
         assert_eq!(records.factors, [("size".to_owned(), Column::Numbers(vec![7.0, 5.0]))]);
         for (text, word) in [
             ("filename,label\n1.png,a\n", "nothing of `2.png`"),

@@ -364,7 +364,7 @@ fn section_lines(text: &str, sections: &[Value]) -> Vec<u64> {
             let entry = line.trim_start().starts_with('-');
             title.as_ref().map_or(entry, |title| line.contains("title") && line.contains(title.as_str()))
         };
-        let at = lines.get(from..)?.iter().position(|line| is_here(line))? + from;
+        let at = lines.get(from..)?.iter().position(is_here)? + from;
         from = at + 1;
         Some(at as u64 + 1)
     };

@@ -92,8 +92,8 @@ impl AnalysisConfig for PrincipalComponents {
                 let along = |measured: Measured, list: &str| {
                     measured.along("level", level.name.as_str()).along("component", number + 1).at(format!("levels/{at}/{list}/{number}"))
                 };
-                results.values.push(along(Measured::plain("variance", f64::from(variance)), "variances"));
-                results.values.push(along(Measured::new("explained", f64::from(share), "share", Direction::Neutral), "explained"));
+                results.values.push(along(Measured::plain("variance", variance), "variances"));
+                results.values.push(along(Measured::new("explained", share, "share", Direction::Neutral), "explained"));
             }
             let pairs = PAIRS.iter().filter(|pair| pair[1] < k);
             figures.extend(pairs.map(|&pair| figure(&level.name, pair, &scores, k, &labels, classes)));

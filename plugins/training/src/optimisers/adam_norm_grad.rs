@@ -69,7 +69,7 @@ impl NormalisedRule {
 
 /// 1 / (|g|_2 + 1e-7), accumulated in double precision.
 fn inverse_norm<T: Float>(g: &[T]) -> f64 {
-    let squares: f64 = g.iter().filter_map(|g| g.to_f64()).map(|g| g * g).sum();
+    let squares: f64 = g.iter().filter_map(T::to_f64).map(|g| g * g).sum();
     1.0 / (squares.sqrt() + NORM_FLOOR)
 }
 
@@ -80,7 +80,7 @@ fn with_gradient<'a, T>(parameter: &'a mut HostParameter<'_, T>, gradient: &'a [
         values: parameter.values,
         gradient,
         buffers: parameter.buffers.iter_mut().map(|buffer| &mut **buffer).collect(),
-        average: parameter.average.take().map(|(average, decay)| (average, decay)),
+        average: parameter.average.take(),
     }
 }
 
