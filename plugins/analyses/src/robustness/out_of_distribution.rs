@@ -82,15 +82,15 @@ pub fn scores(target: &Target<'_>, inputs: Tensor<4>, temper: f64, noise_mag: f6
 type Batches<'a> = Box<dyn Fn(&[usize]) -> Tensor<4> + 'a>;
 
 impl OutOfDistribution {
-    /// The outside in batches, each made when it is asked for.
-    fn outside<'a>(&self, context: &'a AnalysisContext<'_>, range: (f32, f32)) -> Result<Batches<'a>, AnalysisError> {
+    /// The outside in batches, each made when it is asked for, and the hash of its samples where they are those of a data set.
+    fn outside<'a>(&self, context: &'a AnalysisContext<'_>, range: (f32, f32)) -> Result<(Batches<'a>, Option<String>), AnalysisError> {
         let test = context.data.split(Split::Test);
         let shape = test.shape();
         let [c, h, w] = shape;
         if matches!(self.out.as_str(), "gauss" | "uniform") {
             let gauss = self.out == "gauss";
             let (noise, device) = (Noise::new(context.seed), context.device);
-            return Ok(Box::new(move |indices| {
+            let drawn = move |indices: &[usize]| {
                 let mut values = Vec::with_capacity(indices.len() * c * h * w);
                 for &index in indices {
                     let mut stream = noise.stream("out of distribution/outside", index as u64);
@@ -103,7 +103,8 @@ impl OutOfDistribution {
                     }));
                 }
                 Tensor::from_data(TensorData::new(values, [indices.len(), c, h, w]), device)
-            }));
+            };
+            return Ok((Box::new(drawn), None));
         }
         let (component, _) = resolve::<dyn DatasetConfig>(Kind::Dataset, &self.out)
             .map_err(|error| AnalysisError::Request(format!("`out:{}` is neither gauss nor uniform nor a data set: {error}", self.out)))?;
@@ -119,10 +120,12 @@ impl OutOfDistribution {
         }
         let device = context.device;
         // A larger outside is cut to the size of the inside, a smaller one repeats.
-        Ok(Box::new(move |indices| {
+        let hash = other.identity().test.hash.clone();
+        let taken = move |indices: &[usize]| {
             let wrapped: Vec<usize> = indices.iter().map(|i| i % samples.len()).collect();
             samples.batch(&wrapped, device).inputs
-        }))
+        };
+        Ok((Box::new(taken), Some(hash)))
     }
 }
 
@@ -152,7 +155,7 @@ impl AnalysisConfig for OutOfDistribution {
         let test = context.data.split(Split::Test);
         not_empty(test, NAME)?;
         let (low, high) = test.value_range();
-        let outside = self.outside(context, (low, high))?;
+        let (outside, hash) = self.outside(context, (low, high))?;
         let boxed = differentiable(context);
         let autodiff = autodiff_of(context.device);
         let target = Target {
@@ -178,7 +181,8 @@ impl AnalysisConfig for OutOfDistribution {
         })?;
         let (grid, exact) = (scores.on_grid(self.num_delta), scores.exact());
         let found = Results::of(measured("grid", &grid).into_iter().chain(measured("exact", &exact)));
-        Ok(found.fact("out", self.out.as_str()).fact("inputs", test.len()))
+        let found = found.fact("out", self.out.as_str()).fact("inputs", test.len());
+        Ok(if let Some(hash) = hash { found.fact("out_hash", hash) } else { found })
     }
 
     fn sources(&self, _run_dir: &Path, _root: &DataRoot) -> Result<Option<Sources>, AnalysisError> {
@@ -211,6 +215,7 @@ mod tests {
                 }
             }
             assert_eq!(report.table().len(), 3);
+            assert_eq!(report.json()["out_hash"].is_string(), out == "digits", "what other data were is recorded");
         }
         let bad = OutOfDistribution { out: "nowhere".to_owned(), ..OutOfDistribution::default() };
         assert!(bad.run(&fixture.context()).unwrap_err().to_string().contains("out:nowhere"));
