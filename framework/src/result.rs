@@ -341,8 +341,8 @@ mod tests {
     fn one_table_is_shown_and_written() {
         let table = grid().table();
         assert_eq!(table[0], ["p", "L", "accuracy / share"]);
-        assert_eq!(table[1..], [["0.0", "1", "0.9000"], ["0.0", "12", "1"], ["0.25", "1", "-"]]);
-        assert_eq!(grid().csv().unwrap(), "p,L,accuracy / share\n0.0,1,0.9\n0.0,12,1\n0.25,1,\n");
+        assert_eq!(table[1..], [["0", "1", "0.9000"], ["0", "12", "1"], ["0.25", "1", "-"]]);
+        assert_eq!(grid().csv().unwrap(), "p,L,accuracy / share\n0,1,0.9\n0,12,1\n0.25,1,\n");
         let mixed = Results::of([Measured::nats("rate", 0.125).along("level", "z1"), Measured::nats("total", 1234.5)]).fact("samples", 7);
         assert_eq!(mixed.table()[1..], [["z1", "rate", "0.1250", "nats"], ["", "total", "1234.50", "nats"], ["", "samples", "7", ""]]);
         assert!(Results::default().table().is_empty() && Results::default().csv().is_none());

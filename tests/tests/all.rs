@@ -19,6 +19,7 @@ mod data_sets;
 mod disk_faults;
 mod engine;
 mod examples;
+mod finished;
 mod guide;
 mod identity;
 mod kill;

@@ -45,6 +45,7 @@ const COMPONENTS: [(&str, &[&str]); 9] = [
             "cifar10",
             "digits",
             "fashion_mnist",
+            "file",
             "mnist",
             "omniglot",
             "omniglot_chardata",

@@ -2,18 +2,16 @@
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use ibhost_datasets as _;
+use ibhost_all as _;
 use ibhost_framework::component::resolve;
 use ibhost_framework::dataset::{DataError, DataRoot, Dataset, DatasetConfig};
-use ibhost_framework::engine::{Job, Quiet, Session};
+use ibhost_framework::engine::{Quiet, Session, Trainer};
 use ibhost_framework::finished::{DataLibrary, FinishedRun, Look};
 use ibhost_framework::identity::OtherDataPolicy;
 use ibhost_framework::parameters;
 use ibhost_framework::registry::Kind;
 use ibhost_framework::run::Settings;
 use ibhost_framework::storage::Label;
-use ibhost_nets as _;
-use ibhost_vib as _;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -42,13 +40,13 @@ fn training_and_everything_after_it_read_the_data_once() {
     let values = [("objective", "vib"), ("encoder", "mlp/e1:8|e2:8|z:2"), ("dataset", "counted_digits_of_tests")];
     values.into_iter().for_each(|(key, value)| settings.set(key, value.into()).unwrap());
     [("steps", 3), ("limit_train", 64), ("batch_size", 32)].into_iter().for_each(|(key, value)| settings.set(key, value.into()).unwrap());
-    let mut job = Job::create(settings.resolve().unwrap(), &root, folder.path(), Vec::<String>::new()).unwrap();
-    job.train(&mut Quiet, &AtomicBool::new(false)).unwrap();
+    let mut trainer = Trainer::create(settings.resolve().unwrap(), &root, folder.path(), Vec::<String>::new()).unwrap();
+    trainer.train(&mut Quiet, &AtomicBool::new(false)).unwrap();
     assert_eq!(READ.load(Ordering::Relaxed), 1);
 
     // What comes after the training has its data.
-    let library = job.library(&root);
-    let open = || FinishedRun::open(job.run.path(), OtherDataPolicy::Refuse).unwrap();
+    let library = trainer.library(&root);
+    let open = || FinishedRun::open(trainer.run.path(), OtherDataPolicy::Refuse).unwrap();
     let (first, second) = (open(), open());
     let of = |look: &Look<'_>| (look.hash.to_owned(), look.state.step, parameters::to_host(&Session::evaluation_model(look.state, false)));
     let seen = [&first, &first, &second].map(|run| run.with_weights(&library, Label::Last, of).unwrap());
@@ -56,7 +54,7 @@ fn training_and_everything_after_it_read_the_data_once() {
     assert_eq!(READ.load(Ordering::Relaxed), 1, "the data are read once");
 
     // Weights are read once: they are there without their files, until they are given back.
-    std::fs::remove_dir_all(job.run.checkpoints_dir()).unwrap();
+    std::fs::remove_dir_all(trainer.run.checkpoints_dir()).unwrap();
     assert!(first.with_weights(&library, Label::Last, |_| ()).is_ok());
     first.forget_weights();
     let error = first.with_weights(&library, Label::Last, |_| ()).unwrap_err().to_string();
@@ -73,8 +71,8 @@ fn a_setting_that_is_not_there_is_answered_with_those_that_are() {
     let mut settings = Settings::new();
     let values = [("objective", "vib"), ("encoder", "mlp/e1:8|e2:8|z:2"), ("dataset", "digits")];
     values.into_iter().for_each(|(key, value)| settings.set(key, value.into()).unwrap());
-    let job = Job::create(settings.resolve().unwrap(), &root, folder.path(), Vec::<String>::new()).unwrap();
-    let run = FinishedRun::open(job.run.path(), OtherDataPolicy::Refuse).unwrap();
+    let trainer = Trainer::create(settings.resolve().unwrap(), &root, folder.path(), Vec::<String>::new()).unwrap();
+    let run = FinishedRun::open(trainer.run.path(), OtherDataPolicy::Refuse).unwrap();
     assert_eq!(run.setting("encoder.z").unwrap(), "2");
     let of_objective = run.setting("objective.m").unwrap_err().to_string();
     assert!(of_objective.contains("`objective.m`") && of_objective.contains("objective.beta"), "{of_objective}");

@@ -172,7 +172,7 @@ fn labels_of_an_axis_filter_runs_and_make_rows_of_a_report_in_their_order() {
     let csv = fs::read_to_string(folder.path().join("a-size.csv")).unwrap();
     assert_eq!(csv, fs::read_to_string(folder.path().join("b-size.csv")).unwrap());
     let lines: Vec<&str> = csv.lines().collect();
-    assert!(lines[0].ends_with("test.accuracy (theirs)"), "{csv}");
+    assert!(lines[0].ends_with("test.accuracy / share (theirs)"), "{csv}");
     assert!(lines[1].starts_with("wide,") && lines[1].ends_with(",2,0.5"), "{csv}");
     assert!(lines[2].starts_with("narrow,") && lines[2].ends_with(",2,"), "{csv}");
 }

@@ -265,17 +265,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn analyses_with_parameters_are_cut_off_where_they_end() {
-        assert_eq!(readings("nll.a.b"), [("nll", "a.b")]);
-        assert_eq!(readings("salt_pepper/p:[0.1].settings.0.accuracy"), [("salt_pepper/p:[0.1]", "settings.0.accuracy")]);
-        assert_eq!(readings("ood/temper:0.5.grid.auroc")[0], ("ood/temper:0.5", "grid.auroc"));
-        assert_eq!(readings("ksg/.mutual_information"), [("ksg/", "mutual_information")]);
-        assert_eq!(readings("ksg-1a2b3c4d.mutual_information"), [("ksg-1a2b3c4d", "mutual_information")]);
-        assert_eq!(readings("ksg/q:1.x"), [("ksg/q:1", "x")], "what cannot be read is named by the error");
-        assert!(readings("ksg").is_empty() && readings("ksg.").is_empty());
-    }
-
-    #[test]
     fn entries_are_found_by_keys_with_dots_and_by_positions() {
         let value = json!({"test_eps_0.1": 1, "splits": [{"mi": 2}, {"mi": 3}], "a": {"b.c": {"d": 4}}});
         let number = |path: &str| entry(&value, path).and_then(Value::as_i64);

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use ibhost_framework::component::Component;
 use ibhost_framework::finished::documents::{Settings, documents, place, select};
-use ibhost_framework::finished::{Origin, Selector};
+use ibhost_framework::finished::{Origin, Selector, readings};
 use ibhost_framework::registry::Kind;
 use serde_json::{Value, json};
 
@@ -99,4 +99,15 @@ fn documents_of_earlier_versions_are_read_and_kept_where_their_settings_differ()
     assert_eq!(documents(root, "mnistc", 0).documents[0].settings.stem(), "mnistc");
     fs::write(root.join("analyses/ksg.json"), "{").unwrap();
     assert!(documents(root, "ksg", 0).damaged[0].1.contains("not valid JSON"));
+}
+
+#[test]
+fn analyses_with_parameters_are_cut_off_where_they_end() {
+    assert_eq!(readings("nll.a.b"), [("nll", "a.b")]);
+    assert_eq!(readings("salt_pepper/p:[0.1].settings.0.accuracy"), [("salt_pepper/p:[0.1]", "settings.0.accuracy")]);
+    assert_eq!(readings("ood/temper:0.5.grid.auroc")[0], ("ood/temper:0.5", "grid.auroc"));
+    assert_eq!(readings("ksg/.mutual_information"), [("ksg/", "mutual_information")]);
+    assert_eq!(readings("ksg-1a2b3c4d.mutual_information"), [("ksg-1a2b3c4d", "mutual_information")]);
+    assert_eq!(readings("ksg/q:1.x"), [("ksg/q:1", "x")], "what cannot be read is named by the error");
+    assert!(readings("ksg").is_empty() && readings("ksg.").is_empty());
 }

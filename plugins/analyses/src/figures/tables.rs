@@ -4,9 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ibhost_framework::csv_text::csv_text;
 
-/// Strategies of the published tables.
-pub const STRATEGIES: [&str; 2] = ["oneshot", "alternate/k:10"];
-
 /// Accuracies of one run on corrupted images.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RunCorruption {
