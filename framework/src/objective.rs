@@ -1,5 +1,6 @@
 //! Objectives: how networks combine into losses, which quantities they report and which capabilities their models offer.
 
+use std::any::Any;
 use std::borrow::Cow;
 
 use burn::tensor::{Int, Tensor, Transaction};
@@ -10,7 +11,6 @@ use crate::component::Configured;
 use crate::dataset::{Batch, DataInfo};
 use crate::decoder::DecoderConfig;
 use crate::encoder::EncoderConfig;
-use crate::generator::GenerativeModel;
 use crate::module::{Erased, ErasedModule};
 use crate::noise::Draws;
 use crate::posterior::Posterior;
@@ -140,8 +140,9 @@ impl Progress {
     }
 }
 
-/// A trainable model together with its losses. Implement it for a type that derives burn's `Module`.
-pub trait Objective: ErasedModule<ObjectiveKind> {
+/// A trainable model together with its losses. Implement it for a type that derives burn's `Module`. What else it can do it offers where it is
+/// registered, see [`Capability`](crate::capability::Capability).
+pub trait Objective: ErasedModule<ObjectiveKind> + Any {
     /// Groups that strategies may move separately; the first is the encoder by convention.
     fn groups(&self) -> Vec<ParameterGroup> {
         vec![ParameterGroup::field("encoder"), ParameterGroup::field("decoder")]
@@ -175,28 +176,6 @@ pub trait Objective: ErasedModule<ObjectiveKind> {
     /// Name that the parameter at `path` has in files of the original implementation, whose dense weights are `[out, in]`; nothing for
     /// parameters the original does not have.
     fn published_name(&self, _path: &str) -> Option<String> {
-        None
-    }
-
-    /// Class predictions, when the model has them; every classifier also has gradients with respect to its inputs.
-    ///
-    /// What this and the following methods return is what analyses go by; `offers` where the objective is registered says the same to `ibhost list`.
-    fn as_classifier(&self) -> Option<&dyn Classifier> {
-        None
-    }
-
-    /// Posteriors, when the model has them.
-    fn as_posterior(&self) -> Option<&dyn PosteriorModel> {
-        None
-    }
-
-    /// Style codes and inputs made from a style and a class, when the model has them.
-    fn as_style(&self) -> Option<&dyn StyleModel> {
-        None
-    }
-
-    /// The joint densities of inputs and codes, when the model has them.
-    fn as_generative(&self) -> Option<&dyn GenerativeModel> {
         None
     }
 }

@@ -10,6 +10,7 @@ use ibhost_classifiers as _;
 use ibhost_datasets as _;
 use ibhost_disenib as _;
 use ibhost_framework::build::BuildError;
+use ibhost_framework::capability::{Classify, Encode};
 use ibhost_framework::dataset::{Batch, DataRoot};
 use ibhost_framework::engine::{EngineError, Job, Orders, Quiet, Session, State, StepState, open_finished, training_step};
 use ibhost_framework::identity::OtherDataPolicy;
@@ -19,7 +20,7 @@ use ibhost_framework::objective::{
     Classifier, Direction, Loss, Measure, Objective, ObjectiveConfig, ParameterGroup, Parts, Quantity, Recipe,
 };
 use ibhost_framework::parameters;
-use ibhost_framework::registry::{Capability, Kind, Registry};
+use ibhost_framework::registry::{Kind, Registry};
 use ibhost_framework::run::Settings;
 use ibhost_framework::storage::{Label, RunDir, RunStatus};
 use ibhost_framework::strategy::{Cadence, OptimiserSlot, Phase, Plan};
@@ -126,10 +127,6 @@ impl Objective for Table {
         measures.push(Measure::new("drift", moved.clamp_min(0.0).log()));
         measures
     }
-
-    fn as_classifier(&self) -> Option<&dyn Classifier> {
-        Some(self)
-    }
 }
 
 impl Classifier for Table {
@@ -166,7 +163,7 @@ impl ObjectiveConfig for TableConfig {
     }
 }
 
-ibhost_framework::register! { Objective: TableConfig as ObjectiveConfig, paper: "", example: "contract_table", offers: [Classify] }
+ibhost_framework::register! { Objective: TableConfig as ObjectiveConfig, paper: "", example: "contract_table", model: Table, offers: [Classify] }
 
 fn settings(objective: &str) -> Settings {
     let mut settings = Settings::new();
@@ -275,28 +272,18 @@ fn what_objectives_offer_is_what_their_models_hand_out() {
         }
         let (session, state) = open(settings).unwrap_or_else(|error| panic!("{}: {error}", item.name));
         let model = Session::evaluation_model(&state, false);
-        let disagreements = Capability::disagreements(&item.offers, &*model);
-        assert!(disagreements.is_empty(), "{}: {disagreements:?}", item.name);
         assert!(!item.offers.is_empty(), "{}", item.name);
+        assert!(item.offers.iter().all(|offered| (offered.held_by)(&*model)), "{}: {:?}", item.name, item.offers);
         // What is handed out works.
         let inputs = session.train.batch(&[0, 1], &session.device).inputs;
-        if let Some(classifier) = model.as_classifier() {
+        if let Some(classifier) = model.capability::<Classify>() {
             let mut draws = Draws::seeded(session.noise, 0, "contract");
             assert_eq!(classifier.class_log_probabilities(inputs.clone(), 1, &mut draws).dims()[0], 2, "{}", item.name);
         }
-        if let Some(posterior) = model.as_posterior() {
+        if let Some(posterior) = model.capability::<Encode>() {
             assert_eq!(posterior.posterior(inputs).dims()[0], 2, "{}", item.name);
         }
     }
-}
-
-#[test]
-fn words_and_models_that_disagree_are_named_in_both_directions() {
-    let (_, state) = open(settings("contract_table")).unwrap();
-    let found = Capability::disagreements(&Capability::implied(&[Capability::Restyle]), &*state.model);
-    assert_eq!(found.len(), 2, "{found:?}");
-    assert!(found[0].contains("without `Classify`") && found[0].contains("`as_classifier`"), "{found:?}");
-    assert!(found[1].contains("`offers: [Restyle]`") && found[1].contains("`as_style`"), "{found:?}");
 }
 
 #[test]
@@ -335,8 +322,8 @@ fn an_analysis_a_model_cannot_serve_is_refused_in_words_that_say_where_to_offer_
     let (_, run) = host.train(&["--objective", "vib", "--encoder", SMALL, "--steps", "2"]);
     let run = run.to_str().unwrap();
     for (analysis, words) in [
-        ("swap_grid", ["rebuild inputs from the style of one and the class of another", "`as_style`", "`offers: [Restyle]`"]),
-        ("nll", ["give the log density of inputs", "`as_generative`", "`offers: [LogDensity]`"]),
+        ("swap_grid", ["rebuild inputs from the style of one and the class of another", "`StyleModel`", "`offers: [Restyle]`"]),
+        ("nll", ["give the log density of inputs", "`GenerativeModel`", "`offers: [LogDensity]`"]),
         ("image_grids", ["reconstruct inputs from their codes", "`ibhost describe image_grids`", "`offers: [Reconstruct]`"]),
     ] {
         host.run(&["analyze", run, "--analysis", analysis]).refused(2, &words);

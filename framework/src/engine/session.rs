@@ -16,10 +16,9 @@ use crate::encoder::EncoderConfig;
 use crate::identity::{DataIdentity, Identity, Program};
 use crate::module::Erased;
 use crate::noise::Noise;
-use crate::objective::{BoxedObjective, Direction, Objective, ObjectiveConfig, Parts, Quantity};
+use crate::objective::{BoxedObjective, Direction, ObjectiveConfig, Parts, Quantity};
 use crate::optimiser::{OptimiserConfig, OptimiserState, WeightAverage, is_host};
 use crate::parameters;
-use crate::registry::{Capability, Kind, Registry};
 use crate::room::{self, NoRoom};
 use crate::run::RunConfig;
 use crate::schedule::ScheduleConfig;
@@ -165,7 +164,6 @@ impl Session {
             }
         };
         if training {
-            warn_of_other_offers(&config.objective.name, &*model);
             coverage::check(&plan, &model)
                 .map_err(|problem| EngineError::Request(format!("objective `{}` cannot be trained: {problem}", config.objective.name)))?;
         }
@@ -289,14 +287,6 @@ fn check_room(parameters: u64, copies: usize) -> Result<(), NoRoom> {
     );
     let bytes = parameters.saturating_mul(size_of::<f32>() as u64);
     room::check(what, bytes, &[copies], "choose narrower or fewer layers, or a machine with more memory")
-}
-
-/// Says where what an objective is registered to offer is not what its model hands out.
-fn warn_of_other_offers(objective: &str, model: &dyn Objective) {
-    let Some(item) = Registry::global().ok().and_then(|registry| registry.get(Kind::Objective, objective)) else { return };
-    for sentence in Capability::disagreements(&item.offers, model) {
-        tracing::warn!("objective `{objective}`: {sentence}");
-    }
 }
 
 /// Refuses data that the decoder's likelihood is not defined for; the comparison is written so that NaN is refused too.

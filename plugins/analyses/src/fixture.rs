@@ -47,15 +47,9 @@ impl Objective for LinearModel {
     fn evaluate(&self, batch: &Batch, draws: &mut Draws) -> Vec<Measure> {
         self.loss("main", batch, draws).measures
     }
-
-    fn as_classifier(&self) -> Option<&dyn Classifier> {
-        Some(self)
-    }
-
-    fn as_posterior(&self) -> Option<&dyn PosteriorModel> {
-        Some(self)
-    }
 }
+
+ibhost_framework::offer! { LinearModel: [Classify, Encode] }
 
 impl PosteriorModel for LinearModel {
     fn posterior(&self, inputs: Tensor<4>) -> Posterior {

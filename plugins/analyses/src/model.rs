@@ -2,13 +2,13 @@
 
 use burn::tensor::Tensor;
 use ibhost_framework::analysis::{AnalysisContext, AnalysisError};
+use ibhost_framework::capability::{Encode, Reconstruct};
 use ibhost_framework::dataset::Samples;
 use ibhost_framework::generator::GenerativeModel;
 use ibhost_framework::math;
 use ibhost_framework::noise::Draws;
 use ibhost_framework::objective::{Classifier, PosteriorModel};
 use ibhost_framework::posterior::Undefined;
-use ibhost_framework::registry::Capability;
 
 use crate::generation::decoding::Decoding;
 
@@ -16,24 +16,6 @@ use crate::generation::decoding::Decoding;
 pub(crate) const BATCH: usize = 1000;
 /// Samples encoded at once; a full covariance takes the square of the latent size for each.
 const ENCODE_BATCH: usize = 100;
-
-/// The model as a classifier.
-pub(crate) fn classifier<'a>(context: &AnalysisContext<'a>, analysis: &str) -> Result<&'a dyn Classifier, AnalysisError> {
-    context.model.as_classifier().ok_or_else(|| unfit(analysis, Capability::Classify))
-}
-
-/// The model as an encoder.
-pub(crate) fn encoder<'a>(context: &AnalysisContext<'a>, analysis: &str) -> Result<&'a dyn PosteriorModel, AnalysisError> {
-    context.model.as_posterior().ok_or_else(|| unfit(analysis, Capability::Encode))
-}
-
-/// The model as a pair of joint densities.
-///
-/// # Errors
-/// [`AnalysisError::Unfit`] when its objective does not offer them.
-pub fn generative<'a>(context: &AnalysisContext<'a>, analysis: &str) -> Result<&'a dyn GenerativeModel, AnalysisError> {
-    context.model.as_generative().ok_or_else(|| unfit(analysis, Capability::LogDensity))
-}
 
 /// What `analysis` says of a number that the model does not have.
 pub fn undefined(analysis: &str) -> impl Fn(Undefined) -> AnalysisError + '_ {
@@ -62,9 +44,9 @@ pub(crate) fn reconstructions(
     decode: Decoding,
     draws: &mut Draws,
 ) -> Result<Tensor<4>, AnalysisError> {
-    let model = generative(context, analysis)?;
+    let model = context.require::<Reconstruct>(analysis)?;
     let shape = inputs.dims();
-    let codes = match context.model.as_posterior() {
+    let codes = match context.model.capability::<Encode>() {
         Some(posterior) => posterior.posterior(inputs).mean(),
         None => model.sample_codes(inputs, draws),
     };
@@ -77,10 +59,6 @@ pub(crate) fn reconstructions(
         )));
     }
     Ok(made.reshape(shape))
-}
-
-fn unfit(analysis: &str, capability: Capability) -> AnalysisError {
-    AnalysisError::Unfit { analysis: analysis.to_owned(), capability }
 }
 
 /// Refuses an empty split.
@@ -190,7 +168,7 @@ mod tests {
             let fixture = Fixture::new(shape, 230);
             let context = fixture.context();
             let indices: Vec<usize> = (0..230).collect();
-            let codes = encode(encoder(&context, "t").unwrap(), fixture.data.split(Split::Test), &indices, &context);
+            let codes = encode(context.require::<Encode>("t").unwrap(), fixture.data.split(Split::Test), &indices, &context);
             assert_eq!((codes.len(), codes.covariances.len()), (230, 230));
             codes.need_plane("t").unwrap();
             for (i, c) in codes.covariances.iter().enumerate() {

@@ -58,14 +58,6 @@ impl Objective for ClassifierObjective {
     fn evaluate(&self, batch: &Batch, _draws: &mut Draws) -> Vec<Measure> {
         Self::measured(self.logits_of(&self.model.encoder.encode(batch.inputs.clone())), &batch.labels).measures
     }
-
-    fn as_classifier(&self) -> Option<&dyn Classifier> {
-        Some(self)
-    }
-
-    fn as_posterior(&self) -> Option<&dyn PosteriorModel> {
-        Some(self)
-    }
 }
 
 impl Classifier for ClassifierObjective {
@@ -123,7 +115,7 @@ impl ObjectiveConfig for ClassifierConfig {
 
 ibhost_framework::register! {
     Objective: ClassifierConfig as ObjectiveConfig, aliases: ["cross_entropy"], paper: "", example: "classifier",
-    offers: [Classify, Encode, InputGradient]
+    model: ClassifierObjective, offers: [Classify, Encode]
 }
 
 #[cfg(test)]

@@ -241,5 +241,5 @@ impl ObjectiveConfig for DisenIbConfig {
 
 ibhost_framework::register! {
     Objective: DisenIbConfig as ObjectiveConfig, aliases: [], paper: "Pan et al. 2021, arXiv:2012.07372",
-    example: "disenib/n_samples:2|n_times_main:5|est_thr:300", offers: [Classify, Encode, InputGradient, Restyle]
+    example: "disenib/n_samples:2|n_times_main:5|est_thr:300", model: DisenIb, offers: [Classify, Encode, Restyle]
 }

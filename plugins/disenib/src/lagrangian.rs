@@ -109,7 +109,7 @@ impl ObjectiveConfig for LagrangianConfig {
 
 ibhost_framework::register! {
     Objective: LagrangianConfig as ObjectiveConfig, aliases: [], paper: "Pan et al. 2021, arXiv:2012.07372; Kolchinsky et al. 2019, arXiv:1705.02436",
-    example: "lagrangian/term:nib|hfunc:pow|lambda_kl:0.001", offers: [Classify, Encode, InputGradient]
+    example: "lagrangian/term:nib|hfunc:pow|lambda_kl:0.001", model: Lagrangian, offers: [Classify, Encode]
 }
 
 /// Encoder and decoder under the options of [`LagrangianConfig`].
@@ -156,14 +156,6 @@ impl Objective for Lagrangian {
 
     fn evaluate(&self, batch: &Batch, draws: &mut Draws) -> Vec<Measure> {
         self.pass(batch.inputs.clone(), &batch.labels, draws).measures
-    }
-
-    fn as_classifier(&self) -> Option<&dyn Classifier> {
-        Some(self)
-    }
-
-    fn as_posterior(&self) -> Option<&dyn PosteriorModel> {
-        Some(self)
     }
 }
 

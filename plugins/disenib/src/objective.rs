@@ -252,18 +252,6 @@ impl Objective for DisenIb {
         sum.log("accuracy", accuracy(self.logits(class), &batch.labels));
         sum.loss(Some("loss"), &style).measures
     }
-
-    fn as_classifier(&self) -> Option<&dyn Classifier> {
-        Some(self)
-    }
-
-    fn as_posterior(&self) -> Option<&dyn PosteriorModel> {
-        Some(self)
-    }
-
-    fn as_style(&self) -> Option<&dyn StyleModel> {
-        Some(self)
-    }
 }
 
 impl Classifier for DisenIb {

@@ -151,7 +151,7 @@ impl ObjectiveConfig for HitConfig {
 
 ibhost_framework::register! {
     Objective: HitConfig as ObjectiveConfig, aliases: [], paper: "Xiao & Bamler 2023, arXiv:2302.04855",
-    example: "hit/beta_y:0.5|beta_z:2.0", offers: [Encode, Reconstruct, Sample, LogDensity]
+    example: "hit/beta_y:0.5|beta_z:2.0", model: Hit, offers: [Encode, Reconstruct, Sample, LogDensity]
 }
 
 #[cfg(test)]

@@ -294,14 +294,6 @@ impl Objective for Hit {
     fn published_name(&self, path: &str) -> Option<String> {
         published(path, self.ladder)
     }
-
-    fn as_posterior(&self) -> Option<&dyn PosteriorModel> {
-        Some(self)
-    }
-
-    fn as_generative(&self) -> Option<&dyn GenerativeModel> {
-        Some(self)
-    }
 }
 
 impl PosteriorModel for Hit {

@@ -188,7 +188,7 @@ impl ObjectiveConfig for HierarchicalConfig {
 ibhost_framework::register! {
     Objective: HierarchicalConfig as ObjectiveConfig, aliases: [],
     paper: "Livne et al. 2019, arXiv:1910.03175; Tomczak & Welling 2018, arXiv:1705.07120",
-    example: "hvae/loss:smim|components:500", offers: [Encode, Reconstruct, Sample, LogDensity]
+    example: "hvae/loss:smim|components:500", model: HierarchicalObjective, offers: [Encode, Reconstruct, Sample, LogDensity]
 }
 
 /// The model of [`HierarchicalConfig`] with its losses.
@@ -488,14 +488,6 @@ impl Objective for HierarchicalObjective {
     fn evaluate(&self, batch: &Batch, draws: &mut Draws) -> Vec<Measure> {
         let (total, levels) = self.total(batch.inputs.clone(), 1.0, draws);
         Self::measures(&total, &levels, 1.0)
-    }
-
-    fn as_posterior(&self) -> Option<&dyn PosteriorModel> {
-        Some(self)
-    }
-
-    fn as_generative(&self) -> Option<&dyn GenerativeModel> {
-        Some(self)
     }
 }
 

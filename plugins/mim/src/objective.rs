@@ -159,7 +159,7 @@ impl ObjectiveConfig for MimConfig {
 
 ibhost_framework::register! {
     Objective: MimConfig as ObjectiveConfig, aliases: [], paper: "Livne et al. 2019, arXiv:1910.03175",
-    example: "mim/sampled:true|q_x_sample:decoder|warmup:3|min_logvar:6", offers: [Encode, Reconstruct, Sample, LogDensity]
+    example: "mim/sampled:true|q_x_sample:decoder|warmup:3|min_logvar:6", model: MimObjective, offers: [Encode, Reconstruct, Sample, LogDensity]
 }
 
 /// The model of [`MimConfig`] with its losses.
@@ -404,14 +404,6 @@ impl Objective for MimObjective {
         };
         let (_, reported, data) = self.total(inputs, beta, true, draws);
         Self::measures(reported, &data, beta)
-    }
-
-    fn as_posterior(&self) -> Option<&dyn PosteriorModel> {
-        Some(self)
-    }
-
-    fn as_generative(&self) -> Option<&dyn GenerativeModel> {
-        Some(self)
     }
 }
 

@@ -4,9 +4,10 @@ use burn::tensor::Tensor;
 use ibhost_analyses::figures::ellipse::contour;
 use ibhost_analyses::figures::plot::{Colour, Figure, Layer, Mark, Stroke, panels_png};
 use ibhost_analyses::generation::decoding::Decoding;
-use ibhost_analyses::model::{generative, prior_codes};
+use ibhost_analyses::model::prior_codes;
 use ibhost_analyses::output::picture;
 use ibhost_framework::analysis::{AnalysisConfig, AnalysisContext, AnalysisError, AnalysisReport};
+use ibhost_framework::capability::{Encode, Reconstruct};
 use ibhost_framework::dataset::{KnownDensity, Split};
 use ibhost_framework::generator::GenerativeModel;
 use ibhost_framework::noise::{Draws, Noise};
@@ -172,8 +173,8 @@ pub struct MimPortrait {
 #[typetag::serde(name = "mim_portrait")]
 impl AnalysisConfig for MimPortrait {
     fn run(&self, context: &AnalysisContext<'_>) -> Result<AnalysisReport, AnalysisError> {
-        let model = generative(context, PORTRAIT)?;
-        let posterior = context.model.as_posterior().ok_or_else(|| AnalysisError::Request(format!("`{PORTRAIT}` needs an encoder")))?;
+        let model = context.require::<Reconstruct>(PORTRAIT)?;
+        let posterior = context.require::<Encode>(PORTRAIT)?;
         let inputs = test_inputs(context);
         need_plane(context, PORTRAIT, posterior.posterior(inputs.clone()).dims()[1])?;
         let Some(density) = context.data.known_density() else {

@@ -4,10 +4,11 @@ use burn::tensor::Tensor;
 use ibhost_analyses::generation::decoding::Decoding;
 use ibhost_analyses::information::kraskov::error_scale;
 use ibhost_analyses::information::ksg::{Calibration, Ksg};
-use ibhost_analyses::model::{generative, prior_codes, undefined};
+use ibhost_analyses::model::{prior_codes, undefined};
 use ibhost_analyses::output::write;
 use ibhost_analyses::probes::neighbour_accuracy::neighbour_accuracies;
 use ibhost_framework::analysis::{AnalysisConfig, AnalysisContext, AnalysisError, AnalysisReport};
+use ibhost_framework::capability::LogDensity;
 use ibhost_framework::csv_text::csv_text;
 use ibhost_framework::dataset::{KnownDensity, Samples, Split};
 use ibhost_framework::generator::GenerativeModel;
@@ -211,7 +212,7 @@ pub(crate) fn per_sample(
 #[typetag::serde(name = "mim_statistics")]
 impl AnalysisConfig for MimStatistics {
     fn run(&self, context: &AnalysisContext<'_>) -> Result<AnalysisReport, AnalysisError> {
-        let model = generative(context, NAME)?;
+        let model = context.require::<LogDensity>(NAME)?;
         let (train, test) = (context.data.split(Split::Train), context.data.split(Split::Test));
         let found = per_sample(model, test, self.points, context)?;
         let statistics = found.statistics(context.data.known_density());

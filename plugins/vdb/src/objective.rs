@@ -113,7 +113,7 @@ impl ObjectiveConfig for VdbConfig {
 
 ibhost_framework::register! {
     Objective: VdbConfig as ObjectiveConfig, aliases: [], paper: "Banerjee & Montúfar 2020, arXiv:1810.11677",
-    example: "vdb/beta:0.001|m:12", offers: [Classify, Encode, InputGradient]
+    example: "vdb/beta:0.001|m:12", model: VdbObjective, offers: [Classify, Encode]
 }
 
 /// The model of [`VdbConfig`] with its losses.
@@ -214,14 +214,6 @@ impl Objective for VdbObjective {
         measures.push(Measure::new(self.averaged_accuracy_name(), averaged));
         measures
     }
-
-    fn as_classifier(&self) -> Option<&dyn Classifier> {
-        Some(self)
-    }
-
-    fn as_posterior(&self) -> Option<&dyn PosteriorModel> {
-        Some(self)
-    }
 }
 
 impl Classifier for VdbObjective {
@@ -241,6 +233,7 @@ mod tests {
     use super::*;
     use burn::tensor::{Device, TensorData};
     use ibhost_framework::build::BuildContext;
+    use ibhost_framework::capability::Classify;
     use ibhost_framework::component::resolve;
     use ibhost_framework::dataset::DataInfo;
     use ibhost_framework::decoder::DecoderConfig;
@@ -344,7 +337,7 @@ mod tests {
         let plain = objective.valid();
         let inputs = batch(&Device::flex()).inputs;
         let one: Vec<f32> = plain
-            .as_classifier()
+            .capability::<Classify>()
             .unwrap()
             .class_log_probabilities(inputs, 5, &mut draws())
             .exp()

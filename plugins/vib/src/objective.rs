@@ -87,14 +87,6 @@ impl Objective for Vib {
         measures.push(Measure::new(format!("accuracy_l{}", self.config.eval_samples), accuracy(votes, &batch.labels)));
         measures
     }
-
-    fn as_classifier(&self) -> Option<&dyn Classifier> {
-        Some(self)
-    }
-
-    fn as_posterior(&self) -> Option<&dyn PosteriorModel> {
-        Some(self)
-    }
 }
 
 impl Classifier for Vib {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 use ibhost_framework::build::BuildContext;
+use ibhost_framework::capability::{Classify, Encode};
 use ibhost_framework::component::resolve;
 use ibhost_framework::dataset::{Batch, DataInfo};
 use ibhost_framework::decoder::DecoderConfig;
@@ -169,7 +170,7 @@ fn one_loss(case: &Value, cov: &str, class_loss: &str, tolerance: (f64, f64)) ->
 fn intermediate(case: &Value, cov: &str, model: &BoxedObjective, batch: &Batch, tolerance: (f64, f64)) -> Result<(), String> {
     let device = batch.inputs.device();
     let outputs = member(case, "outputs")?;
-    let q = model.as_posterior().ok_or("the model has no posterior")?.posterior(batch.inputs.clone());
+    let q = model.capability::<Encode>().ok_or("the model has no posterior")?.posterior(batch.inputs.clone());
     close_tensor("mean", q.mean(), member(outputs, "mu")?, tolerance)?;
     let (mu, entries): (Tensor<2>, Tensor<2>) = (float(member(outputs, "mu")?, &device)?, float(member(outputs, "cov_entries")?, &device)?);
     let latent = mu.dims()[1];
@@ -184,7 +185,7 @@ fn intermediate(case: &Value, cov: &str, model: &BoxedObjective, batch: &Batch, 
     let logits: Tensor<3> = float(at(outputs, &["logits"])?, &device)?;
     let samples = logits.dims()[0];
     let mut noise = draws(member(case, "inputs")?, &[("posterior", "eps_loss")])?;
-    let classifier = model.as_classifier().ok_or("the model does not classify")?;
+    let classifier = model.capability::<Classify>().ok_or("the model does not classify")?;
     let found = classifier.class_log_probabilities(batch.inputs.clone(), samples, &mut noise);
     let want = crate::golden::values(log_mean_softmax(logits).exp());
     close("mean softmax", &crate::golden::values(found.exp()), &want, tolerance.0, tolerance.1)

@@ -9,13 +9,14 @@ mod sap;
 
 use burn::tensor::Tensor;
 use ibhost_framework::analysis::{AnalysisConfig, AnalysisContext, AnalysisError, AnalysisReport};
+use ibhost_framework::capability::{Encode, Restyle};
 use ibhost_framework::dataset::{Factors, Split};
 use ibhost_framework::noise::Noise;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use crate::model::{BATCH, encoder, not_empty};
+use crate::model::{BATCH, not_empty};
 
 pub use beta_vae::beta_vae;
 pub use dci::{Dci, dci};
@@ -138,8 +139,8 @@ impl Disentanglement {
                 context.data.info().name
             ))
         })?;
-        let posterior = encoder(context, NAME)?;
-        let style = context.model.as_style();
+        let posterior = context.require::<Encode>(NAME)?;
+        let style = context.model.capability::<Restyle>();
         let encode = |x: Tensor<4>| -> Result<Tensor<2>, AnalysisError> {
             let class = || posterior.posterior(x.clone()).mean();
             match (self.code, style) {

@@ -2,6 +2,7 @@
 
 use burn::tensor::{Tensor, TensorData};
 use ibhost_framework::analysis::{AnalysisConfig, AnalysisContext, AnalysisError, AnalysisReport};
+use ibhost_framework::capability::Reconstruct;
 use ibhost_framework::dataset::Split;
 use ibhost_framework::noise::{Draws, Noise};
 use schemars::JsonSchema;
@@ -10,7 +11,7 @@ use serde_json::json;
 
 use crate::figures::plot::{Mosaic, Tile};
 use crate::generation::decoding::Decoding;
-use crate::model::{generative, not_empty, prior_codes};
+use crate::model::{not_empty, prior_codes};
 use crate::output::picture;
 
 const NAME: &str = "image_grids";
@@ -55,7 +56,7 @@ impl Default for ImageGrids {
 #[typetag::serde(name = "image_grids")]
 impl AnalysisConfig for ImageGrids {
     fn run(&self, context: &AnalysisContext<'_>) -> Result<AnalysisReport, AnalysisError> {
-        let model = generative(context, NAME)?;
+        let model = context.require::<Reconstruct>(NAME)?;
         let test = context.data.official_test().unwrap_or_else(|| context.data.split(Split::Test));
         not_empty(test, NAME)?;
         let shape = context.data.info().shape;

@@ -1,6 +1,7 @@
 //! Analysis `psnr`: distortion and peak signal-to-noise ratio of reconstructed test samples.
 
 use ibhost_framework::analysis::{AnalysisConfig, AnalysisContext, AnalysisError, AnalysisReport};
+use ibhost_framework::capability::Reconstruct;
 use ibhost_framework::dataset::Split;
 use ibhost_framework::noise::{Draws, Noise};
 use schemars::JsonSchema;
@@ -8,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::generation::decoding::Decoding;
-use crate::model::{generative, not_empty, reconstructions};
+use crate::model::{not_empty, reconstructions};
 
 const NAME: &str = "psnr";
 const BATCH: usize = 250;
@@ -74,7 +75,7 @@ impl Default for Psnr {
 #[typetag::serde(name = "psnr")]
 impl AnalysisConfig for Psnr {
     fn run(&self, context: &AnalysisContext<'_>) -> Result<AnalysisReport, AnalysisError> {
-        let model = generative(context, NAME)?;
+        let model = context.require::<Reconstruct>(NAME)?;
         let test = context.data.split(Split::Test);
         not_empty(test, NAME)?;
         let indices: Vec<usize> = (0..test.len().min(self.points)).collect();

@@ -1,6 +1,7 @@
 //! Analysis `rmse`: reconstruction error of the test samples.
 
 use ibhost_framework::analysis::{AnalysisConfig, AnalysisContext, AnalysisError, AnalysisReport};
+use ibhost_framework::capability::Reconstruct;
 use ibhost_framework::dataset::Split;
 use ibhost_framework::noise::{Draws, Noise};
 use schemars::JsonSchema;
@@ -8,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::generation::decoding::Decoding;
-use crate::model::{BATCH, generative, not_empty};
+use crate::model::{BATCH, not_empty};
 
 const NAME: &str = "rmse";
 
@@ -36,7 +37,7 @@ impl Default for Rmse {
 #[typetag::serde(name = "rmse")]
 impl AnalysisConfig for Rmse {
     fn run(&self, context: &AnalysisContext<'_>) -> Result<AnalysisReport, AnalysisError> {
-        let model = generative(context, NAME)?;
+        let model = context.require::<Reconstruct>(NAME)?;
         let test = context.data.split(Split::Test);
         not_empty(test, NAME)?;
         let indices: Vec<usize> = (0..test.len().min(self.points)).collect();

@@ -2,10 +2,9 @@
 
 use burn::tensor::{Int, Tensor, TensorData};
 use ibhost_framework::analysis::{AnalysisConfig, AnalysisContext, AnalysisError, AnalysisReport};
+use ibhost_framework::capability::Restyle;
 use ibhost_framework::dataset::{Samples, Split};
 use ibhost_framework::noise::Noise;
-use ibhost_framework::objective::StyleModel;
-use ibhost_framework::registry::Capability;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -136,11 +135,6 @@ fn distance(a: [f64; 2], b: [f64; 2]) -> f64 {
     (a[0] - b[0]).hypot(a[1] - b[1])
 }
 
-/// The style capability of the model.
-pub(crate) fn style_model<'a>(context: &AnalysisContext<'a>, analysis: &str) -> Result<&'a dyn StyleModel, AnalysisError> {
-    context.model.as_style().ok_or_else(|| AnalysisError::Unfit { analysis: analysis.to_owned(), capability: Capability::Restyle })
-}
-
 /// Rows of `values` scaled from `range` to [0, 1].
 pub(crate) fn unit_rows(values: Tensor<4>, range: (f32, f32)) -> Vec<Vec<f64>> {
     let [_, c, h, w] = values.dims();
@@ -200,7 +194,7 @@ fn nearest_labels(cells: &[Vec<f64>], samples: &Samples, judges: usize, range: (
 #[typetag::serde(name = "swap_grid")]
 impl AnalysisConfig for SwapGrid {
     fn run(&self, context: &AnalysisContext<'_>) -> Result<AnalysisReport, AnalysisError> {
-        let model = style_model(context, NAME)?;
+        let model = context.require::<Restyle>(NAME)?;
         let samples = context.data.split(Split::Train);
         not_empty(samples, NAME)?;
         let range = samples.value_range();

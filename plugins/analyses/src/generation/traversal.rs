@@ -2,6 +2,7 @@
 
 use burn::tensor::{Int, Tensor, TensorData};
 use ibhost_framework::analysis::{AnalysisConfig, AnalysisContext, AnalysisError, AnalysisReport};
+use ibhost_framework::capability::Restyle;
 use ibhost_framework::dataset::Split;
 use ibhost_framework::noise::Noise;
 use schemars::JsonSchema;
@@ -10,7 +11,7 @@ use serde_json::json;
 
 use crate::figures::plot::mosaic::{Mosaic, Tile};
 use crate::generation::decoding::Decoding;
-use crate::generation::swap_grid::{style_model, unit_rows};
+use crate::generation::swap_grid::unit_rows;
 use crate::model::{BATCH, not_empty};
 use crate::output::picture;
 
@@ -48,7 +49,7 @@ const MEASURED: usize = 2000;
 #[typetag::serde(name = "traversal")]
 impl AnalysisConfig for Traversal {
     fn run(&self, context: &AnalysisContext<'_>) -> Result<AnalysisReport, AnalysisError> {
-        let model = style_model(context, NAME)?;
+        let model = context.require::<Restyle>(NAME)?;
         let samples = context.data.split(Split::Train);
         not_empty(samples, NAME)?;
         let chosen = self.index.unwrap_or_else(|| Noise::new(context.seed).stream("traversal", 0).below(samples.len()));

@@ -2,11 +2,12 @@
 
 use burn::tensor::Tensor;
 use ibhost_framework::analysis::{AnalysisContext, AnalysisError};
+use ibhost_framework::capability::{Encode, LogDensity};
 use ibhost_framework::dataset::Split;
 use ibhost_framework::noise::{Draws, Noise};
 use ibhost_framework::posterior::Posterior;
 
-use crate::model::{encoder, not_empty};
+use crate::model::not_empty;
 
 /// Samples encoded at once.
 const BATCH: usize = 250;
@@ -37,7 +38,7 @@ pub(crate) fn level_codes(
     split: Split,
     points: usize,
 ) -> Result<(Vec<LevelCodes>, Vec<u8>), AnalysisError> {
-    let (model, samples) = (encoder(context, analysis)?, context.data.split(split));
+    let (model, samples) = (context.require::<Encode>(analysis)?, context.data.split(split));
     not_empty(samples, analysis)?;
     let indices: Vec<usize> = (0..samples.len().min(points)).collect();
     let mut levels: Vec<LevelCodes> = Vec::new();
@@ -47,7 +48,7 @@ pub(crate) fn level_codes(
         let (batch, latent) = (chunk.len(), posteriors.iter().map(|posterior| posterior.dims()[1]).sum());
         let noise: Tensor<3> = draws.normal("posterior", [1, batch, latent], context.device);
         // One distribution may hold several levels side by side.
-        let sizes = match (&posteriors[..], context.model.as_generative()) {
+        let sizes = match (&posteriors[..], context.model.capability::<LogDensity>()) {
             ([_], Some(model)) => model.level_sizes(latent),
             _ => posteriors.iter().map(|posterior| posterior.dims()[1]).collect(),
         };
@@ -177,10 +178,9 @@ mod tests {
         fn evaluate(&self, _batch: &Batch, _draws: &mut Draws) -> Vec<Measure> {
             Vec::new()
         }
-        fn as_posterior(&self) -> Option<&dyn PosteriorModel> {
-            Some(self)
-        }
     }
+
+    ibhost_framework::offer! { TwoLevels: [Encode] }
 
     impl PosteriorModel for TwoLevels {
         fn posterior(&self, inputs: Tensor<4>) -> Posterior {

@@ -2,6 +2,7 @@
 
 use burn::tensor::Tensor;
 use ibhost_framework::analysis::{AnalysisConfig, AnalysisContext, AnalysisError, AnalysisReport};
+use ibhost_framework::capability::{Classify, Encode, Restyle};
 use ibhost_framework::dataset::Samples;
 use ibhost_framework::noise::{Draws, Noise};
 use ibhost_framework::posterior::Posterior;
@@ -10,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::information::aggregate::{Scales, aggregated_information, label_entropy, prediction_entropy};
-use crate::model::{BATCH, classifier, encoder, log_probabilities, not_empty};
+use crate::model::{BATCH, log_probabilities, not_empty};
 use crate::robustness::attack::Splits;
 
 const NAME: &str = "mutual_information";
@@ -132,7 +133,7 @@ impl Noisy {
 #[typetag::serde(name = "mutual_information")]
 impl AnalysisConfig for MutualInformation {
     fn run(&self, context: &AnalysisContext<'_>) -> Result<AnalysisReport, AnalysisError> {
-        let (classes, codes) = (classifier(context, NAME)?, encoder(context, NAME)?);
+        let (classes, codes) = (context.require::<Classify>(NAME)?, context.require::<Encode>(NAME)?);
         let noise = Noise::new(context.seed);
         let mut result = serde_json::Map::new();
         let mut table = vec![["split", "quantity", "nats", "bound"].map(str::to_owned).to_vec()];
@@ -153,7 +154,7 @@ impl AnalysisConfig for MutualInformation {
                 }
             };
             both("mi_x_class", &Noisy::of(&|x| codes.posterior(x), samples, count, context)?);
-            if let Some(style) = context.model.as_style() {
+            if let Some(style) = context.model.capability::<Restyle>() {
                 both("mi_x_style", &Noisy::of(&|x| style.style(x), samples, count, context)?);
             }
             let order: Vec<usize> = (0..count).collect();

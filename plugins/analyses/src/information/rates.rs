@@ -1,13 +1,14 @@
 //! Analysis `rates`: what every level of the code costs.
 
 use ibhost_framework::analysis::{AnalysisConfig, AnalysisContext, AnalysisError, AnalysisReport};
+use ibhost_framework::capability::LogDensity;
 use ibhost_framework::dataset::Split;
 use ibhost_framework::noise::{Draws, Noise};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use crate::model::{generative, not_empty, undefined};
+use crate::model::{not_empty, undefined};
 
 const NAME: &str = "rates";
 const BATCH: usize = 250;
@@ -33,7 +34,7 @@ impl Default for Rates {
 #[typetag::serde(name = "rates")]
 impl AnalysisConfig for Rates {
     fn run(&self, context: &AnalysisContext<'_>) -> Result<AnalysisReport, AnalysisError> {
-        let model = generative(context, NAME)?;
+        let model = context.require::<LogDensity>(NAME)?;
         let test = context.data.split(Split::Test);
         not_empty(test, NAME)?;
         let indices: Vec<usize> = (0..test.len().min(self.points)).collect();

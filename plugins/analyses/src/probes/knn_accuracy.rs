@@ -1,13 +1,14 @@
 //! Analysis `knn_accuracy`: how well classes can be read off codes by their nearest neighbours, and whether clusters of codes are classes.
 
 use ibhost_framework::analysis::{AnalysisConfig, AnalysisContext, AnalysisError, AnalysisReport};
+use ibhost_framework::capability::{Encode, LogDensity};
 use ibhost_framework::dataset::{Samples, Split};
 use ibhost_framework::noise::{Draws, Noise, Stream};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, json};
 
-use crate::model::{BATCH, encoder, not_empty};
+use crate::model::{BATCH, not_empty};
 use crate::probes::neighbour_accuracy::{neighbour_accuracies, normalised_mutual_information};
 
 const NAME: &str = "knn_accuracy";
@@ -57,13 +58,13 @@ impl KnnAccuracy {
         samples: &Samples,
         purpose: &str,
     ) -> Result<(Vec<f64>, Vec<u8>, usize), AnalysisError> {
-        let model = encoder(context, NAME)?;
+        let model = context.require::<Encode>(NAME)?;
         let indices: Vec<usize> = (0..samples.len().min(self.points.unwrap_or(usize::MAX))).collect();
         let (mut codes, mut latent) = (Vec::new(), 0);
         for (number, chunk) in indices.chunks(BATCH).enumerate() {
             let mut draws = Draws::seeded(Noise::new(context.seed), number as u64, purpose);
             let inputs = samples.batch(chunk, context.device).inputs;
-            let code = match (self.codes, context.model.as_generative()) {
+            let code = match (self.codes, context.model.capability::<LogDensity>()) {
                 (Codes::Sampled, Some(generative)) => generative.sample_codes(inputs, &mut draws),
                 (Codes::Sampled, None) => {
                     let posterior = model.posterior(inputs);

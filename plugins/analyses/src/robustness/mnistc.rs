@@ -3,12 +3,13 @@
 use std::path::Path;
 
 use ibhost_framework::analysis::{AnalysisConfig, AnalysisContext, AnalysisError, AnalysisReport, Sources};
+use ibhost_framework::capability::Classify;
 use ibhost_framework::dataset::{DataError, DataRoot};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, json};
 
-use crate::model::{BATCH, classifier};
+use crate::model::BATCH;
 use crate::npy::Array;
 use crate::robustness::corruption::{Counter, cells, find_categories, need_data_set};
 
@@ -55,7 +56,7 @@ impl Default for MnistC {
 #[typetag::serde(name = "mnistc")]
 impl AnalysisConfig for MnistC {
     fn run(&self, context: &AnalysisContext<'_>) -> Result<AnalysisReport, AnalysisError> {
-        let counter = Counter { model: classifier(context, NAME)?, context, l: &self.l };
+        let counter = Counter { model: context.require::<Classify>(NAME)?, context, l: &self.l };
         need_data_set(context, NAME, "mnist", [1, 28, 28])?;
         let folder = context.root.join("mnist_c");
         let mut known = CATEGORIES.to_vec();

@@ -2,6 +2,7 @@
 
 use burn::tensor::{Device, TensorData};
 use ibhost_framework::build::BuildContext;
+use ibhost_framework::capability::LogDensity;
 use ibhost_framework::categorical::Relaxation;
 use ibhost_framework::dataset::DataInfo;
 use ibhost_framework::decoder::DecoderConfig;
@@ -60,7 +61,7 @@ fn every_model_prior_and_loss_trains_samples_and_bounds_the_evidence() {
             assert!(read_measures(loss.measures).iter().all(|(_, v)| v.is_finite()), "{config:?}");
             drop(loss.total.backward());
             let model = model.valid();
-            let generative = model.as_generative().unwrap();
+            let generative = model.capability::<LogDensity>().unwrap();
             let latent = encoder.latent();
             let codes = generative.sample_codes(images(&Device::flex()), &mut draws);
             for count in [1, 3, 5, 11] {
@@ -100,11 +101,11 @@ fn the_rates_of_the_levels_add_up_to_the_rate() {
     let two = GatedMlpConfig { levels: Sizes { z1: 3, z2: 2 } };
     let model = build(&HierarchicalConfig { components: 5, ..HierarchicalConfig::default() }, &two, &GatedMlpDecoderConfig {}).unwrap();
     let (model, seeded) = (model.valid(), || Draws::seeded(Noise::new(1), 0, "test"));
-    let rates = model.as_generative().unwrap().level_rates(images(&Device::flex()), &mut seeded()).unwrap();
+    let rates = model.capability::<LogDensity>().unwrap().level_rates(images(&Device::flex()), &mut seeded()).unwrap();
     let total: f32 = rates.iter().map(|rate| rate.clone().mean().into_scalar::<f32>()).sum();
     let whole = value(&read_measures(model.evaluate(&batch(&Device::flex()), &mut seeded())), "rate");
     assert!(rates.len() == 2 && (f64::from(total) - whole).abs() < 1e-4, "{total} {whole}");
-    assert_eq!(model.as_generative().unwrap().level_sizes(5), [3, 2]);
+    assert_eq!(model.capability::<LogDensity>().unwrap().level_sizes(5), [3, 2]);
 }
 
 #[test]
