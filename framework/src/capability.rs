@@ -171,7 +171,7 @@ macro_rules! offer {
 
 /// The capabilities of this framework.
 pub mod builtin {
-    use crate::generator::GenerativeModel;
+    use crate::latent_model::LatentModel;
     use crate::objective::{Classifier, PosteriorModel, StyleModel};
 
     crate::capability! {
@@ -184,15 +184,15 @@ pub mod builtin {
     }
     crate::capability! {
         /// An input from its code.
-        pub Reconstruct: dyn GenerativeModel, "reconstruct", "reconstruct inputs from their codes"
+        pub Reconstruct: dyn LatentModel, "reconstruct", "reconstruct inputs from their codes"
     }
     crate::capability! {
         /// New inputs.
-        pub Sample: dyn GenerativeModel, "sample", "draw new inputs"
+        pub Sample: dyn LatentModel, "sample", "draw new inputs"
     }
     crate::capability! {
         /// The log density of an input.
-        pub LogDensity: dyn GenerativeModel, "log-density", "give the log density of inputs"
+        pub LogDensity: dyn LatentModel, "log-density", "give the log density of inputs"
     }
     crate::capability! {
         /// The gradient of class scores with respect to the input, which every classifier has: its tensors record gradients on a device that does.

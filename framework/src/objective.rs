@@ -10,10 +10,10 @@ use crate::build::{BuildContext, BuildError};
 use crate::component::Configured;
 use crate::dataset::{Batch, DataInfo};
 use crate::decoder::DecoderConfig;
+use crate::distributions::BoxedDistribution;
 use crate::encoder::EncoderConfig;
 use crate::module::{Erased, ErasedModule};
 use crate::noise::Draws;
-use crate::posterior::Posterior;
 use crate::strategy::Plan;
 
 /// Module kind of boxed objectives.
@@ -201,7 +201,7 @@ pub trait Classifier {
 /// Capability `restyle`: a code of everything the class does not explain, and inputs rebuilt from such a code and any class.
 pub trait StyleModel {
     /// Distribution of the style code of inputs `[batch, channels, height, width]`.
-    fn style(&self, inputs: Tensor<4>) -> Posterior;
+    fn style(&self, inputs: Tensor<4>) -> BoxedDistribution;
 
     /// Inputs `[codes, channels, height, width]` from style codes `[codes, latent]` and class numbers `[codes]`: the decoder's means, no draws.
     fn restyle(&self, styles: Tensor<2>, classes: Tensor<1, Int>) -> Tensor<4>;
@@ -211,10 +211,10 @@ pub trait StyleModel {
 pub trait PosteriorModel {
     /// q(z|x) for inputs `[batch, channels, height, width]`. A hierarchical code has all levels side by side here, by mean and deviation of
     /// every dimension, those above each at their means.
-    fn posterior(&self, inputs: Tensor<4>) -> Posterior;
+    fn posterior(&self, inputs: Tensor<4>) -> BoxedDistribution;
 
     /// The same by levels, bottom first, each as the distribution that it is; one for a plain code.
-    fn level_posteriors(&self, inputs: Tensor<4>) -> Vec<Posterior> {
+    fn level_posteriors(&self, inputs: Tensor<4>) -> Vec<BoxedDistribution> {
         vec![self.posterior(inputs)]
     }
 }

@@ -82,7 +82,7 @@ struct Table {
 
 impl Table {
     fn logits(&self, inputs: Tensor<4>, draws: &mut Draws) -> Tensor<3> {
-        let logits = self.model.sampled_logits(&self.model.encoder.encode(inputs), 1, "code", draws);
+        let logits = self.model.sampled_logits(&*self.model.encoder.encode(inputs), 1, "code", draws);
         logits + self.table.val().unsqueeze()
     }
 }
@@ -323,7 +323,7 @@ fn an_analysis_a_model_cannot_serve_is_refused_in_words_that_say_where_to_offer_
     let run = run.to_str().unwrap();
     for (analysis, words) in [
         ("swap_grid", ["rebuild inputs from the style of one and the class of another", "`StyleModel`", "`offers: [Restyle]`"]),
-        ("nll", ["give the log density of inputs", "`GenerativeModel`", "`offers: [LogDensity]`"]),
+        ("nll", ["give the log density of inputs", "`LatentModel`", "`offers: [LogDensity]`"]),
         ("image_grids", ["reconstruct inputs from their codes", "`ibhost describe image_grids`", "`offers: [Reconstruct]`"]),
     ] {
         host.run(&["analyze", run, "--analysis", analysis]).refused(2, &words);

@@ -39,6 +39,43 @@ fn cargo(plugin: &Path, arguments: &[&str]) -> String {
     text
 }
 
+/// Adds a likelihood, a prior, and a capability with its analysis to the plugin, and the analyses of the checkout to its host.
+fn bring_more(home: &Path, plugin: &Path) {
+    fs::copy(home.join("tests/plugins/outside.rs"), plugin.join("src/brought.rs")).unwrap();
+    for (file, more) in [
+        ("src/lib.rs", "\npub mod brought;\n".to_owned()),
+        ("src/main.rs", "\nuse ibhost_analyses as _;\n".to_owned()),
+        ("Cargo.toml", format!("ibhost-analyses = {{ path = \"{}\" }}\nserde_json = \"1\"\n", home.join("plugins/analyses").display())),
+    ] {
+        let path = plugin.join(file);
+        fs::write(&path, fs::read_to_string(&path).unwrap() + &more).unwrap();
+    }
+}
+
+fn what_it_brings_works(host: &CommandLine) {
+    let part = ["--encoder", "mlp/e1:32|e2:32|z:2", "--dataset", "digits/scale:unit", "--threads", "1"];
+    let (result, run) = host.train(&[&["--objective", "class_prior"], &part[..]].concat());
+    let test = |name: &str| result["final"]["test"][name].as_f64().unwrap();
+    // 64 Poisson pixels with the rates of the data's mean picture cost about 190 nats.
+    assert!(test("distortion") < 250.0 && test("rate") > 0.0, "{result}");
+    let run = run.to_str().unwrap();
+    let arguments = ["analyze", run, "--format", "json", "--analysis", "centre_distances", "--analysis", "nll/samples:4|group:2|points:50"];
+    let document: Value = serde_json::from_str(&host.run(&arguments).expect(0).stdout).unwrap();
+    assert_eq!(document[0]["result"]["classes"], 10);
+    assert!(document[0]["result"]["least"].as_f64().is_some_and(|least| least > 0.0), "{document}");
+    let nll = document[1]["result"].to_string();
+    assert!(!nll.contains("null"), "{nll}");
+    // Its words are listed like those of the framework, and what does not fit is refused in its words.
+    let listed = host.run(&["describe", "centre_distances"]).expect(0).stdout;
+    assert!(listed.contains("class_prior") && !listed.contains("`outside`"), "{listed}");
+    let (_, other) = host.train(&["--objective", "outside", "--encoder", "mlp/e1:8|e2:8|z:2", "--steps", "1"]);
+    host.run(&["analyze", other.to_str().unwrap(), "--analysis", "centre_distances"])
+        .refused(2, &["say where the classes lie", "`ClassCentres`", "`offers: [Centres]`"]);
+    // A decoder for classes in place of one for inputs is refused, naming those that fit.
+    host.run(&[&["run", "--objective", "class_prior", "--decoder", "linear", "--steps", "1"], &part[..]].concat())
+        .refused(2, &["cannot reconstruct inputs", "`poisson_linear`"]);
+}
+
 #[test]
 fn a_new_plugin_builds_passes_its_test_is_listed_and_trains() {
     let folder = tempfile::tempdir().unwrap();
@@ -47,6 +84,7 @@ fn a_new_plugin_builds_passes_its_test_is_listed_and_trains() {
     assert!(written.stdout.contains("ibhost-outside"), "{written:#?}");
     let plugin = folder.path().join("ibhost-outside");
     assert_eq!(entries(&plugin), ["Cargo.toml", "README.md", "src/", "src/lib.rs", "src/main.rs"]);
+    bring_more(&home, &plugin);
     // The same versions as here, so that nothing has to be fetched.
     fs::copy(home.join("Cargo.lock"), plugin.join("Cargo.lock")).unwrap();
 
@@ -64,6 +102,8 @@ fn a_new_plugin_builds_passes_its_test_is_listed_and_trains() {
     // Resolving, refusing and suggesting work for a foreign objective as for one of our own.
     host.run(&["run", "--objective", "outside/beto:1", "--encoder", "mlp"]).refused(2, &["no parameter `beto`", "`beta`"]);
     host.run(&["new-plugin", "outside", "--ibhost", home.to_str().unwrap(), "--path", "again"]).refused(2, &["ibhost-outside"]);
+
+    what_it_brings_works(&host);
 
     let tested = cargo(&plugin, &["test"]);
     assert!(tested.contains("training_on_digits_learns ... ok"), "{tested}");

@@ -143,9 +143,8 @@ impl Session {
             // What does not fit together is refused below, by the objective in its own words.
             let latents = encoder.latents_for(info.shape);
             let encoding = counted(&|context| encoder.build(info.shape, context).is_ok());
-            let classifying = counted(&|context| decoder.build(latents.iter().sum(), info.classes.len(), context).is_ok());
-            let generating = counted(&|context| decoder.build_generator(&latents, info.shape, context).is_ok());
-            let decoding = [classifying, generating].into_iter().flatten().min();
+            let targets = decoder.targets().iter().map(|target| target.of(&info));
+            let decoding = targets.filter_map(|target| counted(&|context| decoder.build(&latents, target, context).is_ok())).min();
             let parameters = encoding.unwrap_or(0).saturating_add(decoding.unwrap_or(0));
             let moments = if optimiser.rule(1, config.training.lr).has_second_moment() { 2 } else { 1 };
             let copies = if training { 2 + moments + usize::from(config.training.average.is_some()) } else { 1 };

@@ -22,7 +22,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (mut forward, mut total, mut last) = (Vec::new(), Vec::new(), 0.0);
     for _ in 0..=steps {
         let start = Instant::now();
-        let rate = encoder.encode(images.clone()).rate()?.sum();
+        let rate = encoder.encode(images.clone()).kl_to_standard().ok_or("no rate")?.sum();
         forward.push(start.elapsed().as_secs_f64() * 1e3);
         let gradients = rate.clone().backward();
         total.push(start.elapsed().as_secs_f64() * 1e3);

@@ -101,7 +101,7 @@ pub(super) fn lagrangian(file: &Value, term: &str) -> Outcome {
         }
         let posterior = model.capability::<Encode>().ok_or("no posterior")?.posterior(data.inputs.clone());
         matches("mu", &golden::values(posterior.mean()), member(want, "mu")?, tolerance)?;
-        let ibhost_framework::posterior::Posterior::Diagonal { scale, .. } = posterior else { return Err("not diagonal".to_owned()) };
+        let (_, scale) = posterior.as_normal().ok_or("not diagonal")?;
         matches("std", &golden::values(scale), member(want, "std")?, tolerance)?;
         let gradients = loss.total.backward();
         let found = parameter_gradients(&model, &gradients);

@@ -9,12 +9,12 @@ use ibhost_framework::capability::{Classify, Encode};
 use ibhost_framework::component::resolve;
 use ibhost_framework::dataset::{Batch, DataInfo};
 use ibhost_framework::decoder::DecoderConfig;
+use ibhost_framework::distributions::{Distribution, MultivariateNormal};
 use ibhost_framework::encoder::EncoderConfig;
 use ibhost_framework::math::log_mean_softmax;
 use ibhost_framework::module::Erased;
 use ibhost_framework::noise::Draws;
 use ibhost_framework::objective::{BoxedObjective, ObjectiveConfig, Parts, Recipe, read_measures};
-use ibhost_framework::posterior::Posterior;
 use ibhost_framework::registry::Kind;
 use ibhost_framework::strategy::MAIN;
 use ibhost_nets::head::{Covariance, ScaleMap, posterior};
@@ -176,12 +176,12 @@ fn intermediate(case: &Value, cov: &str, model: &BoxedObjective, batch: &Batch, 
     let latent = mu.dims()[1];
     let covariance = if cov == "full" { Covariance::Full } else { Covariance::Diag };
     let recorded = posterior(covariance, ScaleMap::Softplus, Tensor::cat(vec![mu, entries], 1), latent);
-    let flat = |q: &Posterior| match q {
-        Posterior::Diagonal { scale, .. } => crate::golden::values(scale.clone()),
-        Posterior::Full { cholesky, .. } => crate::golden::values(cholesky.clone()),
-        Posterior::Point { .. } | Posterior::Categorical { .. } => Vec::new(),
+    let flat = |q: &dyn Distribution| match (q.downcast::<MultivariateNormal>(), q.as_normal()) {
+        (Some(full), _) => crate::golden::values(full.cholesky.clone()),
+        (None, Some((_, scale))) => crate::golden::values(scale),
+        (None, None) => Vec::new(),
     };
-    close("scale", &flat(&q), &flat(&recorded), tolerance.0, tolerance.1)?;
+    close("scale", &flat(&*q), &flat(&*recorded), tolerance.0, tolerance.1)?;
     let logits: Tensor<3> = float(at(outputs, &["logits"])?, &device)?;
     let samples = logits.dims()[0];
     let mut noise = draws(member(case, "inputs")?, &[("posterior", "eps_loss")])?;

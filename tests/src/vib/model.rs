@@ -9,11 +9,11 @@ use ibhost_framework::capability::{Classify, Encode};
 use ibhost_framework::component::resolve;
 use ibhost_framework::dataset::{Batch, DataInfo};
 use ibhost_framework::decoder::DecoderConfig;
+use ibhost_framework::distributions::BoxedDistribution;
 use ibhost_framework::encoder::EncoderConfig;
 use ibhost_framework::module::Erased;
 use ibhost_framework::noise::Draws;
 use ibhost_framework::objective::{BoxedObjective, Measure, ObjectiveConfig, Parts, read_measures};
-use ibhost_framework::posterior::Posterior;
 use ibhost_framework::registry::Kind;
 use ibhost_framework::strategy::MAIN;
 use ibhost_vib::config::VibConfig;
@@ -87,7 +87,7 @@ impl Model {
         Self::new(objective, &encoder, &decoder, features, weights)
     }
 
-    pub(super) fn posterior(&self, batch: &Batch) -> Result<Posterior, String> {
+    pub(super) fn posterior(&self, batch: &Batch) -> Result<BoxedDistribution, String> {
         Ok(self.boxed.capability::<Encode>().ok_or("the objective offers no posterior")?.posterior(batch.inputs.clone()))
     }
 

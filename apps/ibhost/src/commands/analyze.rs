@@ -311,7 +311,7 @@ fn check_numbers(model: &BoxedObjective, session: &Session) -> Result<(), String
     let mut draws = Draws::seeded(session.noise, 0, "trial before an analysis");
     let scores =
         model.capability::<Classify>().map(|model| ("class probabilities", model.class_log_probabilities(inputs.clone(), 1, &mut draws)));
-    let codes = model.capability::<Encode>().map(|model| ("codes", model.posterior(inputs).mean()));
+    let codes = model.capability::<Encode>().map(|model| ("codes", model.posterior(inputs).point()));
     for (what, found) in [scores, codes].into_iter().flatten() {
         if found.into_data().iter::<f64>().any(f64::is_nan) {
             return Err(format!("the model's {what} of test samples are not numbers"));

@@ -142,11 +142,11 @@ impl Disentanglement {
         let posterior = context.require::<Encode>(NAME)?;
         let style = context.model.capability::<Restyle>();
         let encode = |x: Tensor<4>| -> Result<Tensor<2>, AnalysisError> {
-            let class = || posterior.posterior(x.clone()).mean();
+            let class = || posterior.posterior(x.clone()).point();
             match (self.code, style) {
                 (Code::Class, _) | (Code::All, None) => Ok(class()),
-                (Code::Style, Some(style)) => Ok(style.style(x.clone()).mean()),
-                (Code::All, Some(style)) => Ok(Tensor::cat(vec![class(), style.style(x.clone()).mean()], 1)),
+                (Code::Style, Some(style)) => Ok(style.style(x.clone()).point()),
+                (Code::All, Some(style)) => Ok(Tensor::cat(vec![class(), style.style(x.clone()).point()], 1)),
                 (Code::Style, None) => Err(AnalysisError::Request(format!("`{NAME}` is to judge the style code, but this model has none"))),
             }
         };

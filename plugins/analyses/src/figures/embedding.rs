@@ -121,7 +121,7 @@ impl AnalysisConfig for Embedding {
         let test = context.data.split(Split::Test);
         not_empty(test, NAME)?;
         let indices: Vec<usize> = (0..test.len().min(self.points.unwrap_or(usize::MAX))).collect();
-        let codes = encode(model, test, &indices, context);
+        let codes = encode(NAME, model, test, &indices, context)?;
         codes.need_finite(NAME)?;
         let labels: Vec<u8> = indices.iter().map(|&i| test.label(i)).collect();
         let mut files = projector_files(context, &codes, &labels)?;

@@ -102,7 +102,7 @@ impl AnalysisConfig for LatentPlot {
             Some(noisy) => (noisy, (0..noisy.len()).collect()),
             None => clean.clone(),
         };
-        let codes = encode(context.require::<Encode>(NAME)?, samples, &indices, context);
+        let codes = encode(NAME, context.require::<Encode>(NAME)?, samples, &indices, context)?;
         codes.need_plane(NAME)?;
         let mut heading = title(context);
         let accuracies = match (&noisy, context.model.capability::<Classify>()) {

@@ -11,7 +11,7 @@ use serde_json::json;
 
 use crate::figures::plot::{Mosaic, Tile};
 use crate::generation::decoding::Decoding;
-use crate::model::{not_empty, prior_codes};
+use crate::model::{not_empty, prior_codes, undefined};
 use crate::output::picture;
 
 const NAME: &str = "image_grids";
@@ -66,7 +66,7 @@ impl AnalysisConfig for ImageGrids {
         let mut draws = Draws::seeded(Noise::new(context.seed), 0, NAME);
         let pairs = (self.columns * self.rows.div_ceil(2)).min(test.len());
         let inputs = test.batch(&(0..pairs).collect::<Vec<_>>(), context.device).inputs;
-        let codes = model.sample_codes(inputs.clone(), &mut draws);
+        let codes = model.sample_codes(inputs.clone(), &mut draws).map_err(undefined(NAME))?;
         let reconstructed = tiles(self.decode.decode(model, codes.clone(), &mut draws), shape);
         let size: usize = shape.iter().product();
         let real = tiles(inputs.reshape([pairs, size]), shape);

@@ -51,7 +51,7 @@ impl AnalysisConfig for LatentGallery {
         let model = context.require::<Classify>(NAME)?;
         let (samples, indices) = small_set(context);
         not_empty(samples, NAME)?;
-        let codes = encode(context.require::<Encode>(NAME)?, samples, &indices, context);
+        let codes = encode(NAME, context.require::<Encode>(NAME)?, samples, &indices, context)?;
         codes.need_plane(NAME)?;
         let images = Images::new(samples);
         let title = title(context);
@@ -79,7 +79,7 @@ impl AnalysisConfig for LatentGallery {
 
         let step = if test.len() < 1000 { 1 } else { 10 };
         let spread: Vec<usize> = (0..test.len()).step_by(step).collect();
-        let spread_codes = encode(context.require::<Encode>(NAME)?, test, &spread, context);
+        let spread_codes = encode(NAME, context.require::<Encode>(NAME)?, test, &spread, context)?;
         spread_codes.need_plane(NAME)?;
         let means = means_figure(&title, context, &test_images, &spread, &spread_codes);
         let drawn = samples_figure(&title, &images, &indices, &codes, context.seed);

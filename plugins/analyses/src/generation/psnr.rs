@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::generation::decoding::Decoding;
-use crate::model::{not_empty, reconstructions};
+use crate::model::{not_empty, reconstructions, undefined};
 
 const NAME: &str = "psnr";
 const BATCH: usize = 250;
@@ -85,9 +85,10 @@ impl AnalysisConfig for Psnr {
             let inputs = test.batch(chunk, context.device).inputs;
             let found = reconstructions(NAME, context, inputs.clone(), self.decode, &mut draws)?;
             error.add(found.into_data().iter::<f64>(), inputs.clone().into_data().iter::<f64>());
-            let codes = model.sample_codes(inputs.clone(), &mut draws);
+            let codes = model.sample_codes(inputs.clone(), &mut draws).map_err(undefined(NAME))?;
             let flat = inputs.clone().reshape([chunk.len() as i32, -1]);
-            distortion -= model.likelihood(codes, Some(inputs)).log_prob(flat).sum().into_data().iter::<f64>().sum::<f64>();
+            distortion -=
+                model.likelihood(codes, Some(inputs)).log_prob(flat).map_err(undefined(NAME))?.sum().into_data().iter::<f64>().sum::<f64>();
         }
         let distortion = distortion / indices.len() as f64;
         let (psnr, mean, range) = (error.psnr(), error.mean(), error.range());

@@ -77,7 +77,7 @@ impl ReferenceClassifier {
 
     /// The classifier's code of each input, one row each: the features a distance of distributions is taken in.
     pub(crate) fn features(&self, inputs: Tensor<4>) -> Option<Tensor<2>> {
-        self.model.capability::<Encode>().map(|model| model.posterior(self.rescaled(inputs)).mean())
+        self.model.capability::<Encode>().map(|model| model.posterior(self.rescaled(inputs)).point())
     }
 
     fn rescaled(&self, inputs: Tensor<4>) -> Tensor<4> {

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::generation::decoding::Decoding;
-use crate::model::{BATCH, not_empty};
+use crate::model::{BATCH, not_empty, undefined};
 
 const NAME: &str = "rmse";
 
@@ -45,7 +45,7 @@ impl AnalysisConfig for Rmse {
         for (number, chunk) in indices.chunks(BATCH).enumerate() {
             let mut draws = Draws::seeded(Noise::new(context.seed), number as u64, NAME);
             let inputs = test.batch(chunk, context.device).inputs;
-            let codes = model.sample_codes(inputs.clone(), &mut draws);
+            let codes = model.sample_codes(inputs.clone(), &mut draws).map_err(undefined(NAME))?;
             let found = self.decode.decode(model, codes, &mut draws);
             let [batch, features] = found.dims();
             let squares = (inputs.reshape([batch as i32, -1]).narrow(1, 0, features) - found).powi_scalar(2).sum_dim(1);

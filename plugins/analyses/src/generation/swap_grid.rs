@@ -201,7 +201,7 @@ impl AnalysisConfig for SwapGrid {
         let chosen = self.sources(samples, context.data.info().classes.len(), context.seed)?;
         let n = chosen.len();
         let batch = samples.batch(&chosen, context.device);
-        let styles = model.style(batch.inputs.clone()).mean();
+        let styles = model.style(batch.inputs.clone()).point();
         let latent = styles.dims()[1];
         let rows = styles.reshape([n, 1, latent]).expand([n, n, latent]).reshape([n * n, latent]);
         let columns: Vec<i64> = (0..n * n).map(|cell| i64::from(samples.label(chosen[cell % n]))).collect();

@@ -63,9 +63,9 @@ impl AnalysisConfig for Traversal {
         order.truncate(MEASURED);
         let mut codes: Vec<f64> = Vec::new();
         for indices in order.chunks(BATCH) {
-            codes.extend(model.style(samples.batch(indices, context.device).inputs).mean().into_data().iter::<f64>());
+            codes.extend(model.style(samples.batch(indices, context.device).inputs).point().into_data().iter::<f64>());
         }
-        let start: Vec<f64> = model.style(samples.batch(&[chosen], context.device).inputs).mean().into_data().iter::<f64>().collect();
+        let start: Vec<f64> = model.style(samples.batch(&[chosen], context.device).inputs).point().into_data().iter::<f64>().collect();
         let (latent, count) = (start.len(), order.len() as f64);
         let dims = self.dims.min(latent);
         let mut rows = Vec::with_capacity(dims * self.steps * latent);

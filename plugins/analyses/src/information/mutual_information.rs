@@ -4,8 +4,8 @@ use burn::tensor::Tensor;
 use ibhost_framework::analysis::{AnalysisConfig, AnalysisContext, AnalysisError, AnalysisReport};
 use ibhost_framework::capability::{Classify, Encode, Restyle};
 use ibhost_framework::dataset::Samples;
+use ibhost_framework::distributions::BoxedDistribution;
 use ibhost_framework::noise::{Draws, Noise};
-use ibhost_framework::posterior::Posterior;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -82,7 +82,7 @@ struct Noisy {
 
 impl Noisy {
     fn of(
-        encode: &dyn Fn(Tensor<4>) -> Posterior,
+        encode: &dyn Fn(Tensor<4>) -> BoxedDistribution,
         samples: &Samples,
         count: usize,
         context: &AnalysisContext<'_>,
@@ -90,7 +90,7 @@ impl Noisy {
         let order: Vec<usize> = (0..count).collect();
         let mut codes = Self { latent: 0, means: Vec::new(), scales: Vec::new() };
         for indices in order.chunks(BATCH) {
-            let Posterior::Diagonal { mean, scale } = encode(samples.batch(indices, context.device).inputs) else {
+            let Some((mean, scale)) = encode(samples.batch(indices, context.device).inputs).as_normal() else {
                 return Err(AnalysisError::Request(format!(
                     "`{NAME}` needs codes whose noise has one standard deviation per dimension; train with an encoder of `cov:diag`"
                 )));

@@ -3,12 +3,13 @@
 use ibhost_framework::analysis::{AnalysisConfig, AnalysisContext, AnalysisError, AnalysisReport};
 use ibhost_framework::capability::{Encode, LogDensity};
 use ibhost_framework::dataset::{Samples, Split};
+use ibhost_framework::distributions::one_sample;
 use ibhost_framework::noise::{Draws, Noise, Stream};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, json};
 
-use crate::model::{BATCH, not_empty};
+use crate::model::{BATCH, not_empty, undefined};
 use crate::probes::neighbour_accuracy::{neighbour_accuracies, normalised_mutual_information};
 
 const NAME: &str = "knn_accuracy";
@@ -65,13 +66,13 @@ impl KnnAccuracy {
             let mut draws = Draws::seeded(Noise::new(context.seed), number as u64, purpose);
             let inputs = samples.batch(chunk, context.device).inputs;
             let code = match (self.codes, context.model.capability::<LogDensity>()) {
-                (Codes::Sampled, Some(generative)) => generative.sample_codes(inputs, &mut draws),
+                (Codes::Sampled, Some(generative)) => generative.sample_codes(inputs, &mut draws).map_err(undefined(NAME))?,
                 (Codes::Sampled, None) => {
                     let posterior = model.posterior(inputs);
-                    let [batch, latent] = posterior.dims();
-                    posterior.sample(draws.normal("posterior", [1, batch, latent], context.device)).reshape([batch, latent])
+                    let noise = draws.normal("posterior", [posterior.dims()[0], posterior.noise_features()], context.device);
+                    one_sample(&*posterior, noise).map_err(undefined(NAME))?
                 }
-                (Codes::Mean, _) => model.posterior(inputs).mean(),
+                (Codes::Mean, _) => model.posterior(inputs).point(),
             };
             latent = code.dims()[1];
             codes.extend(code.into_data().iter::<f64>());
