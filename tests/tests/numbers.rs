@@ -244,7 +244,8 @@ fn a_run_of_every_objective_has_the_weights_it_always_had() {
         let is_weights = |name: &String| name.starts_with("last-") && name.ends_with("/weights.safetensors");
         let last = entries(&checkpoints).into_iter().find(is_weights).unwrap();
         let weights = std::fs::read(checkpoints.join(last)).unwrap();
-        let found: String = Sha256::digest(&weights)[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+        let digest = Sha256::digest(&weights);
+        let found = format!("{:016x}", u64::from_be_bytes(std::array::from_fn(|at| digest[at])));
         if found != hash {
             others.push((found, arguments.join(" ")));
         }

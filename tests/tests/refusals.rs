@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use ibhost_datasets as _;
 use ibhost_framework::build::{BuildContext, BuildError};
 use ibhost_framework::dataset::DataRoot;
-use ibhost_framework::decoder::{Decoder, DecoderConfig};
+use ibhost_framework::decoder::{Decoder, DecoderConfig, Target, TargetKind};
 use ibhost_framework::engine::Job;
 use ibhost_framework::run::{RunConfig, Settings};
 use ibhost_framework::storage::CheckpointStore;
@@ -39,8 +39,12 @@ impl DecoderConfig for Bounded {
         Some([0.0, self.largest])
     }
 
-    fn build(&self, latent: usize, classes: usize, context: &BuildContext) -> Result<Box<dyn Decoder>, BuildError> {
-        DecoderConfig::build(&LinearConfig::default(), latent, classes, context)
+    fn targets(&self) -> &'static [TargetKind] {
+        &[TargetKind::Classes]
+    }
+
+    fn build(&self, latents: &[usize], target: Target, context: &BuildContext) -> Result<Box<dyn Decoder>, BuildError> {
+        DecoderConfig::build(&LinearConfig::default(), latents, target, context)
     }
 }
 
