@@ -55,6 +55,12 @@ pub trait LatentModel {
         format!("{what} z{}", level + 1)
     }
 
+    /// Whether rates of levels are divergences where these have a closed form. Models that report ln q - ln p of one code say no, so that the
+    /// levels add up to what they report.
+    fn has_exact_rates(&self) -> bool {
+        true
+    }
+
     /// Learned inputs `[components, features]` whose posteriors make up the prior, where it is made of such.
     fn pseudo_inputs(&self) -> Option<Tensor<2>> {
         None
@@ -168,7 +174,8 @@ pub trait LatentModel {
     }
 
     /// Rate of every level given those above, R(z_level | above), in nats, `[batch]` each, bottom first: the divergence of the posterior
-    /// from the prior at one code of the levels above, or ln q - ln p of one code where it has no closed form. Their sum is the total rate.
+    /// from the prior at one code of the levels above, or ln q - ln p of one code where that has no closed form or the model
+    /// [says so](Self::has_exact_rates). Their sum is the total rate.
     ///
     /// # Errors
     /// [`Undefined`] of deterministic codes, and where p(z) is no density of its own.
@@ -176,8 +183,12 @@ pub trait LatentModel {
         let (codes, posteriors) = self.draw_levels(&self.features(inputs), "posterior", draws)?;
         let rate = |level: usize| {
             let (posterior, prior) = (&posteriors[level], self.level_prior(level, &codes[level + 1..])?);
+            let one_code = || Ok(posterior.log_prob(codes[level].clone())? - prior.log_prob(codes[level].clone())?);
+            if !self.has_exact_rates() {
+                return one_code();
+            }
             match kl(&**posterior, &*prior) {
-                Err(Undefined::Divergence { .. }) => Ok(posterior.log_prob(codes[level].clone())? - prior.log_prob(codes[level].clone())?),
+                Err(Undefined::Divergence { .. }) => one_code(),
                 found => found,
             }
         };

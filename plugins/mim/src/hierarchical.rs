@@ -499,6 +499,10 @@ impl LatentModel for HierarchicalObjective {
         self.shape.iter().product()
     }
 
+    fn has_exact_rates(&self) -> bool {
+        false
+    }
+
     fn pseudo_inputs(&self) -> Option<Tensor<2>> {
         self.pseudo.as_ref().map(PseudoInputs::unit)
     }

@@ -488,6 +488,10 @@ impl LatentModel for MimObjective {
         what.to_owned()
     }
 
+    fn has_exact_rates(&self) -> bool {
+        false
+    }
+
     fn pseudo_inputs(&self) -> Option<Tensor<2>> {
         self.p_z.pseudo.as_ref().map(|pseudo| pseudo.inputs.val())
     }
