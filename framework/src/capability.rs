@@ -150,8 +150,39 @@ macro_rules! capability {
     };
 }
 
-/// Says what models of a type can do: `offer! { MyModel: [Classify, Encode] }`. The `offers` of [`register!`](crate::register!) say it too. Does not compile unless the model implements
-/// the trait of every capability. Capabilities of this framework need no path.
+/// Says what models of a type can do; the `offers` of [`register!`](crate::register!) say it too. It does not compile unless the model
+/// implements the trait of every capability. Those of this framework need no path.
+///
+/// ```
+/// pub trait Singer {
+///     fn song(&self) -> &'static str;
+/// }
+/// ibhost_framework::capability! {
+///     /// Songs.
+///     pub Sing: dyn Singer, "sing", "sing"
+/// }
+/// struct Model;
+/// impl Singer for Model {
+///     fn song(&self) -> &'static str {
+///         "la"
+///     }
+/// }
+/// ibhost_framework::offer! { Model: [Sing] }
+/// ```
+///
+/// The same without the implementation:
+///
+/// ```compile_fail
+/// pub trait Singer {
+///     fn song(&self) -> &'static str;
+/// }
+/// ibhost_framework::capability! {
+///     /// Songs.
+///     pub Sing: dyn Singer, "sing", "sing"
+/// }
+/// struct Model;
+/// ibhost_framework::offer! { Model: [Sing] }
+/// ```
 #[macro_export]
 macro_rules! offer {
     ($model:ty: [$($capability:path),* $(,)?]) => {
