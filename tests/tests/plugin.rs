@@ -1,6 +1,5 @@
 //! `ibhost new-plugin`: a crate outside the workspace that builds, passes its own tests, and whose components are listed and work; and what such a
-//! crate can bring besides, here an update rule,
-//! a likelihood, a prior and a capability.
+//! crate can bring besides: here an update rule, a likelihood, a prior and a capability.
 
 use std::fs;
 use std::path::{Path, PathBuf};
