@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
 
-use crate::capability::Capability;
+use crate::capability::{Capability, CapabilityInfo};
 use crate::component::Configured;
 use crate::dataset::{DataError, DataRoot, Dataset};
 use crate::engine::EngineError;
@@ -17,7 +17,7 @@ use crate::storage::StorageError;
 /// What an analysis may look at.
 pub struct AnalysisContext<'a> {
     /// The evaluation copy of the trained model (no autodiff).
-    pub model: &'a dyn Objective,
+    pub model: &'a (dyn Objective + 'static),
     /// The data set of the run.
     pub data: &'a dyn Dataset,
     /// The data sets of the command, for analyses that look at other data as well.
@@ -32,6 +32,16 @@ pub struct AnalysisContext<'a> {
     pub label: &'a str,
     /// Seed of every draw of the analysis.
     pub seed: u64,
+}
+
+impl<'a> AnalysisContext<'a> {
+    /// The model as one that can `C`, in the name of `analysis`.
+    ///
+    /// # Errors
+    /// [`AnalysisError::Unfit`] when it does not offer it.
+    pub fn require<C: Capability>(&self, analysis: &str) -> Result<&'a C::Model, AnalysisError> {
+        self.model.capability::<C>().ok_or_else(|| AnalysisError::Unfit { analysis: analysis.to_owned(), capability: &C::INFO })
+    }
 }
 
 /// Where an analysis writes, and what sets its files apart from those under other settings.
@@ -74,14 +84,14 @@ pub enum AnalysisError {
     /// The model lacks a capability.
     #[error(
         "`{analysis}` needs a model that can {}, which this objective does not offer\n  hint: `ibhost describe {analysis}` lists the \
-         objectives it fits; one of your own offers it when its model returns itself from `{}` and it is registered with `offers: [{}]`",
-        .capability.deed(), .capability.method(), .capability.word()
+         objectives it fits; one of your own offers it when its model implements `{}` and it is registered with `offers: [{}]`",
+        .capability.deed, .capability.model.trim_start_matches("dyn "), .capability.offered
     )]
     Unfit {
         /// Analysis.
         analysis: String,
         /// Missing capability.
-        capability: Capability,
+        capability: &'static CapabilityInfo,
     },
     /// A request that makes no sense for this run.
     #[error("{0}")]

@@ -1,13 +1,12 @@
-//! Encoders: maps from inputs to a [`Posterior`] over the latent code.
+//! Encoders: maps from inputs to a [`Distribution`](crate::distributions::Distribution) over the latent code.
 
 use burn::tensor::Tensor;
 
 use crate::build::{BuildContext, BuildError};
 use crate::component::Configured;
+use crate::distributions::BoxedDistribution;
 use crate::module::{Erased, ErasedModule};
 use crate::noise::Draws;
-use crate::normal_mixture::NormalMixture;
-use crate::posterior::Posterior;
 use crate::run::config::RunConfig;
 
 /// Module kind of boxed encoders.
@@ -17,16 +16,11 @@ pub struct EncoderKind;
 /// x -> q(z|x). Implement it for a type that derives burn's `Module`.
 pub trait Encoder: ErasedModule<EncoderKind> {
     /// Posterior of a batch, inputs `[batch, channels, height, width]`.
-    fn encode(&self, inputs: Tensor<4>) -> Posterior;
+    fn encode(&self, inputs: Tensor<4>) -> BoxedDistribution;
 
     /// As [`Encoder::encode`] in a training step, with what is random then (dropout) drawn from `draws`.
-    fn encode_training(&self, inputs: Tensor<4>, _draws: &mut Draws) -> Posterior {
+    fn encode_training(&self, inputs: Tensor<4>, _draws: &mut Draws) -> BoxedDistribution {
         self.encode(inputs)
-    }
-
-    /// q(z|x) where it is a mixture; [`Encoder::encode`] then gives the normal with its mean and deviations.
-    fn mixture(&self, _inputs: Tensor<4>) -> Option<NormalMixture> {
-        None
     }
 
     /// What the encoder's own regularisation adds to a training loss, `[1]`, in the unit of that loss.
@@ -47,16 +41,16 @@ pub trait Hierarchy {
     fn features(&self, inputs: Tensor<4>) -> Vec<Tensor<2>>;
 
     /// q(z_level | x, the levels above), from this level's features; `above` holds the next level first and the top last.
-    fn level(&self, level: usize, features: Tensor<2>, above: &[Tensor<2>]) -> Posterior;
+    fn level(&self, level: usize, features: Tensor<2>, above: &[Tensor<2>]) -> BoxedDistribution;
 
     /// Whether [`Hierarchy::level`] gives bottom-up estimates that the posterior combines with the prior of their level (see
-    /// [`Posterior::combined`]) wherever there is one.
+    /// [`product`](crate::distributions::product)) wherever there is one.
     fn is_ladder(&self) -> bool {
         false
     }
 
     /// q(z_top|x) alone.
-    fn top(&self, inputs: Tensor<4>) -> Posterior {
+    fn top(&self, inputs: Tensor<4>) -> BoxedDistribution {
         let features = self.features(inputs);
         let top = features.len() - 1;
         self.level(top, features[top].clone(), &[])

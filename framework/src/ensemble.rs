@@ -3,10 +3,10 @@
 use burn::tensor::Tensor;
 use burn::tensor::activation::log_softmax;
 
+use crate::distributions::Distribution;
 use crate::latent_classifier::LatentClassifier;
 use crate::math::log_sum_exp;
 use crate::noise::Draws;
-use crate::posterior::Posterior;
 
 /// Scalars of codes that are decoded at once (16 MB in single precision).
 const CODES_AT_ONCE: usize = 1 << 22;
@@ -22,7 +22,7 @@ pub struct Ensemble {
 
 impl Ensemble {
     /// Combines `samples` codes drawn from each of `posterior` with noise for `purpose`; one code is enough when they are deterministic.
-    pub fn new(model: &LatentClassifier, posterior: &Posterior, samples: usize, purpose: &str, draws: &mut Draws) -> Self {
+    pub fn new(model: &LatentClassifier, posterior: &dyn Distribution, samples: usize, purpose: &str, draws: &mut Draws) -> Self {
         let [batch, latent] = posterior.dims();
         Self::in_parts(model, posterior, samples, CODES_AT_ONCE / (batch * latent).max(1), purpose, draws)
     }
@@ -30,7 +30,7 @@ impl Ensemble {
     /// As [`Ensemble::new`], decoding at most `at_once` codes of each input at a time.
     pub fn in_parts(
         model: &LatentClassifier,
-        posterior: &Posterior,
+        posterior: &dyn Distribution,
         samples: usize,
         at_once: usize,
         purpose: &str,

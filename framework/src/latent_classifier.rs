@@ -5,14 +5,14 @@ use burn::tensor::{Int, Tensor};
 
 use crate::build::BuildError;
 use crate::dataset::Batch;
-use crate::decoder::{BoxedDecoder, Likelihood};
+use crate::decoder::{BoxedDecoder, Target};
+use crate::distributions::{BoxedDistribution, Distribution};
 use crate::encoder::BoxedEncoder;
 use crate::ensemble::Ensemble;
 use crate::math::{accuracy, log_likelihood, log_mean_exp};
 use crate::module::Erased;
 use crate::noise::Draws;
 use crate::objective::{Direction, ParameterGroup, Parts, Quantity};
-use crate::posterior::Posterior;
 
 /// e(z|x) followed by d(y|z).
 #[derive(Module, Debug)]
@@ -30,12 +30,29 @@ impl LatentClassifier {
     /// [`BuildError`] when one of them cannot be built.
     pub fn new(parts: &Parts<'_>) -> Result<Self, BuildError> {
         let encoder = Erased::new(parts.encoder.build(parts.data.shape, parts.context)?);
-        let decoder = Erased::new(parts.decoder.build(
-            parts.encoder.latents_for(parts.data.shape).iter().sum(),
-            parts.data.classes.len(),
-            parts.context,
-        )?);
-        Ok(Self { encoder, decoder })
+        let latent = parts.encoder.latents_for(parts.data.shape).iter().sum();
+        let decoder = parts.decoder.build_for(&[latent], Target::Classes(parts.data.classes.len()), parts.context)?;
+        let model = Self { encoder, decoder };
+        let code = model.probe(parts);
+        let refuse = |part: &str, problem: String| Err(BuildError::new(part, problem));
+        if code.rsample(Tensor::zeros([1, 1, code.noise_features()], &code.device())).is_none() {
+            return refuse(
+                "encoder",
+                format!("a {} code has no samples that gradients flow through; choose another encoder", code.family()),
+            );
+        }
+        let classes = model.decoder.valid().decode(&[code.point()], None);
+        if classes.logits().is_none() {
+            return refuse("decoder", format!("gives a {} distribution, which has no scores of classes", classes.family()));
+        }
+        Ok(model)
+    }
+
+    /// q(z|x) of a blank input.
+    fn probe(&self, parts: &Parts<'_>) -> BoxedDistribution {
+        let [channels, height, width] = parts.data.shape;
+        let blank = Tensor::zeros([1, channels, height, width], &parts.context.device.clone().without_autodiff());
+        self.encoder.valid().encode(blank)
     }
 
     /// As [`LatentClassifier::new`], for a loss with `beta` times the rate.
@@ -44,9 +61,7 @@ impl LatentClassifier {
     /// [`BuildError`] in the name of `objective` when the code is deterministic, whose rate is not finite, and `beta` is not 0.
     pub fn with_rate(objective: &str, beta: f64, parts: &Parts<'_>) -> Result<Self, BuildError> {
         let model = Self::new(parts)?;
-        let [channels, height, width] = parts.data.shape;
-        let blank = Tensor::zeros([1, channels, height, width], &parts.context.device.clone().without_autodiff());
-        if beta > 0.0 && !model.encoder.valid().encode(blank).is_stochastic() {
+        if beta > 0.0 && !model.probe(parts).is_stochastic() {
             let problem = format!(
                 "the encoder's code is deterministic and has no finite rate to weigh by beta = {beta}; give the encoder a covariance \
                  (`cov:diag` or `cov:full`), or set `beta:0` for the deterministic baseline"
@@ -70,35 +85,48 @@ impl LatentClassifier {
     }
 
     /// Logits of `samples` codes per input, `[samples, batch, classes]`.
-    pub fn sampled_logits(&self, posterior: &Posterior, samples: usize, purpose: &str, draws: &mut Draws) -> Tensor<3> {
-        let [batch, latent] = posterior.dims();
-        let noise = draws.normal(purpose, [samples, batch, latent], &posterior.mean().device());
-        self.logits(posterior.sample(noise))
+    pub fn sampled_logits(&self, posterior: &dyn Distribution, samples: usize, purpose: &str, draws: &mut Draws) -> Tensor<3> {
+        let noise = draws.normal(purpose, [samples, posterior.dims()[0], posterior.noise_features()], &posterior.device());
+        self.logits(checked(posterior.rsample(noise)))
     }
 
     /// Logits of codes `[samples, batch, latent]`, `[samples, batch, classes]`.
     pub fn logits(&self, codes: Tensor<3>) -> Tensor<3> {
         let [samples, batch, latent] = codes.dims();
-        let Likelihood::Categorical { logits } = self.decoder.decode(codes.reshape([samples * batch, latent]));
+        let logits = checked(self.decoder.decode(&[codes.reshape([samples * batch, latent])], None).logits());
         let classes = logits.dims()[1];
         logits.reshape([samples, batch, classes])
     }
 
     /// ln of the softmax averaged over `samples` fresh codes, `[batch, classes]`.
     pub fn predict(&self, inputs: Tensor<4>, samples: usize, purpose: &str, draws: &mut Draws) -> Tensor<2> {
-        Ensemble::new(self, &self.encoder.encode(inputs), samples, purpose, draws).log_probabilities
+        Ensemble::new(self, &*self.encoder.encode(inputs), samples, purpose, draws).log_probabilities
     }
 
     /// Shares of inputs classified right with one code and with the average over `samples` codes.
     pub fn accuracies(&self, batch: &Batch, samples: usize, draws: &mut Draws) -> [Tensor<1>; 2] {
-        self.accuracies_of(&self.encoder.encode(batch.inputs.clone()), &batch.labels, samples, draws)
+        self.accuracies_of(&*self.encoder.encode(batch.inputs.clone()), &batch.labels, samples, draws)
     }
 
     /// As [`LatentClassifier::accuracies`], for inputs that are encoded already.
-    pub fn accuracies_of(&self, posterior: &Posterior, labels: &Tensor<1, Int>, samples: usize, draws: &mut Draws) -> [Tensor<1>; 2] {
+    pub fn accuracies_of(
+        &self,
+        posterior: &dyn Distribution,
+        labels: &Tensor<1, Int>,
+        samples: usize,
+        draws: &mut Draws,
+    ) -> [Tensor<1>; 2] {
         let mut share = |n, purpose: &str| accuracy(Ensemble::new(self, posterior, n, purpose, draws).log_probabilities, labels);
         [share(1, "accuracy"), share(samples, "averaged accuracy")]
     }
+}
+
+/// What [`LatentClassifier::new`] has found when the model was built.
+///
+/// # Panics
+/// Never: a model that lacks it is not built.
+pub fn checked<T>(found: Option<T>) -> T {
+    found.unwrap_or_else(|| unreachable!("checked when the model was built"))
 }
 
 /// Class term in nats, `[1]`: -mean_b mean_m ln q(y_b | z_mb), the variational bound of VIB. Logits `[samples, batch, classes]`.

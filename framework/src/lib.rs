@@ -76,34 +76,27 @@
 pub mod analysis;
 pub mod build;
 pub mod capability;
-pub mod categorical;
 pub mod comparison;
 pub mod component;
 pub mod csv_text;
 pub mod dataset;
 pub mod decoder;
-pub mod density;
 pub mod device;
 pub mod encoder;
 pub mod engine;
 pub mod ensemble;
 pub mod event_reader;
 pub mod finished;
-pub mod generator;
 pub mod hierarchy;
 pub mod identity;
 pub mod latent_classifier;
-pub mod logistic_mixture;
-pub mod math;
+pub mod latent_model;
 pub mod module;
-pub mod noise;
-pub mod normal_mixture;
 pub mod objective;
 pub mod optimiser;
 pub mod parameters;
 pub mod plain;
 pub mod plan;
-pub mod posterior;
 pub mod prelude;
 pub mod preset;
 pub mod registry;
@@ -115,6 +108,9 @@ pub mod storage;
 pub mod strategy;
 pub mod tensorboard;
 pub mod text;
+
+pub use ibhost_distributions as distributions;
+pub use ibhost_distributions::{math, noise};
 
 #[doc(hidden)]
 pub mod reexport {

@@ -1,5 +1,6 @@
 //! Objectives: how networks combine into losses, which quantities they report and which capabilities their models offer.
 
+use std::any::Any;
 use std::borrow::Cow;
 
 use burn::tensor::{Int, Tensor, Transaction};
@@ -9,12 +10,11 @@ use crate::build::{BuildContext, BuildError};
 use crate::component::Configured;
 use crate::dataset::{Batch, DataInfo};
 use crate::decoder::DecoderConfig;
+use crate::distributions::BoxedDistribution;
 use crate::encoder::EncoderConfig;
-use crate::generator::GenerativeModel;
 use crate::module::{Erased, ErasedModule};
 use crate::noise::Draws;
 use crate::plan::{MAIN, Plan};
-use crate::posterior::Posterior;
 use crate::run::config::RunConfig;
 
 pub use crate::plan::ParameterGroup;
@@ -122,8 +122,9 @@ impl Progress {
     }
 }
 
-/// A trainable model together with its losses. Implement it for a type that derives burn's `Module`.
-pub trait Objective: ErasedModule<ObjectiveKind> {
+/// A trainable model together with its losses. Implement it for a type that derives burn's `Module`. What else it can do it offers where it is
+/// registered, see [`Capability`](crate::capability::Capability).
+pub trait Objective: ErasedModule<ObjectiveKind> + Any {
     /// Groups that strategies may move separately; the first is the encoder by convention.
     fn groups(&self) -> Vec<ParameterGroup> {
         vec![ParameterGroup::field("encoder"), ParameterGroup::field("decoder")]
@@ -160,28 +161,6 @@ pub trait Objective: ErasedModule<ObjectiveKind> {
     fn published_name(&self, _path: &str) -> Option<String> {
         None
     }
-
-    /// Class predictions, when the model has them; every classifier also has gradients with respect to its inputs.
-    ///
-    /// What this and the following methods return is what analyses go by; `offers` where the objective is registered says the same to `ibhost list`.
-    fn as_classifier(&self) -> Option<&dyn Classifier> {
-        None
-    }
-
-    /// Posteriors, when the model has them.
-    fn as_posterior(&self) -> Option<&dyn PosteriorModel> {
-        None
-    }
-
-    /// Style codes and inputs made from a style and a class, when the model has them.
-    fn as_style(&self) -> Option<&dyn StyleModel> {
-        None
-    }
-
-    /// The joint densities of inputs and codes, when the model has them.
-    fn as_generative(&self) -> Option<&dyn GenerativeModel> {
-        None
-    }
 }
 
 crate::erase_modules!(ObjectiveKind, Objective);
@@ -205,7 +184,7 @@ pub trait Classifier {
 /// Capability `restyle`: a code of everything the class does not explain, and inputs rebuilt from such a code and any class.
 pub trait StyleModel {
     /// Distribution of the style code of inputs `[batch, channels, height, width]`.
-    fn style(&self, inputs: Tensor<4>) -> Posterior;
+    fn style(&self, inputs: Tensor<4>) -> BoxedDistribution;
 
     /// Inputs `[codes, channels, height, width]` from style codes `[codes, latent]` and class numbers `[codes]`: the decoder's means, no draws.
     fn restyle(&self, styles: Tensor<2>, classes: Tensor<1, Int>) -> Tensor<4>;
@@ -215,10 +194,10 @@ pub trait StyleModel {
 pub trait PosteriorModel {
     /// q(z|x) for inputs `[batch, channels, height, width]`. A hierarchical code has all levels side by side here, by mean and deviation of
     /// every dimension, those above each at their means.
-    fn posterior(&self, inputs: Tensor<4>) -> Posterior;
+    fn posterior(&self, inputs: Tensor<4>) -> BoxedDistribution;
 
     /// The same by levels, bottom first, each as the distribution that it is; one for a plain code.
-    fn level_posteriors(&self, inputs: Tensor<4>) -> Vec<Posterior> {
+    fn level_posteriors(&self, inputs: Tensor<4>) -> Vec<BoxedDistribution> {
         vec![self.posterior(inputs)]
     }
 }

@@ -17,7 +17,7 @@ use crate::component::schema::{documentation, parameters};
 use crate::component::suggest::{alternatives, did_you_mean, nearest};
 use crate::component::{Component, ComponentError, Parameter, SchemaError};
 
-pub use crate::capability::Capability;
+use crate::capability::CapabilityInfo;
 #[doc(hidden)]
 pub use inventory;
 
@@ -154,9 +154,9 @@ pub struct Entry {
     /// The config's default, serialised.
     pub defaults: fn() -> Value,
     /// What its finished model can do.
-    pub offers: &'static [Capability],
+    pub offers: &'static [&'static CapabilityInfo],
     /// What it needs a finished model to do.
-    pub needs: &'static [Capability],
+    pub needs: &'static [&'static CapabilityInfo],
     /// Whether a run that names none of this kind takes this one.
     pub is_default: bool,
 }
@@ -205,9 +205,9 @@ pub struct Item {
     /// Its parameters in the order of the config's fields.
     pub parameters: Vec<Parameter>,
     /// What its finished model can do, also what needs no word of its own.
-    pub offers: Vec<Capability>,
+    pub offers: Vec<&'static CapabilityInfo>,
     /// What it needs a finished model to do.
-    pub needs: &'static [Capability],
+    pub needs: &'static [&'static CapabilityInfo],
     /// Whether a run that names none of this kind takes this one.
     #[serde(skip)]
     pub is_default: bool,
@@ -243,7 +243,7 @@ impl Item {
             crate_version: entry.crate_version,
             module: entry.module,
             parameters,
-            offers: Capability::implied(entry.offers),
+            offers: CapabilityInfo::with_followers(entry.offers),
             needs: entry.needs,
             is_default: entry.is_default,
         })
@@ -449,9 +449,9 @@ pub fn defaults_of<C: Default + Serialize>() -> Value {
 
 /// Registers a config struct as a component. Its name is the one given to `#[typetag::serde(name = "...")]`, its documentation the struct's.
 ///
-/// `register! { Encoder: NetConfig as EncoderConfig, aliases: ["network"], paper: "Who 2026, arXiv:...", example: "net/width:256" }`, optionally
-/// followed by `offers: [Classify, Encode]` (an objective: all that its models can do, see [`Capability`]) and `needs: [Classify]` (an analysis),
-/// in this order; `aliases` may be left out. A component that is renamed keeps its first name in `typetag` and among its aliases, and gives the
+/// `register! { Encoder: NetConfig as EncoderConfig, aliases: ["network"], paper: "Who 2026, arXiv:...", example: "net/width:256" }`, in
+/// this order; `aliases` may be left out. An objective's ends in `model: Net, offers: [Classify, Encode]`, the type of its models and all that
+/// they can do, which does not compile unless they can (see [`capability`](crate::capability)); an analysis's in `needs: [Classify]`. A component that is renamed keeps its first name in `typetag` and among its aliases, and gives the
 /// new one as `name: "..."` before `aliases`. `default: true` at the end makes it what a run takes that names none of its kind.
 #[macro_export]
 macro_rules! register {
@@ -461,13 +461,17 @@ macro_rules! register {
         $(, aliases: [$($alias:literal),* $(,)?])?,
         paper: $paper:expr,
         example: $example:expr
-        $(, offers: [$($offer:ident),* $(,)?])?
-        $(, needs: [$($need:ident),* $(,)?])?
+        $(, model: $model:ty, offers: [$($offer:path),* $(,)?])?
+        $(, needs: [$($need:path),* $(,)?])?
         $(, default: $default:literal)?
         $(,)?
     ) => {
-        $crate::registry::inventory::submit! {
-            $crate::registry::Entry {
+        $($crate::offer! { $model: [$($offer),*] })?
+        const _: () = {
+            #[allow(unused_imports, clippy::wildcard_imports)]
+            use $crate::capability::builtin::*;
+            $crate::registry::inventory::submit! {
+              $crate::registry::Entry {
                 kind: $crate::registry::Kind::$kind,
                 recorded: || <$config as $config_trait>::typetag_name(&<$config as ::core::default::Default>::default()),
                 shown: [$(::core::option::Option::Some($name),)? ::core::option::Option::None][0],
@@ -479,17 +483,19 @@ macro_rules! register {
                 module: ::core::module_path!(),
                 schema: $crate::registry::schema_of::<$config>,
                 defaults: $crate::registry::defaults_of::<$config>,
-                offers: &[$($($crate::registry::Capability::$offer),*)?],
-                needs: &[$($($crate::registry::Capability::$need),*)?],
                 is_default: [$($default,)? false][0],
+                offers: &[$($(&<$offer as $crate::capability::Capability>::INFO),*)?],
+                needs: &[$($(&<$need as $crate::capability::Capability>::INFO),*)?],
+              }
             }
-        }
+        };
     };
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::capability::{Capability, Classify, Encode, InputGradient, Sample};
     use crate::component::fixture::{entry, registry};
 
     #[test]
@@ -560,10 +566,10 @@ mod tests {
             let registry = build_index([objective, analysis].iter()).unwrap();
             registry.items(Kind::Objective)[0].fits(&registry.items(Kind::Analysis)[0])
         };
-        assert!(fits(offers(&[Capability::Classify, Capability::Encode]), needs(&[Capability::Encode])));
-        assert!(!fits(offers(&[Capability::Classify]), needs(&[Capability::Classify, Capability::Sample])));
+        assert!(fits(offers(&[&Classify::INFO, &Encode::INFO]), needs(&[&Encode::INFO])));
+        assert!(!fits(offers(&[&Classify::INFO]), needs(&[&Classify::INFO, &Sample::INFO])));
         assert!(fits(offers(&[]), needs(&[])));
-        assert!(fits(offers(&[Capability::Classify]), needs(&[Capability::Classify, Capability::InputGradient])));
+        assert!(fits(offers(&[&Classify::INFO]), needs(&[&Classify::INFO, &InputGradient::INFO])));
     }
 
     #[test]
@@ -574,7 +580,7 @@ mod tests {
         let item = registry.get(Kind::Encoder, "test_all").unwrap();
         assert_eq!((item.name, item.crate_name), ("test_everything", env!("CARGO_PKG_NAME")));
         assert!(item.module.ends_with("component::fixture"));
-        assert_eq!(item.offers, [Capability::Encode]);
+        assert_eq!(item.needs, [&Encode::INFO]);
         registry.check_examples().unwrap();
         let json = serde_json::to_value(item).unwrap();
         assert_eq!(json["parameters"][0]["minimum"], 1);

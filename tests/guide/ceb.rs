@@ -4,12 +4,12 @@ use burn::module::{Module, Param};
 use burn::tensor::{Int, Tensor};
 use ibhost_framework::build::BuildError;
 use ibhost_framework::dataset::Batch;
+use ibhost_framework::distributions::{BoxedDistribution, Distribution, Normal, Undefined, kl};
 use ibhost_framework::latent_classifier::{LatentClassifier, averaged_log_likelihood_loss};
 use ibhost_framework::noise::Draws;
 use ibhost_framework::objective::{
     Classifier, Direction, Loss, Measure, Objective, ObjectiveConfig, ParameterGroup, Parts, PosteriorModel, Progress, Quantity, Recipe,
 };
-use ibhost_framework::posterior::{Posterior, Undefined};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -42,13 +42,13 @@ pub struct Ceb {
 
 impl Ceb {
     /// KL(q(z|x) || b(z|y)) in nats, `[batch]`.
-    fn residual(&self, posterior: &Posterior, labels: &Tensor<1, Int>) -> Result<Tensor<1>, Undefined> {
+    fn residual(&self, posterior: &dyn Distribution, labels: &Tensor<1, Int>) -> Result<Tensor<1>, Undefined> {
         let mean = self.centres.val().select(0, labels.clone());
         let scale = mean.ones_like();
-        posterior.divergence(&Posterior::Diagonal { mean, scale })
+        kl(posterior, &Normal { mean, scale })
     }
 
-    fn measure(&self, posterior: &Posterior, batch: &Batch, draws: &mut Draws) -> Loss {
+    fn measure(&self, posterior: &dyn Distribution, batch: &Batch, draws: &mut Draws) -> Loss {
         let logits = self.model.sampled_logits(posterior, 1, "posterior", draws);
         let classes = logits.dims()[2] as f64;
         let class = averaged_log_likelihood_loss(logits, &batch.labels);
@@ -73,25 +73,17 @@ impl Objective for Ceb {
 
     fn loss(&self, _phase: &str, _at: Progress, batch: &Batch, draws: &mut Draws) -> Loss {
         let posterior = self.model.encoder.encode_training(batch.inputs.clone(), draws);
-        let loss = self.measure(&posterior, batch, draws);
+        let loss = self.measure(&*posterior, batch, draws);
         Loss { total: self.model.penalised(loss.total), ..loss }
     }
 
     fn evaluate(&self, _at: Progress, batch: &Batch, draws: &mut Draws) -> Vec<Measure> {
         let posterior = self.model.encoder.encode(batch.inputs.clone());
-        let mut measures = self.measure(&posterior, batch, draws).measures;
-        let [single, averaged] = self.model.accuracies_of(&posterior, &batch.labels, 12, draws);
+        let mut measures = self.measure(&*posterior, batch, draws).measures;
+        let [single, averaged] = self.model.accuracies_of(&*posterior, &batch.labels, 12, draws);
         measures.push(Measure::new("accuracy", single));
         measures.push(Measure::new("accuracy_l12", averaged));
         measures
-    }
-
-    fn as_classifier(&self) -> Option<&dyn Classifier> {
-        Some(self)
-    }
-
-    fn as_posterior(&self) -> Option<&dyn PosteriorModel> {
-        Some(self)
     }
 }
 
@@ -102,7 +94,7 @@ impl Classifier for Ceb {
 }
 
 impl PosteriorModel for Ceb {
-    fn posterior(&self, inputs: Tensor<4>) -> Posterior {
+    fn posterior(&self, inputs: Tensor<4>) -> BoxedDistribution {
         self.model.encoder.encode(inputs)
     }
 }
@@ -117,7 +109,7 @@ impl ObjectiveConfig for CebConfig {
         let [channels, height, width] = parts.data.shape;
         let blank = Tensor::zeros([1, channels, height, width], &parts.context.device);
         let label = Tensor::zeros([1], &parts.context.device);
-        match built.residual(&built.model.encoder.encode(blank), &label) {
+        match built.residual(&*built.model.encoder.encode(blank), &label) {
             Ok(_) => Ok(Box::new(built)),
             Err(problem) => Err(BuildError::new("ceb", problem.to_string())),
         }
@@ -150,5 +142,5 @@ impl ObjectiveConfig for CebConfig {
 
 ibhost_framework::register! {
     Objective: CebConfig as ObjectiveConfig, aliases: [], paper: "Fischer 2020, arXiv:2002.05379", example: "ceb/beta:0.01",
-    offers: [Classify, Encode],
+    model: Ceb, offers: [Classify, Encode],
 }

@@ -4,8 +4,8 @@ use ibhost_analyses::figures::plot::colour::tab10;
 use ibhost_analyses::figures::plot::{Figure, Layer, Mark, png};
 use ibhost_analyses::output::picture;
 use ibhost_framework::analysis::{AnalysisConfig, AnalysisContext, AnalysisError, Results};
+use ibhost_framework::capability::Encode;
 use ibhost_framework::dataset::Split;
-use ibhost_framework::registry::Capability;
 use ibhost_framework::result::{Direction, Measured};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -37,10 +37,7 @@ fn distance(a: &[f64], b: &[f64]) -> f64 {
 #[typetag::serde(name = "class_overlap")]
 impl AnalysisConfig for ClassOverlap {
     fn run(&self, context: &AnalysisContext<'_>) -> Result<Results, AnalysisError> {
-        let model = context
-            .model
-            .as_posterior()
-            .ok_or_else(|| AnalysisError::Unfit { analysis: NAME.to_owned(), capability: Capability::Encode })?;
+        let model = context.require::<Encode>(NAME)?;
         let (test, classes) = (context.data.split(Split::Test), &context.data.info().classes);
         let indices: Vec<usize> = (0..test.len().min(self.points)).collect();
         let (mut codes, mut labels) = (Vec::new(), Vec::new());

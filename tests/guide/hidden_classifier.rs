@@ -5,7 +5,8 @@ use burn::nn::Linear;
 use burn::tensor::Tensor;
 use burn::tensor::activation::relu;
 use ibhost_framework::build::{BuildContext, BuildError, Initial};
-use ibhost_framework::decoder::{Decoder, DecoderConfig, Likelihood};
+use ibhost_framework::decoder::{Decoder, DecoderConfig, Target, TargetKind, joined};
+use ibhost_framework::distributions::{BoxedDistribution, Categorical, Distribution};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -32,16 +33,20 @@ pub struct HiddenClassifier {
 }
 
 impl Decoder for HiddenClassifier {
-    fn decode(&self, codes: Tensor<2>) -> Likelihood {
-        Likelihood::Categorical { logits: self.second.forward(relu(self.first.forward(codes))) }
+    fn decode(&self, codes: &[Tensor<2>], _teacher: Option<Tensor<4>>) -> BoxedDistribution {
+        Categorical::new(self.second.forward(relu(self.first.forward(joined(codes))))).boxed()
     }
 }
 
 #[typetag::serde(name = "hidden_classifier")]
 impl DecoderConfig for HiddenClassifierConfig {
-    fn build(&self, latent: usize, classes: usize, context: &BuildContext) -> Result<Box<dyn Decoder>, BuildError> {
-        let first = context.linear(latent, self.hidden, Initial::HeNormal);
-        let second = context.linear(self.hidden, classes, Initial::GlorotUniform);
+    fn targets(&self) -> &'static [TargetKind] {
+        &[TargetKind::Classes]
+    }
+
+    fn build(&self, latents: &[usize], target: Target, context: &BuildContext) -> Result<Box<dyn Decoder>, BuildError> {
+        let first = context.linear(latents.iter().sum(), self.hidden, Initial::HeNormal);
+        let second = context.linear(self.hidden, target.size(), Initial::GlorotUniform);
         Ok(Box::new(HiddenClassifier { first, second }))
     }
 }

@@ -1,5 +1,5 @@
 //! `ibhost new-plugin`: a crate outside the workspace that builds, passes its own tests, and whose components are listed and work; and what such a
-//! crate can bring besides, here an update rule.
+//! crate can bring besides: here an update rule, a likelihood, a prior and a capability.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -40,6 +40,31 @@ fn cargo(plugin: &Path, arguments: &[&str]) -> String {
     text
 }
 
+/// A likelihood, a prior a class, and a capability with its analysis.
+fn a_capability_of_its_own_works(host: &CommandLine) {
+    let part = ["--encoder", "mlp/e1:32|e2:32|z:2", "--dataset", "digits/scale:unit", "--threads", "1"];
+    let (result, run) = host.train(&[&["--objective", "class_prior"], &part[..]].concat());
+    let test = |name: &str| result["final"]["test"][name].as_f64().unwrap();
+    // 64 Poisson pixels with the rates of the data's mean picture cost about 190 nats.
+    assert!(test("distortion") < 250.0 && test("rate") > 0.0, "{result}");
+    let run = run.to_str().unwrap();
+    let arguments = ["analyze", run, "--format", "json", "--analysis", "centre_distances", "--analysis", "nll/samples:4|group:2|points:50"];
+    let document: Value = serde_json::from_str(&host.run(&arguments).expect(0).stdout).unwrap();
+    assert_eq!(document[0]["result"]["classes"], 10);
+    assert!(document[0]["result"]["least"].as_f64().is_some_and(|least| least > 0.0), "{document}");
+    let nll = document[1]["result"].to_string();
+    assert!(!nll.contains("null"), "{nll}");
+    // Its words are listed like those of the framework, and what does not fit is refused in its words.
+    let listed = host.run(&["describe", "centre_distances"]).expect(0).stdout;
+    assert!(listed.contains("class_prior") && !listed.contains("`outside`"), "{listed}");
+    let (_, other) = host.train(&["--objective", "outside", "--encoder", "mlp/e1:8|e2:8|z:2", "--steps", "1"]);
+    host.run(&["analyze", other.to_str().unwrap(), "--analysis", "centre_distances"])
+        .refused(2, &["say where the classes lie", "`ClassCentres`", "`offers: [Centres]`"]);
+    // A decoder for classes in place of one for inputs is refused, naming those that fit.
+    host.run(&[&["run", "--objective", "class_prior", "--decoder", "linear", "--steps", "1"], &part[..]].concat())
+        .refused(2, &["cannot reconstruct inputs", "`poisson_linear`"]);
+}
+
 #[test]
 fn a_new_plugin_builds_passes_its_test_is_listed_and_trains() {
     let folder = tempfile::tempdir().unwrap();
@@ -57,8 +82,10 @@ fn a_new_plugin_builds_passes_its_test_is_listed_and_trains() {
         fs::copy(module, plugin.join(format!("src/{name}.rs"))).unwrap();
         library = library.replacen("\nuse ", &format!("\npub mod {name};\nuse "), 1);
     }
-    fs::write(plugin.join("src/lion.rs"), include_str!("plugin_files/lion.rs")).unwrap();
-    library = library.replacen("\nuse ", "\npub mod lion;\nuse ", 1);
+    for (name, source) in [("lion", include_str!("plugin_files/lion.rs")), ("class_prior", include_str!("plugin_files/class_prior.rs"))] {
+        fs::write(plugin.join(format!("src/{name}.rs")), source).unwrap();
+        library = library.replacen("\nuse ", &format!("\npub mod {name};\nuse "), 1);
+    }
     fs::write(plugin.join("src/lib.rs"), library).unwrap();
 
     cargo(&plugin, &["build"]);
@@ -80,6 +107,8 @@ fn a_new_plugin_builds_passes_its_test_is_listed_and_trains() {
     // Resolving, refusing and suggesting work for a foreign objective as for one of our own.
     host.run(&["run", "--objective", "outside/beto:1", "--encoder", "mlp"]).refused(2, &["no parameter `beto`", "`beta`"]);
     host.run(&["new-plugin", "outside", "--ibhost", home.to_str().unwrap(), "--path", "again"]).refused(2, &["ibhost-outside"]);
+
+    a_capability_of_its_own_works(&host);
 
     let tested = cargo(&plugin, &["test"]);
     for test in [

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use ibhost_framework::build::{BuildContext, BuildError};
 use ibhost_framework::dataset::DataRoot;
-use ibhost_framework::decoder::{Decoder, DecoderConfig};
+use ibhost_framework::decoder::{Decoder, DecoderConfig, Target, TargetKind};
 use ibhost_framework::engine::Trainer;
 use ibhost_framework::run::{RunConfig, Settings};
 use ibhost_framework::storage::CheckpointStore;
@@ -37,8 +37,12 @@ impl DecoderConfig for Bounded {
         Some([0.0, self.largest])
     }
 
-    fn build(&self, latent: usize, classes: usize, context: &BuildContext) -> Result<Box<dyn Decoder>, BuildError> {
-        DecoderConfig::build(&LinearConfig::default(), latent, classes, context)
+    fn targets(&self) -> &'static [TargetKind] {
+        &[TargetKind::Classes]
+    }
+
+    fn build(&self, latents: &[usize], target: Target, context: &BuildContext) -> Result<Box<dyn Decoder>, BuildError> {
+        DecoderConfig::build(&LinearConfig::default(), latents, target, context)
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Instant;
 
+use ibhost_framework::capability::{Classify, LogDensity};
 use ibhost_framework::dataset::{DataRoot, Split};
 use ibhost_framework::engine::{EngineError, Session, State, Stepper as Steps, evaluate};
 use ibhost_framework::noise::Draws;
@@ -90,7 +91,7 @@ impl Stepper {
             let inputs = || batch.batch(&pass, &self.session.device).inputs;
             let draws = &mut Draws::seeded(self.session.noise, 1, "evaluate");
             // Reading a number waits for the device.
-            match (evaluation, model.as_classifier(), model.as_generative()) {
+            match (evaluation, model.capability::<Classify>(), model.capability::<LogDensity>()) {
                 (Evaluation::Scores, Some(model), _) => drop(model.logits(inputs(), draws).sum().into_data()),
                 (Evaluation::Vote(codes), Some(model), _) => drop(model.class_log_probabilities(inputs(), codes, draws).sum().into_data()),
                 (Evaluation::Bound, _, Some(model)) => drop(model.log_evidence(inputs(), 1, draws).map(|bound| bound.sum().into_data())),

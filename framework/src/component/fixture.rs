@@ -7,7 +7,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Configured;
-use crate::registry::{Capability, Entry, Kind, Registry, build_index, defaults_of, schema_of};
+use crate::capability::{Capability, Encode};
+use crate::registry::{Entry, Kind, Registry, build_index, defaults_of, schema_of};
 
 /// Texts of characters of `alphabet`.
 pub(crate) fn text_of(alphabet: &str, length: RangeInclusive<usize>) -> impl Strategy<Value = String> {
@@ -124,7 +125,7 @@ crate::register! {
     aliases: ["test_all"],
     paper: "none",
     example: "test_everything/width:2|covariance:diagonal",
-    offers: [Encode],
+    needs: [Encode],
 }
 
 /// An entry under any name, kind and crate, with the config [`Everything`].
@@ -141,7 +142,7 @@ pub(crate) const fn entry(kind: Kind, name: fn() -> &'static str, aliases: &'sta
         module: "a::module",
         schema: schema_of::<Everything>,
         defaults: defaults_of::<Everything>,
-        offers: &[Capability::Encode],
+        offers: &[&Encode::INFO],
         needs: &[],
         is_default: false,
     }

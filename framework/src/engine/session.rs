@@ -18,11 +18,10 @@ use crate::finished::DataLibrary;
 use crate::identity::{DataIdentity, Identity, Program};
 use crate::module::Erased;
 use crate::noise::Noise;
-use crate::objective::{BoxedObjective, Direction, Objective, ObjectiveConfig, Parts, Progress, Quantity};
+use crate::objective::{BoxedObjective, Direction, ObjectiveConfig, Parts, Progress, Quantity};
 use crate::optimiser::{OptimiserConfig, OptimiserState, WeightAverage, is_host};
 use crate::parameters;
 use crate::plan::{Cadence, Phase, Plan, coverage};
-use crate::registry::{Capability, Kind, Registry};
 use crate::room::{self, NoRoom};
 use crate::run::RunConfig;
 use crate::schedule::ScheduleConfig;
@@ -148,9 +147,8 @@ impl Session {
             // What does not fit together is refused below, by the objective in its own words.
             let latents = encoder.latents_for(info.shape);
             let encoding = counted(&|context| encoder.build(info.shape, context).is_ok());
-            let classifying = counted(&|context| decoder.build(latents.iter().sum(), info.classes.len(), context).is_ok());
-            let generating = counted(&|context| decoder.build_generator(&latents, info.shape, context).is_ok());
-            let decoding = [classifying, generating].into_iter().flatten().min();
+            let targets = decoder.targets().iter().map(|target| target.of(&info));
+            let decoding = targets.filter_map(|target| counted(&|context| decoder.build(&latents, target, context).is_ok())).min();
             let parameters = encoding.unwrap_or(0).saturating_add(decoding.unwrap_or(0));
             let kept = optimiser.rule(1, config.training.lr).buffers();
             let copies = if training { 2 + kept + usize::from(config.training.average.is_some()) } else { 1 };
@@ -170,7 +168,6 @@ impl Session {
             }
         };
         if training {
-            warn_of_other_offers(&config.objective.name, &*model);
             let names: Vec<&str> = quantities.iter().map(|quantity| quantity.name.as_str()).collect();
             coverage::check_names(&plan, &model.phases(), &names)
                 .and_then(|()| coverage::check(&plan, &model))
@@ -291,14 +288,6 @@ fn check_room(parameters: u64, copies: usize) -> Result<(), NoRoom> {
     );
     let bytes = parameters.saturating_mul(size_of::<f32>() as u64);
     room::check(what, bytes, &[copies], "choose narrower or fewer layers, or a machine with more memory")
-}
-
-/// Says where what an objective is registered to offer is not what its model hands out.
-fn warn_of_other_offers(objective: &str, model: &dyn Objective) {
-    let Some(item) = Registry::global().ok().and_then(|registry| registry.get(Kind::Objective, objective)) else { return };
-    for sentence in Capability::disagreements(&item.offers, model) {
-        tracing::warn!("objective `{objective}`: {sentence}");
-    }
 }
 
 /// Refuses data that the decoder's likelihood is not defined for; the comparison is written so that NaN is refused too.

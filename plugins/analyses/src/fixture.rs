@@ -11,10 +11,10 @@ use burn::tensor::activation::log_softmax;
 use burn::tensor::{Device, Tensor, TensorData};
 use ibhost_framework::analysis::{AnalysisContext, Output};
 use ibhost_framework::dataset::{Batch, DataInfo, DataRoot, Dataset, Samples, Scaling, Split, Values};
+use ibhost_framework::distributions::{BoxedDistribution, Delta, Distribution, MultivariateNormal, Normal};
 use ibhost_framework::finished::DataLibrary;
 use ibhost_framework::noise::{Draws, Noise};
 use ibhost_framework::objective::{Classifier, Loss, Measure, Objective, PosteriorModel, Progress};
-use ibhost_framework::posterior::Posterior;
 
 /// Height and width of an image.
 pub const SIDE: usize = 8;
@@ -54,30 +54,24 @@ impl Objective for LinearModel {
     fn evaluate(&self, _at: Progress, batch: &Batch, draws: &mut Draws) -> Vec<Measure> {
         self.loss("main", Progress::at(1, 0), batch, draws).measures
     }
-
-    fn as_classifier(&self) -> Option<&dyn Classifier> {
-        Some(self)
-    }
-
-    fn as_posterior(&self) -> Option<&dyn PosteriorModel> {
-        Some(self)
-    }
 }
 
+ibhost_framework::offer! { LinearModel: [Classify, Encode] }
+
 impl PosteriorModel for LinearModel {
-    fn posterior(&self, inputs: Tensor<4>) -> Posterior {
+    fn posterior(&self, inputs: Tensor<4>) -> BoxedDistribution {
         let [batch, c, h, w] = inputs.dims();
         let mean = inputs.reshape([batch, c * h * w]).matmul(self.projection.val());
         let latent = mean.dims()[1];
         let scale = mean.clone().tanh().powi_scalar(2).mul_scalar(0.2).add_scalar(0.1);
         match self.shape() {
-            Shape::Point => Posterior::Point { mean },
-            Shape::Diagonal => Posterior::Diagonal { mean, scale },
+            Shape::Point => Delta { value: mean }.boxed(),
+            Shape::Diagonal => Normal { mean, scale }.boxed(),
             Shape::Full => {
                 let eye = Tensor::<2>::eye(latent, &mean.device()).reshape([1, latent, latent]);
                 let below = Tensor::<2>::ones([latent, latent], &mean.device()).tril(-1).reshape([1, latent, latent]);
                 let cholesky = scale.reshape([batch, latent, 1]) * eye + below.mul_scalar(0.1);
-                Posterior::Full { mean, cholesky }
+                MultivariateNormal { mean, cholesky }.boxed()
             }
         }
     }
@@ -88,7 +82,7 @@ impl Classifier for LinearModel {
         let posterior = self.posterior(inputs);
         let [batch, latent] = posterior.dims();
         let noise = draws.normal("posterior", [samples, batch, latent], &posterior.mean().device());
-        let codes = posterior.sample(noise).mean_dim(0).reshape([batch, 1, latent]);
+        let codes = posterior.rsample(noise).unwrap().mean_dim(0).reshape([batch, 1, latent]);
         let centres = self.centres.val();
         let classes = centres.dims()[0];
         let distance = (codes - centres.reshape([1, classes, latent])).powi_scalar(2).sum_dim(2).reshape([batch, classes]);

@@ -2,13 +2,13 @@
 
 use burn::tensor::Tensor;
 use ibhost_framework::analysis::{AnalysisContext, AnalysisError};
+use ibhost_framework::capability::{Encode, Reconstruct};
 use ibhost_framework::dataset::Samples;
-use ibhost_framework::generator::GenerativeModel;
+use ibhost_framework::distributions::Undefined;
+use ibhost_framework::latent_model::LatentModel;
 use ibhost_framework::math;
 use ibhost_framework::noise::Draws;
 use ibhost_framework::objective::{Classifier, PosteriorModel};
-use ibhost_framework::posterior::Undefined;
-use ibhost_framework::registry::Capability;
 
 use crate::generation::decoding::Decoding;
 
@@ -16,30 +16,6 @@ use crate::generation::decoding::Decoding;
 pub(crate) const BATCH: usize = 1000;
 /// Samples encoded at once; a full covariance takes the square of the latent size for each.
 const ENCODE_BATCH: usize = 100;
-
-/// The model as a classifier.
-///
-/// # Errors
-/// [`AnalysisError::Unfit`] when its objective does not offer it.
-pub fn classifier<'a>(context: &AnalysisContext<'a>, analysis: &str) -> Result<&'a dyn Classifier, AnalysisError> {
-    context.model.as_classifier().ok_or_else(|| unfit(analysis, Capability::Classify))
-}
-
-/// The model as an encoder.
-///
-/// # Errors
-/// [`AnalysisError::Unfit`] when its objective does not offer it.
-pub fn encoder<'a>(context: &AnalysisContext<'a>, analysis: &str) -> Result<&'a dyn PosteriorModel, AnalysisError> {
-    context.model.as_posterior().ok_or_else(|| unfit(analysis, Capability::Encode))
-}
-
-/// The model as a pair of joint densities.
-///
-/// # Errors
-/// [`AnalysisError::Unfit`] when its objective does not offer them.
-pub fn generative<'a>(context: &AnalysisContext<'a>, analysis: &str) -> Result<&'a dyn GenerativeModel, AnalysisError> {
-    context.model.as_generative().ok_or_else(|| unfit(analysis, Capability::LogDensity))
-}
 
 /// What `analysis` says of a number that the model does not have.
 pub fn undefined(analysis: &str) -> impl Fn(Undefined) -> AnalysisError + '_ {
@@ -50,7 +26,7 @@ pub fn undefined(analysis: &str) -> impl Fn(Undefined) -> AnalysisError + '_ {
 ///
 /// # Errors
 /// [`AnalysisError::Request`] where the prior cannot be drawn from, or gives another number of codes.
-pub fn prior_codes(analysis: &str, model: &dyn GenerativeModel, count: usize, draws: &mut Draws) -> Result<Tensor<2>, AnalysisError> {
+pub fn prior_codes(analysis: &str, model: &dyn LatentModel, count: usize, draws: &mut Draws) -> Result<Tensor<2>, AnalysisError> {
     let codes = model.sample_prior(count, draws).map_err(undefined(analysis))?;
     let found = codes.dims()[0];
     if found != count {
@@ -68,11 +44,11 @@ pub(crate) fn reconstructions(
     decode: Decoding,
     draws: &mut Draws,
 ) -> Result<Tensor<4>, AnalysisError> {
-    let model = generative(context, analysis)?;
+    let model = context.require::<Reconstruct>(analysis)?;
     let shape = inputs.dims();
-    let codes = match context.model.as_posterior() {
-        Some(posterior) => posterior.posterior(inputs).mean(),
-        None => model.sample_codes(inputs, draws),
+    let codes = match context.model.capability::<Encode>() {
+        Some(posterior) => posterior.posterior(inputs).point(),
+        None => model.sample_codes(inputs, draws).map_err(undefined(analysis))?,
     };
     let made = decode.decode(model, codes, draws);
     let features = made.dims()[1];
@@ -83,10 +59,6 @@ pub(crate) fn reconstructions(
         )));
     }
     Ok(made.reshape(shape))
-}
-
-fn unfit(analysis: &str, capability: Capability) -> AnalysisError {
-    AnalysisError::Unfit { analysis: analysis.to_owned(), capability }
 }
 
 /// Refuses an empty split.
@@ -167,30 +139,42 @@ impl Codes {
 }
 
 /// Encodes the samples at `indices`.
-pub(crate) fn encode(model: &dyn PosteriorModel, samples: &Samples, indices: &[usize], context: &AnalysisContext<'_>) -> Codes {
+pub(crate) fn encode(
+    analysis: &str,
+    model: &dyn PosteriorModel,
+    samples: &Samples,
+    indices: &[usize],
+    context: &AnalysisContext<'_>,
+) -> Result<Codes, AnalysisError> {
     let mut codes = Codes::default();
     for chunk in indices.chunks(ENCODE_BATCH) {
         let posterior = model.posterior(samples.batch(chunk, context.device).inputs);
+        let missing = |what: &str| {
+            AnalysisError::Request(format!("`{analysis}` cannot use this model: the {what} of a {} code is not known", posterior.family()))
+        };
         let [_, latent] = posterior.dims();
         codes.latent = latent;
-        let (means, deviations) = posterior.normal();
-        codes.means.extend(means.into_data().iter::<f64>());
+        let deviations = posterior.deviation().ok_or_else(|| missing("standard deviation"))?;
+        codes.means.extend(posterior.point().into_data().iter::<f64>());
         codes.deviations.extend(deviations.into_data().iter::<f64>());
         if latent == 2 {
-            let flat: Vec<f64> = posterior.covariance().into_data().iter::<f64>().collect();
+            let covariance = posterior.covariance().ok_or_else(|| missing("covariance"))?;
+            let flat: Vec<f64> = covariance.into_data().iter::<f64>().collect();
             codes.covariances.extend(flat.chunks_exact(4).map(|c| [[c[0], c[1]], [c[2], c[3]]]));
         }
     }
-    codes
+    Ok(codes)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::fixture::{Fixture, Shape};
+    use burn::module::{Module, Param};
     use burn::tensor::Device;
     use ibhost_framework::dataset::{Dataset, Split};
-    use ibhost_framework::density::Density;
+    use ibhost_framework::decoder::Decoder;
+    use ibhost_framework::distributions::{BoxedDistribution, Delta, Distribution, Normal};
     use ibhost_framework::noise::Noise;
 
     #[test]
@@ -199,7 +183,8 @@ mod tests {
             let fixture = Fixture::new(shape, 230);
             let context = fixture.context();
             let indices: Vec<usize> = (0..230).collect();
-            let codes = encode(encoder(&context, "t").unwrap(), fixture.data.split(Split::Test), &indices, &context);
+            let model = context.require::<Encode>("t").unwrap();
+            let codes = encode("t", model, fixture.data.split(Split::Test), &indices, &context).unwrap();
             assert_eq!((codes.len(), codes.covariances.len()), (230, 230));
             codes.need_plane("t").unwrap();
             for (i, c) in codes.covariances.iter().enumerate() {
@@ -220,48 +205,54 @@ mod tests {
         assert!(nan.need_plane("x").unwrap_err().to_string().contains("test sample 1"));
     }
 
-    /// A generative model whose prior has two codes and no third one.
-    struct TwoCodes;
+    /// A model whose prior has two codes and no third one, and decodes a code to itself and 1 beside it.
+    #[derive(Module, Debug)]
+    struct TwoCodes {
+        one: Option<Param<Tensor<1>>>,
+    }
 
-    impl GenerativeModel for TwoCodes {
-        fn sample_codes(&self, inputs: Tensor<4>, _draws: &mut Draws) -> Tensor<2> {
-            Tensor::zeros([inputs.dims()[0], 1], &inputs.device())
+    impl Decoder for TwoCodes {
+        fn decode(&self, codes: &[Tensor<2>], _teacher: Option<Tensor<4>>) -> BoxedDistribution {
+            Normal { mean: codes[0].clone(), scale: codes[0].ones_like() }.boxed()
         }
-        fn likelihood(&self, codes: Tensor<2>, _teacher: Option<Tensor<4>>) -> Density {
-            Density::Bernoulli { probabilities: codes }
+    }
+
+    impl LatentModel for TwoCodes {
+        fn level_sizes(&self) -> Vec<usize> {
+            vec![1]
         }
-        fn prior_log_prob(&self, _codes: Tensor<2>) -> Result<Tensor<1>, Undefined> {
+        fn features(&self, inputs: Tensor<4>) -> Vec<Tensor<2>> {
+            vec![Tensor::zeros([inputs.dims()[0], 1], &inputs.device())]
+        }
+        fn level_posterior(&self, _level: usize, features: Tensor<2>, _above: &[Tensor<2>]) -> BoxedDistribution {
+            Delta { value: features }.boxed()
+        }
+        fn level_prior(&self, _level: usize, _above: &[Tensor<2>]) -> Result<BoxedDistribution, Undefined> {
             Err(Undefined::Prior("the prior of two codes"))
         }
-        fn sample_prior(&self, count: usize, _draws: &mut Draws) -> Result<Tensor<2>, Undefined> {
+        fn sample_top(&self, count: usize, _draws: &mut Draws) -> Result<Tensor<2>, Undefined> {
             if count == 0 { Err(Undefined::Prior("the prior of two codes")) } else { Ok(Tensor::zeros([count.min(2), 1], &Device::flex())) }
         }
-        fn posterior_log_prob(&self, _inputs: Tensor<4>, _codes: Tensor<2>) -> Result<Tensor<1>, Undefined> {
-            Err(Undefined::Point)
+        fn decoder(&self) -> &dyn Decoder {
+            self
         }
-        fn decode_mean(&self, codes: Tensor<2>, _draws: &mut Draws) -> Tensor<2> {
-            codes
-        }
-        fn decode_sample(&self, codes: Tensor<2>, _draws: &mut Draws) -> Tensor<2> {
-            codes.add_scalar(1.0)
-        }
-        fn log_evidence(&self, _inputs: Tensor<4>, _samples: usize, _draws: &mut Draws) -> Result<Tensor<1>, Undefined> {
-            Err(Undefined::Point)
+        fn observed_features(&self) -> usize {
+            1
         }
     }
 
     #[test]
     fn a_prior_that_gives_other_codes_than_asked_for_is_named_and_decoding_is_what_it_says() {
         let mut draws = Draws::seeded(Noise::new(1), 0, "test");
-        assert_eq!(prior_codes("t", &TwoCodes, 2, &mut draws).unwrap().dims(), [2, 1]);
-        let short = prior_codes("t", &TwoCodes, 3, &mut draws).unwrap_err().to_string();
+        assert_eq!(prior_codes("t", &TwoCodes { one: None }, 2, &mut draws).unwrap().dims(), [2, 1]);
+        let short = prior_codes("t", &TwoCodes { one: None }, 3, &mut draws).unwrap_err().to_string();
         assert!(short.contains("`t`") && short.contains("3 codes and got 2"), "{short}");
-        let none = prior_codes("t", &TwoCodes, 0, &mut draws).unwrap_err().to_string();
+        let none = prior_codes("t", &TwoCodes { one: None }, 0, &mut draws).unwrap_err().to_string();
         assert!(none.contains("the prior of two codes"), "{none}");
         let codes = Tensor::<2>::zeros([1, 1], &Device::flex());
-        for (decode, name, value) in [(Decoding::Mean, "mean", 0.0), (Decoding::Sample, "sample", 1.0)] {
-            let made = decode.decode(&TwoCodes, codes.clone(), &mut draws);
-            assert_eq!((decode.name(), made.into_scalar::<f32>()), (name, value));
+        for (decode, name, exact) in [(Decoding::Mean, "mean", true), (Decoding::Sample, "sample", false)] {
+            let made = decode.decode(&TwoCodes { one: None }, codes.clone(), &mut draws);
+            assert_eq!((decode.name(), made.into_scalar::<f32>() == 0.0), (name, exact));
         }
     }
 }

@@ -3,8 +3,8 @@
 use burn::module::Module;
 use burn::tensor::Tensor;
 use ibhost_framework::build::{BuildContext, BuildError};
+use ibhost_framework::distributions::{BoxedDistribution, Delta, Distribution};
 use ibhost_framework::encoder::{Encoder, EncoderConfig};
-use ibhost_framework::posterior::Posterior;
 use ibhost_nets::batch_norm::BatchNorm;
 use ibhost_nets::residual_block::{channels_first, channels_last};
 use ibhost_nets::shape::features;
@@ -142,7 +142,7 @@ pub struct Densenet {
 }
 
 impl Encoder for Densenet {
-    fn encode(&self, inputs: Tensor<4>) -> Posterior {
+    fn encode(&self, inputs: Tensor<4>) -> BoxedDistribution {
         let mut hidden = self.conv1.forward(channels_last(inputs));
         for block in &self.blocks {
             hidden = block.layers.iter().fold(hidden, |hidden, layer| layer.forward(hidden));
@@ -150,7 +150,7 @@ impl Encoder for Densenet {
                 hidden = transition.forward(hidden);
             }
         }
-        Posterior::Point { mean: mean_over_positions(self.bn.forward(hidden, None, true)) }
+        Delta { value: mean_over_positions(self.bn.forward(hidden, None, true)) }.boxed()
     }
 }
 

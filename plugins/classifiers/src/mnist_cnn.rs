@@ -6,9 +6,9 @@ use burn::tensor::module::max_pool2d;
 use burn::tensor::ops::MaxPoolOptions;
 use burn::tensor::{Tensor, activation};
 use ibhost_framework::build::{BuildContext, BuildError};
+use ibhost_framework::distributions::{BoxedDistribution, Delta, Distribution};
 use ibhost_framework::encoder::{Encoder, EncoderConfig};
 use ibhost_framework::noise::Draws;
-use ibhost_framework::posterior::Posterior;
 use ibhost_kernels::{Activation, dense};
 use ibhost_nets::residual_block::{channels_first, channels_last};
 use schemars::JsonSchema;
@@ -81,12 +81,12 @@ fn dropped(values: Tensor<2>, share: f64, draws: Option<&mut Draws>) -> Tensor<2
 }
 
 impl Encoder for MnistCnn {
-    fn encode(&self, inputs: Tensor<4>) -> Posterior {
-        Posterior::Point { mean: self.code(inputs, None) }
+    fn encode(&self, inputs: Tensor<4>) -> BoxedDistribution {
+        Delta { value: self.code(inputs, None) }.boxed()
     }
 
-    fn encode_training(&self, inputs: Tensor<4>, draws: &mut Draws) -> Posterior {
-        Posterior::Point { mean: self.code(inputs, Some(draws)) }
+    fn encode_training(&self, inputs: Tensor<4>, draws: &mut Draws) -> BoxedDistribution {
+        Delta { value: self.code(inputs, Some(draws)) }.boxed()
     }
 }
 

@@ -4,14 +4,13 @@ use burn::module::Module;
 use burn::tensor::{Int, Tensor, activation};
 use ibhost_framework::build::BuildError;
 use ibhost_framework::dataset::Batch;
-use ibhost_framework::decoder::Likelihood;
-use ibhost_framework::latent_classifier::LatentClassifier;
+use ibhost_framework::distributions::{BoxedDistribution, Distribution};
+use ibhost_framework::latent_classifier::{LatentClassifier, checked};
 use ibhost_framework::math::accuracy;
 use ibhost_framework::noise::Draws;
 use ibhost_framework::objective::{
     Classifier, Direction, Loss, Measure, Objective, ObjectiveConfig, ParameterGroup, Parts, PosteriorModel, Progress, Quantity, Recipe,
 };
-use ibhost_framework::posterior::Posterior;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -31,9 +30,8 @@ pub struct ClassifierObjective {
 }
 
 impl ClassifierObjective {
-    fn logits_of(&self, posterior: &Posterior) -> Tensor<2> {
-        let Likelihood::Categorical { logits } = self.model.decoder.decode(posterior.mean());
-        logits
+    fn logits_of(&self, posterior: &dyn Distribution) -> Tensor<2> {
+        checked(self.model.decoder.decode(&[posterior.mean()], None).logits())
     }
 
     fn measured(logits: Tensor<2>, labels: &Tensor<1, Int>) -> Loss {
@@ -50,21 +48,13 @@ impl Objective for ClassifierObjective {
 
     fn loss(&self, _phase: &str, _at: Progress, batch: &Batch, draws: &mut Draws) -> Loss {
         let posterior = self.model.encoder.encode_training(batch.inputs.clone(), draws);
-        let mut loss = Self::measured(self.logits_of(&posterior), &batch.labels);
+        let mut loss = Self::measured(self.logits_of(&*posterior), &batch.labels);
         loss.total = self.model.penalised(loss.total);
         loss
     }
 
     fn evaluate(&self, _at: Progress, batch: &Batch, _draws: &mut Draws) -> Vec<Measure> {
-        Self::measured(self.logits_of(&self.model.encoder.encode(batch.inputs.clone())), &batch.labels).measures
-    }
-
-    fn as_classifier(&self) -> Option<&dyn Classifier> {
-        Some(self)
-    }
-
-    fn as_posterior(&self) -> Option<&dyn PosteriorModel> {
-        Some(self)
+        Self::measured(self.logits_of(&*self.model.encoder.encode(batch.inputs.clone())), &batch.labels).measures
     }
 }
 
@@ -74,12 +64,12 @@ impl Classifier for ClassifierObjective {
     }
 
     fn logits(&self, inputs: Tensor<4>, _draws: &mut Draws) -> Tensor<2> {
-        self.logits_of(&self.model.encoder.encode(inputs))
+        self.logits_of(&*self.model.encoder.encode(inputs))
     }
 }
 
 impl PosteriorModel for ClassifierObjective {
-    fn posterior(&self, inputs: Tensor<4>) -> Posterior {
+    fn posterior(&self, inputs: Tensor<4>) -> BoxedDistribution {
         self.model.encoder.encode(inputs)
     }
 }
@@ -123,7 +113,7 @@ impl ObjectiveConfig for ClassifierConfig {
 
 ibhost_framework::register! {
     Objective: ClassifierConfig as ObjectiveConfig, aliases: ["cross_entropy"], paper: "", example: "classifier",
-    offers: [Classify, Encode, InputGradient]
+    model: ClassifierObjective, offers: [Classify, Encode]
 }
 
 #[cfg(test)]

@@ -3,8 +3,8 @@
 use burn::module::Module;
 use burn::tensor::Tensor;
 use ibhost_framework::build::{BuildContext, BuildError};
+use ibhost_framework::distributions::{BoxedDistribution, Delta, Distribution};
 use ibhost_framework::encoder::{Encoder, EncoderConfig};
-use ibhost_framework::posterior::Posterior;
 use ibhost_nets::batch_norm::BatchNorm;
 use ibhost_nets::residual_block::{channels_first, channels_last};
 use ibhost_nets::shape::features;
@@ -95,9 +95,9 @@ pub struct Resnet18 {
 }
 
 impl Encoder for Resnet18 {
-    fn encode(&self, inputs: Tensor<4>) -> Posterior {
+    fn encode(&self, inputs: Tensor<4>) -> BoxedDistribution {
         let hidden = self.bn1.forward(self.conv1.forward(channels_last(inputs)), None, true);
-        Posterior::Point { mean: mean_over_positions(self.blocks.iter().fold(hidden, |hidden, block| block.forward(hidden))) }
+        Delta { value: mean_over_positions(self.blocks.iter().fold(hidden, |hidden, block| block.forward(hidden))) }.boxed()
     }
 }
 

@@ -1,8 +1,8 @@
 //! Compression terms of the Lagrangian methods: bounds on I(X;T) and the convex functions laid over them.
 
 use burn::tensor::Tensor;
+use ibhost_framework::distributions::Distribution;
 use ibhost_framework::math::log_mean_exp;
-use ibhost_framework::posterior::Posterior;
 use ibhost_kernels::mean_pairwise_kl;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -47,16 +47,15 @@ impl Hfunc {
 impl Compression {
     /// The bound of a batch of posteriors, `[1]` in nats. `None` of deterministic codes, and for pairwise bounds of posteriors that are not
     /// diagonal normals.
-    pub fn of(self, posterior: &Posterior) -> Option<Tensor<1>> {
-        match (self, posterior) {
-            (Self::Vib, _) => posterior.rate().ok().map(Tensor::mean),
-            (Self::Nib, Posterior::Diagonal { mean, scale }) => Some(mean_pairwise_kl(mean.clone(), scale.clone())),
-            (Self::NibKolchinsky, Posterior::Diagonal { mean, scale }) => {
-                let kl = pairwise_kl(mean.clone(), scale.clone());
-                Some(log_mean_exp(kl.neg(), 1).mean().neg())
-            }
-            _ => None,
+    pub fn of(self, posterior: &dyn Distribution) -> Option<Tensor<1>> {
+        if self == Self::Vib {
+            return posterior.kl_to_standard().map(Tensor::mean);
         }
+        let (mean, scale) = posterior.as_normal()?;
+        Some(match self {
+            Self::NibKolchinsky => log_mean_exp(pairwise_kl(mean, scale).neg(), 1).mean().neg(),
+            _ => mean_pairwise_kl(mean, scale),
+        })
     }
 }
 
@@ -84,10 +83,11 @@ pub fn pairwise_kl(mean: Tensor<2>, scale: Tensor<2>) -> Tensor<2> {
 mod tests {
     use super::*;
     use burn::tensor::Device;
+    use ibhost_framework::distributions::{Delta, Normal};
 
-    fn posterior() -> Posterior {
+    fn posterior() -> Normal {
         let device = Device::flex();
-        Posterior::Diagonal {
+        Normal {
             mean: Tensor::from_floats([[100.0, 1.0], [101.5, 0.0], [99.0, 2.0]], &device),
             scale: Tensor::from_floats([[1.0, 0.5], [2.0, 1.0], [0.7, 0.9]], &device),
         }
@@ -112,7 +112,7 @@ mod tests {
         assert!((f64::from(value(Compression::NibKolchinsky)) - outer).abs() < 1e-4);
         assert!(value(Compression::NibKolchinsky) <= value(Compression::Nib));
         for bound in [Compression::Vib, Compression::Nib, Compression::NibKolchinsky] {
-            assert!(bound.of(&Posterior::Point { mean: posterior().mean() }).is_none(), "{bound:?}");
+            assert!(bound.of(&Delta { value: posterior().mean }).is_none(), "{bound:?}");
         }
     }
 

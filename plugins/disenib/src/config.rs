@@ -3,6 +3,7 @@
 use burn::module::Module;
 use burn::tensor::Tensor;
 use ibhost_framework::build::BuildError;
+use ibhost_framework::decoder::Target;
 use ibhost_framework::module::Erased;
 use ibhost_framework::objective::{Direction, Objective, ObjectiveConfig, Parts, Quantity, Recipe};
 use schemars::JsonSchema;
@@ -168,10 +169,14 @@ impl DisenIbConfig {
             Images::Dense => Reconstructor::dense(latent, classes, shape, &self.rec_hidden, context),
             Images::Conv => Reconstructor::conv(latent, classes, shape, context)?,
         };
+        let decoder = parts.decoder.build_for(&[latent], Target::Classes(classes), context)?;
+        if decoder.valid().decode(&[Tensor::zeros([1, latent], &context.device.clone().without_autodiff())], None).logits().is_none() {
+            return Err(BuildError::new("disenib", "needs scores of classes from the decoder; use e.g. `--decoder dense_classifier`"));
+        }
         Ok(DisenIb {
             encoder_style,
             encoder_class,
-            decoder: Erased::new(parts.decoder.build(latent, classes, context)?),
+            decoder,
             reconstructor,
             estimator: Estimator::new(latent, latent, self.spectral, self.init.initial(), context),
             discriminator: if self.disc { Some(Discriminator::new(shape, context)?) } else { None },
@@ -241,5 +246,5 @@ impl ObjectiveConfig for DisenIbConfig {
 
 ibhost_framework::register! {
     Objective: DisenIbConfig as ObjectiveConfig, aliases: [], paper: "Pan et al. 2021, arXiv:2012.07372",
-    example: "disenib/n_samples:2|n_times_main:5|est_thr:300", offers: [Classify, Encode, InputGradient, Restyle]
+    example: "disenib/n_samples:2|n_times_main:5|est_thr:300", model: DisenIb, offers: [Classify, Encode, Restyle]
 }

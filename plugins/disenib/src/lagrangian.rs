@@ -4,13 +4,13 @@ use burn::module::Module;
 use burn::tensor::{Int, Tensor};
 use ibhost_framework::build::BuildError;
 use ibhost_framework::dataset::Batch;
+use ibhost_framework::distributions::BoxedDistribution;
 use ibhost_framework::latent_classifier::{LatentClassifier, averaged_log_likelihood_loss};
 use ibhost_framework::math::{accuracy, log_mean_softmax};
 use ibhost_framework::noise::Draws;
 use ibhost_framework::objective::{
     Classifier, Direction, Loss, Measure, Objective, ObjectiveConfig, ParameterGroup, Parts, PosteriorModel, Progress, Quantity, Recipe,
 };
-use ibhost_framework::posterior::Posterior;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -57,7 +57,7 @@ impl LagrangianConfig {
             let [channels, height, width] = parts.data.shape;
             let probe = Tensor::zeros([2, channels, height, width], &parts.context.device.clone().without_autodiff());
             let posterior = model.encoder.valid().encode(probe);
-            if !posterior.is_stochastic() || self.term.of(&posterior).is_none() {
+            if !posterior.is_stochastic() || self.term.of(&*posterior).is_none() {
                 return Err(BuildError::new(
                     "lagrangian",
                     "this bound on I(X;T) needs a noisy code with a standard deviation for each dimension; give the encoder `cov:diag`, take \
@@ -109,7 +109,7 @@ impl ObjectiveConfig for LagrangianConfig {
 
 ibhost_framework::register! {
     Objective: LagrangianConfig as ObjectiveConfig, aliases: [], paper: "Pan et al. 2021, arXiv:2012.07372; Kolchinsky et al. 2019, arXiv:1705.02436",
-    example: "lagrangian/term:nib|hfunc:pow|lambda_kl:0.001", offers: [Classify, Encode, InputGradient]
+    example: "lagrangian/term:nib|hfunc:pow|lambda_kl:0.001", model: Lagrangian, offers: [Classify, Encode]
 }
 
 /// Encoder and decoder under the options of [`LagrangianConfig`].
@@ -125,13 +125,13 @@ impl Lagrangian {
     /// Loss, its measures and the logits `[batch, classes]` of one code an input.
     fn pass(&self, inputs: Tensor<4>, labels: &Tensor<1, Int>, draws: &mut Draws) -> Loss {
         let posterior = self.model.encoder.encode(inputs);
-        let logits = self.model.sampled_logits(&posterior, 1, CODE_NOISE, draws);
+        let logits = self.model.sampled_logits(&*posterior, 1, CODE_NOISE, draws);
         let share = accuracy(log_mean_softmax(logits.clone().detach()), labels);
         let class = averaged_log_likelihood_loss(logits, labels);
         let mut measures = vec![Measure::new("loss_dec", class.clone())];
         let mut total = class;
         if self.config.lambda_kl != 0.0
-            && let Some(bound) = self.config.term.of(&posterior)
+            && let Some(bound) = self.config.term.of(&*posterior)
         {
             measures.push(Measure::new("loss_kl", bound.clone()));
             if self.config.lambda_kl > 0.0 {
@@ -157,14 +157,6 @@ impl Objective for Lagrangian {
     fn evaluate(&self, _at: Progress, batch: &Batch, draws: &mut Draws) -> Vec<Measure> {
         self.pass(batch.inputs.clone(), &batch.labels, draws).measures
     }
-
-    fn as_classifier(&self) -> Option<&dyn Classifier> {
-        Some(self)
-    }
-
-    fn as_posterior(&self) -> Option<&dyn PosteriorModel> {
-        Some(self)
-    }
 }
 
 impl Classifier for Lagrangian {
@@ -174,14 +166,14 @@ impl Classifier for Lagrangian {
 
     fn logits(&self, inputs: Tensor<4>, draws: &mut Draws) -> Tensor<2> {
         let posterior = self.model.encoder.encode(inputs);
-        let logits = self.model.sampled_logits(&posterior, 1, CODE_NOISE, draws);
+        let logits = self.model.sampled_logits(&*posterior, 1, CODE_NOISE, draws);
         let [_, batch, classes] = logits.dims();
         logits.reshape([batch, classes])
     }
 }
 
 impl PosteriorModel for Lagrangian {
-    fn posterior(&self, inputs: Tensor<4>) -> Posterior {
+    fn posterior(&self, inputs: Tensor<4>) -> BoxedDistribution {
         self.model.encoder.encode(inputs)
     }
 }

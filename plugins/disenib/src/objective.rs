@@ -3,14 +3,14 @@
 use burn::module::Module;
 use burn::tensor::{Int, Tensor, TensorData};
 use ibhost_framework::dataset::Batch;
-use ibhost_framework::decoder::{BoxedDecoder, Likelihood};
+use ibhost_framework::decoder::BoxedDecoder;
+use ibhost_framework::distributions::{BoxedDistribution, Distribution, Normal};
 use ibhost_framework::encoder::BoxedEncoder;
-use ibhost_framework::latent_classifier::averaged_log_likelihood_loss;
+use ibhost_framework::latent_classifier::{averaged_log_likelihood_loss, checked};
 use ibhost_framework::math::accuracy;
 use ibhost_framework::noise::Draws;
 use ibhost_framework::objective::{Classifier, Loss, Measure, Objective, ParameterGroup, PosteriorModel, Progress, StyleModel};
 use ibhost_framework::plan::Plan;
-use ibhost_framework::posterior::Posterior;
 
 use crate::clustering::clustered;
 use crate::config::DisenIbConfig;
@@ -94,8 +94,7 @@ impl Sum {
 
 impl DisenIb {
     fn logits(&self, codes: Tensor<2>) -> Tensor<2> {
-        let Likelihood::Categorical { logits } = self.decoder.decode(codes);
-        logits
+        checked(self.decoder.decode(&[codes], None).logits())
     }
 
     fn class_loss(&self, codes: Tensor<2>, labels: &Tensor<1, Int>) -> Tensor<1> {
@@ -256,18 +255,6 @@ impl Objective for DisenIb {
         sum.log("accuracy", accuracy(self.logits(class), &batch.labels));
         sum.loss(Some("loss"), &style).measures
     }
-
-    fn as_classifier(&self) -> Option<&dyn Classifier> {
-        Some(self)
-    }
-
-    fn as_posterior(&self) -> Option<&dyn PosteriorModel> {
-        Some(self)
-    }
-
-    fn as_style(&self) -> Option<&dyn StyleModel> {
-        Some(self)
-    }
 }
 
 impl Classifier for DisenIb {
@@ -282,19 +269,19 @@ impl Classifier for DisenIb {
 }
 
 /// N(mean, std^2) around a deterministic code.
-fn around(code: Posterior, std: f64) -> Posterior {
+fn around(code: BoxedDistribution, std: f64) -> BoxedDistribution {
     let mean = code.mean();
-    Posterior::Diagonal { scale: mean.full_like(std), mean }
+    Normal { scale: mean.full_like(std), mean }.boxed()
 }
 
 impl PosteriorModel for DisenIb {
-    fn posterior(&self, inputs: Tensor<4>) -> Posterior {
+    fn posterior(&self, inputs: Tensor<4>) -> BoxedDistribution {
         around(self.encoder_class.encode(inputs), self.config.class_std)
     }
 }
 
 impl StyleModel for DisenIb {
-    fn style(&self, inputs: Tensor<4>) -> Posterior {
+    fn style(&self, inputs: Tensor<4>) -> BoxedDistribution {
         around(self.encoder_style.encode(inputs), self.config.style_std)
     }
 

@@ -3,11 +3,11 @@
 use burn::module::Module;
 use burn::tensor::Tensor;
 use ibhost_framework::build::BuildError;
+use ibhost_framework::decoder::Target;
 use ibhost_framework::encoder::{BoxedEncoder, Hierarchy};
 use ibhost_framework::hierarchy::OneLevel;
 use ibhost_framework::module::Erased;
 use ibhost_framework::objective::{Direction, Objective, ObjectiveConfig, Parts, Quantity, Recipe};
-use ibhost_framework::posterior::Posterior;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -90,7 +90,7 @@ impl HitConfig {
         }
         let betas = self.weights()?;
         let encoder: BoxedEncoder = Erased::new(parts.encoder.build(shape, context)?);
-        let decoder = Erased::new(parts.decoder.build_generator(&latents, shape, context)?);
+        let decoder = parts.decoder.build_for(&latents, Target::Inputs(shape), context)?;
         let [channels, height, width] = shape;
         let blank = Tensor::zeros([1, channels, height, width], &context.device.clone().without_autodiff());
         let probe = encoder.valid();
@@ -98,7 +98,7 @@ impl HitConfig {
             Some(hierarchy) => (hierarchy.is_ladder(), hierarchy.top(blank.clone())),
             None => (false, OneLevel { encoder: &*probe, shape }.top(blank.clone())),
         };
-        let categorical = matches!(top, Posterior::Categorical { .. });
+        let categorical = top.logits().is_some();
         let model = Hit::new(encoder, decoder, self.clone(), betas, latents, shape, ladder, categorical);
         model.valid().check(blank).map_err(|problem| BuildError::new("hit", problem))?;
         Ok(model)
@@ -151,7 +151,7 @@ impl ObjectiveConfig for HitConfig {
 
 ibhost_framework::register! {
     Objective: HitConfig as ObjectiveConfig, aliases: [], paper: "Xiao & Bamler 2023, arXiv:2302.04855",
-    example: "hit/beta_y:0.5|beta_z:2.0", offers: [Encode, Reconstruct, Sample, LogDensity]
+    example: "hit/beta_y:0.5|beta_z:2.0", model: Hit, offers: [Encode, Reconstruct, Sample, LogDensity]
 }
 
 #[cfg(test)]

@@ -4,10 +4,8 @@ use burn::module::Module;
 use burn::nn::Linear;
 use burn::tensor::Tensor;
 use ibhost_framework::build::{BuildContext, BuildError};
-use ibhost_framework::decoder::{Decoder, DecoderConfig};
-use ibhost_framework::density::Density;
-use ibhost_framework::generator::Generator;
-use ibhost_framework::posterior::Posterior;
+use ibhost_framework::decoder::{Decoder, DecoderConfig, Target, TargetKind};
+use ibhost_framework::distributions::BoxedDistribution;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -52,7 +50,7 @@ impl PixelOptions {
         matches!(self.px, PixelFamily::Bernoulli | PixelFamily::MixtureOfLogistics).then_some([0.0, 1.0])
     }
 
-    fn build(&self, between: &Between<'_>) -> Result<Box<dyn Generator>, BuildError> {
+    fn build(&self, between: &Between<'_>) -> Result<Box<dyn Decoder>, BuildError> {
         if self.conv_z {
             return Ok(Box::new(DecoderMaps::new(self, between)?));
         }
@@ -87,10 +85,6 @@ impl Between<'_> {
     }
 }
 
-fn no_classes(name: &str) -> Result<Box<dyn Decoder>, BuildError> {
-    Err(BuildError::new(name, "reconstructs inputs and gives no class probabilities; choose e.g. `--decoder linear`"))
-}
-
 /// Decoder of the encoder `hvae`: p(y|z) by two dense layers, p(x|y) by transposed convolutions, with a choice of pixel distributions.
 ///
 /// p(y|z): z to half of y's size, rectified linear units, mean and softplus standard deviation. p(x|y): to the size of the second map, then two
@@ -106,16 +100,16 @@ pub struct HvaeDecoderConfig {
 
 #[typetag::serde(name = "hvae")]
 impl DecoderConfig for HvaeDecoderConfig {
+    fn targets(&self) -> &'static [TargetKind] {
+        &[TargetKind::Inputs]
+    }
+
     fn support(&self) -> Option<[f32; 2]> {
         self.pixels.support()
     }
 
-    fn build(&self, _latent: usize, _classes: usize, _context: &BuildContext) -> Result<Box<dyn Decoder>, BuildError> {
-        no_classes("hvae")
-    }
-
-    fn build_generator(&self, latents: &[usize], shape: [usize; 3], context: &BuildContext) -> Result<Box<dyn Generator>, BuildError> {
-        self.pixels.build(&Between { name: "hvae", ladder: false, latents, shape, context })
+    fn build(&self, latents: &[usize], target: Target, context: &BuildContext) -> Result<Box<dyn Decoder>, BuildError> {
+        self.pixels.build(&Between { name: "hvae", ladder: false, latents, shape: target.shape(), context })
     }
 }
 
@@ -136,16 +130,16 @@ pub struct LvaeDecoderConfig {
 
 #[typetag::serde(name = "lvae")]
 impl DecoderConfig for LvaeDecoderConfig {
+    fn targets(&self) -> &'static [TargetKind] {
+        &[TargetKind::Inputs]
+    }
+
     fn support(&self) -> Option<[f32; 2]> {
         self.pixels.support()
     }
 
-    fn build(&self, _latent: usize, _classes: usize, _context: &BuildContext) -> Result<Box<dyn Decoder>, BuildError> {
-        no_classes("lvae")
-    }
-
-    fn build_generator(&self, latents: &[usize], shape: [usize; 3], context: &BuildContext) -> Result<Box<dyn Generator>, BuildError> {
-        self.pixels.build(&Between { name: "lvae", ladder: true, latents, shape, context })
+    fn build(&self, latents: &[usize], target: Target, context: &BuildContext) -> Result<Box<dyn Decoder>, BuildError> {
+        self.pixels.build(&Between { name: "lvae", ladder: true, latents, shape: target.shape(), context })
     }
 }
 
@@ -207,8 +201,8 @@ impl PixelDecoder {
     }
 }
 
-impl Generator for PixelDecoder {
-    fn generate(&self, codes: &[Tensor<2>], _teacher: Option<Tensor<4>>) -> Density {
+impl Decoder for PixelDecoder {
+    fn decode(&self, codes: &[Tensor<2>], _teacher: Option<Tensor<4>>) -> BoxedDistribution {
         let y = codes[0].clone();
         let maps = match &self.px_conv1 {
             FromCode::Map(layer) => layer.relu(to_maps(y, self.sizes.last)),
@@ -217,7 +211,7 @@ impl Generator for PixelDecoder {
         self.likelihood.density(through(&self.px_convs, maps))
     }
 
-    fn prior(&self, level: usize, above: &[Tensor<2>]) -> Option<Posterior> {
+    fn prior(&self, level: usize, above: &[Tensor<2>]) -> Option<BoxedDistribution> {
         Some(self.priors.get(level)?.forward(above.first()?.clone()))
     }
 }

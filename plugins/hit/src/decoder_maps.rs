@@ -3,9 +3,8 @@
 use burn::module::Module;
 use burn::tensor::Tensor;
 use ibhost_framework::build::BuildError;
-use ibhost_framework::density::Density;
-use ibhost_framework::generator::Generator;
-use ibhost_framework::posterior::Posterior;
+use ibhost_framework::decoder::Decoder;
+use ibhost_framework::distributions::{BoxedDistribution, Distribution, Normal};
 
 use crate::decoder::{Between, PixelOptions};
 use crate::hvae_maps::halves;
@@ -57,15 +56,15 @@ impl DecoderMaps {
     }
 }
 
-impl Generator for DecoderMaps {
-    fn generate(&self, codes: &[Tensor<2>], _teacher: Option<Tensor<4>>) -> Density {
+impl Decoder for DecoderMaps {
+    fn decode(&self, codes: &[Tensor<2>], _teacher: Option<Tensor<4>>) -> BoxedDistribution {
         self.likelihood.density(through(&self.px_deconvs, to_maps(codes[0].clone(), self.sizes.bottom)))
     }
 
-    fn prior(&self, level: usize, above: &[Tensor<2>]) -> Option<Posterior> {
+    fn prior(&self, level: usize, above: &[Tensor<2>]) -> Option<BoxedDistribution> {
         let z = above.first().filter(|_| level == 0)?;
         let (mean, spread) = halves(through(&self.py_deconvs, to_maps(z.clone(), self.sizes.top)));
         let spread = positive(spread, self.floor);
-        Some(Posterior::Diagonal { mean, scale: if self.ladder { spread.sqrt() } else { spread } })
+        Some(Normal { mean, scale: if self.ladder { spread.sqrt() } else { spread } }.boxed())
     }
 }

@@ -4,8 +4,7 @@ use burn::module::Module;
 use burn::nn::Linear;
 use burn::tensor::Tensor;
 use ibhost_framework::build::BuildContext;
-use ibhost_framework::categorical::Relaxation;
-use ibhost_framework::posterior::Posterior;
+use ibhost_framework::distributions::{BoxedDistribution, Categorical, Distribution, Normal, Relaxation};
 
 use crate::layers::{dense_linear, dense_relu, positive};
 use crate::size::TopCode;
@@ -41,13 +40,12 @@ impl TopHeads {
     ///
     /// # Panics
     /// Never: one of the two kinds of heads is always there.
-    pub fn posterior(&self, features: Tensor<2>) -> Posterior {
+    pub fn posterior(&self, features: Tensor<2>) -> BoxedDistribution {
         match (&self.qz_mu, &self.qz_pre_sp, &self.qz_logit) {
-            (Some(mean), Some(spread), _) => Posterior::Diagonal {
-                mean: dense_linear(mean, features.clone()),
-                scale: positive(dense_linear(spread, features), self.floor),
-            },
-            (_, _, Some(logits)) => Posterior::Categorical { logits: dense_linear(logits, features), relaxation: EVALUATION },
+            (Some(mean), Some(spread), _) => {
+                Normal { mean: dense_linear(mean, features.clone()), scale: positive(dense_linear(spread, features), self.floor) }.boxed()
+            }
+            (_, _, Some(logits)) => Categorical { logits: dense_linear(logits, features), relaxation: EVALUATION }.boxed(),
             _ => unreachable!("built with heads of one kind"),
         }
     }
@@ -78,11 +76,9 @@ impl RowPrior {
     }
 
     /// p(z_below|z_above) for codes `[batch, above]`.
-    pub fn forward(&self, above: Tensor<2>) -> Posterior {
+    pub fn forward(&self, above: Tensor<2>) -> BoxedDistribution {
         let features = dense_relu(&self.py_l1, above);
-        Posterior::Diagonal {
-            mean: dense_linear(&self.py_mu, features.clone()),
-            scale: positive(dense_linear(&self.py_pre_sp, features), self.floor),
-        }
+        Normal { mean: dense_linear(&self.py_mu, features.clone()), scale: positive(dense_linear(&self.py_pre_sp, features), self.floor) }
+            .boxed()
     }
 }

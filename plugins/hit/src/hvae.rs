@@ -4,9 +4,9 @@ use burn::module::Module;
 use burn::nn::Linear;
 use burn::tensor::Tensor;
 use ibhost_framework::build::{BuildContext, BuildError};
+use ibhost_framework::distributions::{BoxedDistribution, Distribution, Normal};
 use ibhost_framework::encoder::{Encoder, EncoderConfig, Hierarchy};
 use ibhost_framework::hierarchy::{descend, side_by_side};
-use ibhost_framework::posterior::Posterior;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -133,7 +133,7 @@ impl Hvae {
         Ok(Self { top, middle, bottom, sizes, floor: codes.floor })
     }
 
-    fn bottom(&self, image: Tensor<2>, above: &[Tensor<2>]) -> Posterior {
+    fn bottom(&self, image: Tensor<2>, above: &[Tensor<2>]) -> BoxedDistribution {
         let Bottom { code, qy_conv1_zx, qy_mu, qy_pre_sp, .. } = &self.bottom;
         let image = unpacked(image, self.sizes.middle);
         let joint = match (code, above) {
@@ -144,7 +144,7 @@ impl Hvae {
             _ => image,
         };
         let features = qy_conv1_zx.relu(joint);
-        Posterior::Diagonal { mean: qy_mu.forward(features.clone()), scale: positive(qy_pre_sp.forward(features), self.floor) }
+        Normal { mean: qy_mu.forward(features.clone()), scale: positive(qy_pre_sp.forward(features), self.floor) }.boxed()
     }
 }
 
@@ -157,14 +157,14 @@ impl Hierarchy for Hvae {
         [bottom].into_iter().chain(middle).chain(top).collect()
     }
 
-    fn level(&self, level: usize, features: Tensor<2>, above: &[Tensor<2>]) -> Posterior {
+    fn level(&self, level: usize, features: Tensor<2>, above: &[Tensor<2>]) -> BoxedDistribution {
         match (level, &self.top, above) {
             (0, _, _) => self.bottom(features, above),
             (_, Some(top), []) => top.heads.posterior(features),
             (_, _, [next, ..]) => {
                 let Middle { code, mean, spread, .. } = &self.middle[level - 1];
                 let joint = Tensor::cat(vec![features, dense_relu(code, next.clone())], 1);
-                Posterior::Diagonal { mean: dense_linear(mean, joint.clone()), scale: positive(dense_linear(spread, joint), self.floor) }
+                Normal { mean: dense_linear(mean, joint.clone()), scale: positive(dense_linear(spread, joint), self.floor) }.boxed()
             }
             (_, None, []) => unreachable!("one level is level 0"),
         }
@@ -172,7 +172,7 @@ impl Hierarchy for Hvae {
 }
 
 impl Encoder for Hvae {
-    fn encode(&self, inputs: Tensor<4>) -> Posterior {
+    fn encode(&self, inputs: Tensor<4>) -> BoxedDistribution {
         bottom_up(self, inputs)
     }
 
@@ -185,9 +185,12 @@ impl Encoder for Hvae {
 ///
 /// # Panics
 /// Never: a level is only combined with a prior that is there.
-pub(crate) fn bottom_up(hierarchy: &dyn Hierarchy, inputs: Tensor<4>) -> Posterior {
-    match descend(hierarchy, &hierarchy.features(inputs), &|_, _| None, |_, posterior| posterior.mean()) {
-        Ok(levels) => side_by_side(&levels),
+pub(crate) fn bottom_up(hierarchy: &dyn Hierarchy, inputs: Tensor<4>) -> BoxedDistribution {
+    match descend(hierarchy, &hierarchy.features(inputs), &|_, _| None, |_, posterior| posterior.point()) {
+        Ok(levels) => match side_by_side(&levels) {
+            Some(normal) => normal.boxed(),
+            None => unreachable!("levels of an encoder of its own have deviations"),
+        },
         Err(error) => unreachable!("without priors nothing is multiplied: {error}"),
     }
 }

@@ -3,8 +3,8 @@
 use burn::module::Module;
 use burn::tensor::Tensor;
 use ibhost_framework::build::{BuildContext, BuildError};
+use ibhost_framework::distributions::{BoxedDistribution, Distribution, Normal};
 use ibhost_framework::encoder::{Encoder, Hierarchy};
-use ibhost_framework::posterior::Posterior;
 use ibhost_kernels::relu;
 
 use crate::hvae::bottom_up;
@@ -62,7 +62,7 @@ impl Hierarchy for HvaeMaps {
         vec![packed(relu(through(&self.qy_conv_x, x.clone()))), to_rows(through(&self.qz_convs, x))]
     }
 
-    fn level(&self, _level: usize, features: Tensor<2>, above: &[Tensor<2>]) -> Posterior {
+    fn level(&self, _level: usize, features: Tensor<2>, above: &[Tensor<2>]) -> BoxedDistribution {
         let (mean, spread) = if let [z, ..] = above {
             let image = unpacked(features, self.sizes.bottom);
             let code = relu(through(&self.qy_deconv_z, to_maps(z.clone(), self.sizes.top)));
@@ -71,12 +71,12 @@ impl Hierarchy for HvaeMaps {
             let half = features.dims()[1] / 2;
             (features.clone().narrow(1, 0, half), features.narrow(1, half, half))
         };
-        Posterior::Diagonal { mean, scale: positive(spread, self.floor) }
+        Normal { mean, scale: positive(spread, self.floor) }.boxed()
     }
 }
 
 impl Encoder for HvaeMaps {
-    fn encode(&self, inputs: Tensor<4>) -> Posterior {
+    fn encode(&self, inputs: Tensor<4>) -> BoxedDistribution {
         bottom_up(self, inputs)
     }
 

@@ -4,8 +4,8 @@ use burn::module::Module;
 use burn::nn::Linear;
 use burn::tensor::Tensor;
 use ibhost_framework::build::{BuildContext, BuildError};
+use ibhost_framework::distributions::{BoxedDistribution, Distribution, Normal};
 use ibhost_framework::encoder::{Encoder, EncoderConfig, Hierarchy};
-use ibhost_framework::posterior::Posterior;
 use ibhost_kernels::relu;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -107,9 +107,9 @@ fn estimate(mean: Tensor<2>, spread: Tensor<2>, floor: f64) -> Tensor<2> {
 }
 
 /// The normal with the mean and variance [`estimate`] put side by side.
-fn normal(estimate: Tensor<2>) -> Posterior {
+fn normal(estimate: Tensor<2>) -> BoxedDistribution {
     let latent = estimate.dims()[1] / 2;
-    Posterior::Diagonal { mean: estimate.clone().narrow(1, 0, latent), scale: estimate.narrow(1, latent, latent).sqrt() }
+    Normal { mean: estimate.clone().narrow(1, 0, latent), scale: estimate.narrow(1, latent, latent).sqrt() }.boxed()
 }
 
 impl Hierarchy for Lvae {
@@ -125,7 +125,7 @@ impl Hierarchy for Lvae {
         [bottom].into_iter().chain(middle).chain(top).collect()
     }
 
-    fn level(&self, level: usize, features: Tensor<2>, _above: &[Tensor<2>]) -> Posterior {
+    fn level(&self, level: usize, features: Tensor<2>, _above: &[Tensor<2>]) -> BoxedDistribution {
         match &self.top {
             Some(top) if level > self.middle.len() => top.heads.posterior(features),
             _ => normal(features),
@@ -138,7 +138,7 @@ impl Hierarchy for Lvae {
 }
 
 impl Encoder for Lvae {
-    fn encode(&self, inputs: Tensor<4>) -> Posterior {
+    fn encode(&self, inputs: Tensor<4>) -> BoxedDistribution {
         bottom_up(self, inputs)
     }
 
@@ -193,7 +193,7 @@ impl Hierarchy for LvaeMaps {
         vec![rows(&self.qy_convs_dy), rows(&self.qz_convs_dz)]
     }
 
-    fn level(&self, _level: usize, features: Tensor<2>, _above: &[Tensor<2>]) -> Posterior {
+    fn level(&self, _level: usize, features: Tensor<2>, _above: &[Tensor<2>]) -> BoxedDistribution {
         normal(features)
     }
 
@@ -203,7 +203,7 @@ impl Hierarchy for LvaeMaps {
 }
 
 impl Encoder for LvaeMaps {
-    fn encode(&self, inputs: Tensor<4>) -> Posterior {
+    fn encode(&self, inputs: Tensor<4>) -> BoxedDistribution {
         bottom_up(self, inputs)
     }
 

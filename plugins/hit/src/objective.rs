@@ -1,17 +1,17 @@
 //! The hierarchical model of objective `hit`: loss, rates of every level, sampling and reconstruction.
 
 use burn::module::Module;
-use burn::tensor::{Device, Int, Tensor};
-use ibhost_framework::categorical::Relaxation;
+use burn::tensor::{Device, Tensor};
 use ibhost_framework::dataset::Batch;
-use ibhost_framework::density::Density;
+use ibhost_framework::decoder::{BoxedDecoder, Decoder};
+use ibhost_framework::distributions::{
+    BoxedDistribution, Categorical, Distribution, Relaxation, StandardNormal, Support, Undefined, UniformCategorical, one_sample, product,
+};
 use ibhost_framework::encoder::{BoxedEncoder, Hierarchy};
-use ibhost_framework::generator::{BoxedGenerator, GenerativeModel, decoded_mean, decoded_sample};
-use ibhost_framework::hierarchy::{Level, OneLevel, descend, reparameterised, side_by_side, split};
-use ibhost_framework::math::log_mean_exp;
+use ibhost_framework::hierarchy::{Level, OneLevel, descend, side_by_side};
+use ibhost_framework::latent_model::LatentModel;
 use ibhost_framework::noise::Draws;
 use ibhost_framework::objective::{Loss, Measure, Objective, PosteriorModel, Progress};
-use ibhost_framework::posterior::{Posterior, Undefined, standard_normal_log_prob};
 
 use crate::config::HitConfig;
 use crate::heads::EVALUATION;
@@ -24,7 +24,7 @@ pub struct Hit {
     /// q of every level.
     pub encoder: BoxedEncoder,
     /// p(x|y) and the priors below the top.
-    pub decoder: BoxedGenerator,
+    pub decoder: BoxedDecoder,
     #[module(skip)]
     config: HitConfig,
     #[module(skip)]
@@ -87,7 +87,7 @@ impl Hit {
     #[allow(clippy::too_many_arguments)] // Called once, by the configuration that has worked all of them out.
     pub(crate) fn new(
         encoder: BoxedEncoder,
-        decoder: BoxedGenerator,
+        decoder: BoxedDecoder,
         config: HitConfig,
         betas: Vec<f64>,
         latents: Vec<usize>,
@@ -104,7 +104,7 @@ impl Hit {
     /// What is missing, in words.
     pub(crate) fn check(&self, blank: Tensor<4>) -> Result<(), String> {
         let features = self.features(blank);
-        let levels = self.try_levels(&features, |_, posterior| posterior.mean()).map_err(|error| error.to_string())?;
+        let levels = self.try_levels(&features, |_, posterior| posterior.point()).map_err(|error| error.to_string())?;
         let deterministic = levels.iter().filter(|level| !level.posterior.is_stochastic()).count();
         if deterministic == levels.len() && self.betas.iter().all(|&beta| beta == 0.0) {
             return Ok(());
@@ -116,14 +116,16 @@ impl Hit {
             let problem =
                 |what: String| format!("level {} of the code: {what}\n  hint: use encoder and decoder `hvae` or `lvae`", number + 1);
             level.rate().map_err(|error| problem(error.to_string()))?;
-            match &level.prior {
-                Some(prior) => drop(prior.log_prob(level.code.clone()).map_err(|error| problem(error.to_string()))?),
-                None if number + 1 < levels.len() && level.posterior.as_diagonal().is_none() => {
-                    return Err(problem(format!("a {} level below the top needs a prior of the decoder", level.posterior.family())));
-                }
-                None => {}
+            level.prior.log_prob(level.code.clone()).map_err(|error| problem(error.to_string()))?;
+            let noise = Tensor::zeros([1, level.posterior.noise_features()], &level.code.device());
+            one_sample(&*level.posterior, noise).map_err(|error| problem(error.to_string()))?;
+            // What stands for a missing prior below the top is N(0, I).
+            if number + 1 < levels.len() && level.prior.support() != Support::Real {
+                return Err(problem(format!("a {} level below the top needs a prior of the decoder", level.posterior.family())));
             }
         }
+        let input = self.decoder.decode(&codes(&levels), None);
+        input.log_prob(input.mean()).map_err(|error| format!("the decoder's p(x|y) cannot be scored: {error}"))?;
         Ok(())
     }
 
@@ -144,17 +146,12 @@ impl Hit {
         }
     }
 
-    /// Features of inputs, once per input however many codes are drawn.
-    fn features(&self, inputs: Tensor<4>) -> Vec<Tensor<2>> {
-        self.with_hierarchy(|hierarchy| hierarchy.features(inputs))
-    }
-
     /// Levels of inputs with `features`, bottom first, every code as `code(level, posterior)` says.
-    pub fn levels(&self, features: &[Tensor<2>], code: impl FnMut(usize, &Posterior) -> Tensor<2>) -> Vec<Level> {
+    pub fn levels(&self, features: &[Tensor<2>], code: impl FnMut(usize, &dyn Distribution) -> Tensor<2>) -> Vec<Level> {
         checked(self.try_levels(features, code))
     }
 
-    fn try_levels(&self, features: &[Tensor<2>], code: impl FnMut(usize, &Posterior) -> Tensor<2>) -> Result<Vec<Level>, Undefined> {
+    fn try_levels(&self, features: &[Tensor<2>], code: impl FnMut(usize, &dyn Distribution) -> Tensor<2>) -> Result<Vec<Level>, Undefined> {
         self.with_hierarchy(|hierarchy| descend(hierarchy, features, &|level, above| self.decoder.prior(level, above), code))
     }
 
@@ -167,26 +164,25 @@ impl Hit {
     /// Levels with one sample each, drawn for `purpose`.
     fn sampled(&self, features: &[Tensor<2>], relaxation: Relaxation, purpose: &str, draws: &mut Draws) -> Vec<Level> {
         self.levels(features, |level, posterior| {
-            let noise = draws.normal(&format!("{purpose} z{}", level + 1), posterior.dims(), &features[level].device());
-            match posterior {
-                Posterior::Categorical { logits, .. } => {
-                    reparameterised(&Posterior::Categorical { logits: logits.clone(), relaxation }, noise)
-                }
-                _ => reparameterised(posterior, noise),
-            }
+            let noise = [posterior.dims()[0], posterior.noise_features()];
+            let noise = draws.normal(&format!("{purpose} z{}", level + 1), noise, &features[level].device());
+            checked(match posterior.logits() {
+                Some(logits) => one_sample(&Categorical { logits, relaxation }, noise),
+                None => one_sample(posterior, noise),
+            })
         })
     }
 
     /// Levels with every code at its mean (a categorical one at its most probable class).
     pub fn at_means(&self, inputs: Tensor<4>) -> Vec<Level> {
-        self.levels(&self.features(inputs), |_, posterior| posterior.mean())
+        self.levels(&self.features(inputs), |_, posterior| posterior.point())
     }
 
     /// Encodes, samples and decodes inputs `[batch, channels, height, width]`.
     pub fn pass(&self, inputs: Tensor<4>, setting: Setting, draws: &mut Draws) -> Pass {
         let levels = self.sampled(&self.features(inputs.clone()), setting.relaxation, "posterior", draws);
         let rates = Self::rates(&levels);
-        let likelihood = self.decoder.generate(&codes(&levels), Some(inputs.clone())).log_prob(flat(inputs));
+        let likelihood = checked(self.decoder.decode(&codes(&levels), Some(inputs.clone())).log_prob(flat(inputs)));
         let weighted = rates.iter().zip(&self.betas).map(|(rate, &beta)| rate.clone().mul_scalar(setting.rate_weight * beta));
         let total = (total_of(weighted, &likelihood) - likelihood.clone()).mean();
         Pass { levels, rates, likelihood, total }
@@ -214,60 +210,14 @@ impl Hit {
         measures
     }
 
-    /// Codes of the levels below `top` drawn from their priors, all levels side by side; a level without one is standard normal.
-    pub fn generated_codes(&self, top: Tensor<2>, draws: &mut Draws) -> Tensor<2> {
-        let (device, count) = (top.device(), top.dims()[0]);
-        let mut downwards = vec![top];
-        for level in (0..self.latents.len() - 1).rev() {
-            let above: Vec<Tensor<2>> = downwards.iter().rev().cloned().collect();
-            let noise = draws.normal(&format!("prior z{}", level + 1), [count, self.latents[level]], &device);
-            downwards.push(match self.decoder.prior(level, &above) {
-                Some(prior) => reparameterised(&prior, noise),
-                None => noise,
-            });
-        }
-        downwards.reverse();
-        Tensor::cat(downwards, 1)
-    }
-
-    /// ln p of the top code, `[batch]`.
-    fn top_log_prob(&self, code: Tensor<2>) -> Tensor<1> {
-        if self.categorical {
-            let [batch, latent] = code.dims();
-            return code.sum_dim(1).reshape([batch]).mul_scalar(-(latent as f64).ln());
-        }
-        normal_log_prob(code)
-    }
-
-    /// ln p of all levels with the codes `codes` and the priors `priors`, `[batch]`.
-    fn codes_log_prob(&self, codes: &[Tensor<2>], prior: impl Fn(usize) -> Option<Posterior>) -> Result<Tensor<1>, Undefined> {
-        let top = codes.len() - 1;
-        (0..top).try_fold(self.top_log_prob(codes[top].clone()), |sum, level| {
-            let code = codes[level].clone();
-            Ok(sum + prior(level).map_or_else(|| Ok(normal_log_prob(code.clone())), |prior| prior.log_prob(code.clone()))?)
-        })
-    }
-
     fn device(&self) -> Device {
         self.collect_devices(Vec::new()).into_iter().next().unwrap_or_default()
     }
 }
 
-/// ln N(code; 0, I), `[batch]`.
-fn normal_log_prob(code: Tensor<2>) -> Tensor<1> {
-    let [batch, latent] = code.dims();
-    standard_normal_log_prob(code.reshape([1, batch, latent])).reshape([batch])
-}
-
 /// Codes of levels.
 fn codes(levels: &[Level]) -> Vec<Tensor<2>> {
     levels.iter().map(|level| level.code.clone()).collect()
-}
-
-/// ln q(z|x) of all levels at their codes, `[batch]`.
-fn posterior_log_prob(levels: &[Level]) -> Result<Tensor<1>, Undefined> {
-    let first = levels[0].posterior.log_prob(levels[0].code.clone())?;
-    levels[1..].iter().try_fold(first, |sum, level| Ok(sum + level.posterior.log_prob(level.code.clone())?))
 }
 
 impl Objective for Hit {
@@ -289,26 +239,18 @@ impl Objective for Hit {
     fn published_name(&self, path: &str) -> Option<String> {
         published(path, self.ladder)
     }
-
-    fn as_posterior(&self) -> Option<&dyn PosteriorModel> {
-        Some(self)
-    }
-
-    fn as_generative(&self) -> Option<&dyn GenerativeModel> {
-        Some(self)
-    }
 }
 
 impl PosteriorModel for Hit {
     /// All levels side by side, bottom first, those above each at their means.
-    fn posterior(&self, inputs: Tensor<4>) -> Posterior {
+    fn posterior(&self, inputs: Tensor<4>) -> BoxedDistribution {
         match self.latents.len() {
             1 => self.encoder.encode(inputs),
-            _ => side_by_side(&self.at_means(inputs)),
+            _ => checked(side_by_side(&self.at_means(inputs)).ok_or(Undefined::Point)).boxed(),
         }
     }
 
-    fn level_posteriors(&self, inputs: Tensor<4>) -> Vec<Posterior> {
+    fn level_posteriors(&self, inputs: Tensor<4>) -> Vec<BoxedDistribution> {
         match self.latents.len() {
             1 => vec![self.encoder.encode(inputs)],
             _ => self.at_means(inputs).into_iter().map(|level| level.posterior).collect(),
@@ -316,64 +258,52 @@ impl PosteriorModel for Hit {
     }
 }
 
-impl GenerativeModel for Hit {
-    fn sample_codes(&self, inputs: Tensor<4>, draws: &mut Draws) -> Tensor<2> {
-        Tensor::cat(codes(&self.sampled(&self.features(inputs), EVALUATION, "posterior", draws)), 1)
-    }
-
-    fn likelihood(&self, codes: Tensor<2>, teacher: Option<Tensor<4>>) -> Density {
-        self.decoder.generate(&split(codes, &self.latents), teacher)
-    }
-
-    fn prior_log_prob(&self, codes: Tensor<2>) -> Result<Tensor<1>, Undefined> {
-        let codes = split(codes, &self.latents);
-        self.codes_log_prob(&codes, |level| self.decoder.prior(level, &codes[level + 1..]))
-    }
-
-    /// Top codes from N(0, I), or of random classes of a Gumbel-softmax code.
-    fn sample_prior(&self, count: usize, draws: &mut Draws) -> Result<Tensor<2>, Undefined> {
-        let (device, latent) = (self.device(), self.latents[self.latents.len() - 1]);
-        let top = if self.categorical {
-            let mut stream = draws.host("prior class");
-            let classes: Vec<i64> = (0..count).map(|_| stream.below(latent) as i64).collect();
-            Tensor::<1, Int>::from_data(classes.as_slice(), &device).one_hot::<2>(latent).float()
-        } else {
-            draws.normal(&format!("prior z{}", self.latents.len()), [count, latent], &device)
-        };
-        Ok(self.generated_codes(top, draws))
-    }
-
-    fn posterior_log_prob(&self, inputs: Tensor<4>, codes: Tensor<2>) -> Result<Tensor<1>, Undefined> {
-        let codes = split(codes, &self.latents);
-        posterior_log_prob(&self.levels(&self.features(inputs), |level, _| codes[level].clone()))
-    }
-
-    fn decode_mean(&self, codes: Tensor<2>, draws: &mut Draws) -> Tensor<2> {
-        decoded_mean(&*self.decoder, &split(codes, &self.latents), self.shape.iter().product(), draws)
-    }
-
-    fn decode_sample(&self, codes: Tensor<2>, draws: &mut Draws) -> Tensor<2> {
-        decoded_sample(&*self.decoder, &split(codes, &self.latents), self.shape.iter().product(), draws)
-    }
-
-    fn level_sizes(&self, _latent: usize) -> Vec<usize> {
+impl LatentModel for Hit {
+    fn level_sizes(&self) -> Vec<usize> {
         self.latents.clone()
     }
 
-    fn level_rates(&self, inputs: Tensor<4>, draws: &mut Draws) -> Result<Vec<Tensor<1>>, Undefined> {
-        self.sampled(&self.features(inputs), EVALUATION, "posterior", draws).iter().map(Level::rate).collect()
+    fn features(&self, inputs: Tensor<4>) -> Vec<Tensor<2>> {
+        self.with_hierarchy(|hierarchy| hierarchy.features(inputs))
     }
 
-    fn log_evidence(&self, inputs: Tensor<4>, samples: usize, draws: &mut Draws) -> Result<Tensor<1>, Undefined> {
-        let (batch, x, features) = (inputs.dims()[0], flat(inputs.clone()), self.features(inputs.clone()));
-        let mut weights = Vec::with_capacity(samples);
-        for _ in 0..samples.max(1) {
-            let levels = self.sampled(&features, EVALUATION, "importance", draws);
-            let likelihood = self.decoder.generate(&codes(&levels), Some(inputs.clone())).log_prob(x.clone());
-            let prior = self.codes_log_prob(&codes(&levels), |level| levels[level].prior.clone())?;
-            weights.push((likelihood + prior - posterior_log_prob(&levels)?).reshape([batch, 1]));
+    /// Of a ladder the bottom-up estimate combined with the prior.
+    fn level_posterior(&self, level: usize, features: Tensor<2>, above: &[Tensor<2>]) -> BoxedDistribution {
+        let estimate = self.with_hierarchy(|hierarchy| hierarchy.level(level, features, above));
+        match self.decoder.prior(level, above).filter(|_| self.ladder) {
+            Some(prior) => checked(product(&*estimate, &*prior)).boxed(),
+            None => estimate,
         }
-        Ok(log_mean_exp(Tensor::cat(weights, 1), 1).reshape([batch]))
+    }
+
+    fn level_prior(&self, level: usize, above: &[Tensor<2>]) -> Result<BoxedDistribution, Undefined> {
+        let standard = || {
+            let dims = [above.first().map_or(1, |code| code.dims()[0]), self.latents[level]];
+            let top = level + 1 == self.latents.len();
+            if top && self.categorical {
+                UniformCategorical::new(dims, &self.device()).boxed()
+            } else {
+                StandardNormal::new(dims, &self.device()).boxed()
+            }
+        };
+        Ok(self.decoder.prior(level, above).unwrap_or_else(standard))
+    }
+
+    fn sample_top(&self, count: usize, draws: &mut Draws) -> Result<Tensor<2>, Undefined> {
+        let (dims, device) = ([count, self.latents[self.latents.len() - 1]], self.device());
+        Ok(if self.categorical {
+            UniformCategorical::new(dims, &device).sample("prior class", draws)
+        } else {
+            StandardNormal::new(dims, &device).sample(&self.purpose("prior", self.latents.len() - 1), draws)
+        })
+    }
+
+    fn decoder(&self) -> &dyn Decoder {
+        &*self.decoder
+    }
+
+    fn observed_features(&self) -> usize {
+        self.shape.iter().product()
     }
 }
 

@@ -4,8 +4,7 @@ use burn::module::{Module, Param};
 use burn::tensor::Tensor;
 use burn::tensor::activation::sigmoid;
 use ibhost_framework::build::{BuildContext, BuildError};
-use ibhost_framework::density::Density;
-use ibhost_framework::logistic_mixture::{LogisticMixture, channels};
+use ibhost_framework::distributions::{Bernoulli, BoxedDistribution, Distribution, LogisticMixture, SharedScaleNormal, channels};
 use ibhost_kernels::softplus;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -69,17 +68,17 @@ impl PixelLikelihood {
     }
 
     /// p(x|y) from the last maps `[batch, height, width, channels]`.
-    pub fn density(&self, maps: Tensor<4>) -> Density {
+    pub fn density(&self, maps: Tensor<4>) -> BoxedDistribution {
         match (self.family, &self.log_sigma) {
-            (PixelFamily::MixtureOfLogistics, _) => Density::LogisticMixture(LogisticMixture { parameters: maps }),
-            (PixelFamily::Bernoulli, _) => Density::GuardedBernoulli { probabilities: sigmoid(to_rows(maps)), guard: GUARD },
+            (PixelFamily::MixtureOfLogistics, _) => LogisticMixture { parameters: maps }.boxed(),
+            (PixelFamily::Bernoulli, _) => Bernoulli { probabilities: sigmoid(to_rows(maps)), guard: GUARD }.boxed(),
             (PixelFamily::GaussianLearnedSigma, Some(raw)) => {
                 let log_sigma = softplus(raw.val(), LOG_SIGMA_FLOOR).add_scalar(LOG_SIGMA_FLOOR);
-                Density::SharedNormal { mean: to_rows(maps), scale: log_sigma.exp() }
+                SharedScaleNormal { mean: to_rows(maps), scale: log_sigma.exp() }.boxed()
             }
             _ => {
                 let scale = Tensor::full([1], self.sigma, &maps.device());
-                Density::SharedNormal { mean: to_rows(maps), scale }
+                SharedScaleNormal { mean: to_rows(maps), scale }.boxed()
             }
         }
     }
@@ -103,10 +102,7 @@ mod tests {
         let context = BuildContext::new(Device::flex(), 1);
         let mut likelihood = PixelLikelihood::new("hvae", PixelFamily::GaussianLearnedSigma, 9.0, 1, &context).unwrap();
         let sigma = |likelihood: &PixelLikelihood| {
-            let Density::SharedNormal { scale, .. } = likelihood.density(Tensor::zeros([1, 1, 1, 1], &Device::flex())) else {
-                unreachable!("a normal likelihood")
-            };
-            scale.into_scalar::<f32>()
+            likelihood.density(Tensor::zeros([1, 1, 1, 1], &Device::flex())).as_normal().unwrap().1.into_scalar::<f32>()
         };
         assert!((f64::from(sigma(&likelihood)).ln() - ((6f64.exp() + 1.0).ln() - 6.0)).abs() < 1e-5);
         likelihood.log_sigma = Some(context.constant([1], -40.0));

@@ -4,22 +4,25 @@ use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor};
 use ibhost_framework::build::BuildError;
 use ibhost_framework::dataset::Batch;
-use ibhost_framework::density::{Density, normal_log_prob};
+use ibhost_framework::decoder::{BoxedDecoder, Decoder, Target};
+use ibhost_framework::distributions::{
+    Bernoulli, BoxedDistribution, Distribution, Normal, NormalComponents, StandardNormal, Undefined, normal_log_prob,
+    normal_mixture_log_prob,
+};
 use ibhost_framework::encoder::{BoxedEncoder, Hierarchy};
-use ibhost_framework::generator::{BoxedGenerator, GenerativeModel, decoded_mean, decoded_sample};
-use ibhost_framework::math::log_mean_exp;
+use ibhost_framework::latent_model::LatentModel;
+use ibhost_framework::math::{HALF_LN_2PI, log_mean_exp};
 use ibhost_framework::module::Erased;
 use ibhost_framework::noise::Draws;
 use ibhost_framework::objective::{
     Direction, Loss, Measure, Objective, ObjectiveConfig, ParameterGroup, Parts, PosteriorModel, Progress, Quantity, Recipe,
 };
-use ibhost_framework::posterior::{Posterior, Undefined};
-use ibhost_nets::ladder::sample_levels;
-use ibhost_nets::pseudo_inputs::{PseudoInputs, Start, mixture_of_posteriors};
+use ibhost_nets::pseudo_inputs::{PseudoInputs, Start};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-const HALF_LN_2PI: f64 = 0.918_938_533_204_672_7;
+use crate::terms::checked;
+
 /// Where pseudo-inputs and pseudo-codes start without data: binary images are mostly dark.
 const DARK: Start = Start::Normal { mean: 0.05, std: 0.01 };
 /// Spread around the training images pseudo-inputs start from.
@@ -125,10 +128,10 @@ impl HierarchicalConfig {
                 "the encoder is a ladder, which this objective cannot combine with the prior; use objective `hit`",
             ));
         }
-        let decoder: BoxedGenerator = Erased::new(parts.decoder.build_generator(&latents, shape, context)?);
+        let decoder = parts.decoder.build_for(&latents, Target::Inputs(shape), context)?;
         let device = context.device.clone().without_autodiff();
         let blank: Vec<Tensor<2>> = latents.iter().map(|&latent| Tensor::zeros([1, latent], &device)).collect();
-        if !decoder.valid().generate(&blank, None).is_discrete() {
+        if decoder.valid().decode(&blank, None).downcast::<Bernoulli>().is_none() {
             return Err(BuildError::new("hvae", "the decoder is not Bernoulli; use gated_mlp, gated_conv or pixel_conv"));
         }
         check_levels(&encoder, &decoder, shape, &device)?;
@@ -188,7 +191,7 @@ impl ObjectiveConfig for HierarchicalConfig {
 ibhost_framework::register! {
     Objective: HierarchicalConfig as ObjectiveConfig, aliases: [],
     paper: "Livne et al. 2019, arXiv:1910.03175; Tomczak & Welling 2018, arXiv:1705.07120",
-    example: "hvae/loss:smim|components:500", offers: [Encode, Reconstruct, Sample, LogDensity]
+    example: "hvae/loss:smim|components:500", model: HierarchicalObjective, offers: [Encode, Reconstruct, Sample, LogDensity]
 }
 
 /// The model of [`HierarchicalConfig`] with its losses.
@@ -197,7 +200,7 @@ pub struct HierarchicalObjective {
     /// q(z|x).
     pub encoder: BoxedEncoder,
     /// p(x|z) and the priors below the top.
-    pub decoder: BoxedGenerator,
+    pub decoder: BoxedDecoder,
     /// Pseudo-inputs of the VampPrior.
     pub pseudo: Option<PseudoInputs>,
     /// Pseudo-codes of q(x), one tensor `[components, latent]` a level; empty without them.
@@ -210,7 +213,7 @@ pub struct HierarchicalObjective {
     config: HierarchicalConfig,
     /// The components of the top prior, in a copy for evaluations.
     #[module(skip)]
-    prepared: Option<Posterior>,
+    prepared: Option<Normal>,
 }
 
 /// Log densities of a batch in nats without the constant of the normals, `[batch]` each.
@@ -241,9 +244,9 @@ pub struct Pass {
     /// Codes, bottom first.
     pub codes: Vec<Tensor<2>>,
     /// q of every level, bottom first.
-    pub posteriors: Vec<Posterior>,
+    pub posteriors: Vec<BoxedDistribution>,
     /// p(x|z).
-    pub density: Density,
+    pub density: BoxedDistribution,
 }
 
 fn flat(images: Tensor<4>) -> Tensor<2> {
@@ -258,7 +261,7 @@ pub fn normal_without_constant(z: Tensor<2>, mean: Tensor<2>, scale: Tensor<2>) 
 }
 
 /// Refuses posteriors and priors of levels that are not diagonal normals, of which all densities of this objective are made.
-fn check_levels(encoder: &BoxedEncoder, decoder: &BoxedGenerator, shape: [usize; 3], device: &Device) -> Result<(), BuildError> {
+fn check_levels(encoder: &BoxedEncoder, decoder: &BoxedDecoder, shape: [usize; 3], device: &Device) -> Result<(), BuildError> {
     let refuse = |problem: String| Err(BuildError::new("hvae", problem));
     let [channels, height, width] = shape;
     let (encoder, decoder) = (encoder.valid(), decoder.valid());
@@ -268,7 +271,7 @@ fn check_levels(encoder: &BoxedEncoder, decoder: &BoxedGenerator, shape: [usize;
     let mut above: Vec<Tensor<2>> = Vec::new();
     for level in (0..=top).rev() {
         let posterior = hierarchy.level(level, features[level].clone(), &above);
-        if posterior.as_diagonal().is_none() {
+        if posterior.as_normal().is_none() {
             return refuse(format!(
                 "the encoder's posterior of level {} is {}, and the densities of this loss and the components of its VampPrior are those of \
                  diagonal normals\n  hint: use `--encoder gated_mlp` or `--encoder gated_conv`",
@@ -277,7 +280,7 @@ fn check_levels(encoder: &BoxedEncoder, decoder: &BoxedGenerator, shape: [usize;
             ));
         }
         let prior = if level < top { decoder.prior(level, &above) } else { None };
-        if level < top && prior.as_ref().is_none_or(|prior| prior.as_diagonal().is_none()) {
+        if level < top && prior.as_ref().is_none_or(|prior| prior.as_normal().is_none()) {
             let found = prior.map_or("has none", |prior| prior.family());
             return refuse(format!(
                 "the decoder must give level {} of the code, which lies below the top, a diagonal normal as its prior, and it {found}\n  hint: \
@@ -290,28 +293,15 @@ fn check_levels(encoder: &BoxedEncoder, decoder: &BoxedGenerator, shape: [usize;
     Ok(())
 }
 
-/// # Panics
-/// Never: see [`check_levels`].
-fn checked<T>(found: Option<T>) -> T {
-    found.unwrap_or_else(|| unreachable!("checked when the objective was built"))
-}
-
-fn normal_part(z: Tensor<2>, posterior: &Posterior) -> Tensor<1> {
-    let (mean, scale) = moments(posterior);
+fn normal_part(z: Tensor<2>, distribution: &dyn Distribution) -> Tensor<1> {
+    let (mean, scale) = checked(distribution.as_normal());
     normal_without_constant(z, mean, scale)
 }
 
-/// ln of the equal mixture of `components` at z without the constant with 2 pi, `[batch]`: the VampPrior. Nothing unless they are diagonal
-/// normals.
-pub fn vamp_prior(z: Tensor<2>, components: &Posterior) -> Option<Tensor<1>> {
+/// ln of the equal mixture of `components` at z without the constant with 2 pi, `[batch]`: the VampPrior.
+pub fn vamp_prior(z: Tensor<2>, components: &Normal) -> Tensor<1> {
     let latent = z.dims()[1] as f64;
-    Some(mixture_of_posteriors(z, components)?.add_scalar(latent * HALF_LN_2PI))
-}
-
-/// Means and standard deviations of a level.
-fn moments(posterior: &Posterior) -> (Tensor<2>, Tensor<2>) {
-    let (mean, scale) = checked(posterior.as_diagonal());
-    (mean.clone(), scale.clone())
+    normal_mixture_log_prob(z, components.mean.clone(), components.scale.clone(), None).add_scalar(latent * HALF_LN_2PI)
 }
 
 impl HierarchicalObjective {
@@ -336,16 +326,17 @@ impl HierarchicalObjective {
     }
 
     /// Posteriors of the pseudo-inputs, which are the components of the top prior.
-    pub fn components(&self) -> Option<Posterior> {
-        let encoded = || self.pseudo.as_ref().map(|pseudo| self.hierarchy().top(self.images(pseudo.unit())));
+    pub fn components(&self) -> Option<Normal> {
+        let normal = |(mean, scale)| Normal { mean, scale };
+        let encoded = || self.pseudo.as_ref().map(|pseudo| normal(checked(self.hierarchy().top(self.images(pseudo.unit())).as_normal())));
         self.prepared.clone().or_else(encoded)
     }
 
     /// ln p of the top level without the constant, `[batch]`.
-    fn top_prior(z: Tensor<2>, components: Option<&Posterior>) -> Tensor<1> {
+    fn top_prior(z: Tensor<2>, components: Option<&Normal>) -> Tensor<1> {
         let [batch, _] = z.dims();
         match components {
-            Some(components) => checked(vamp_prior(z, components)),
+            Some(components) => vamp_prior(z, components),
             None => z.powi_scalar(2).sum_dim(1).reshape([batch]).mul_scalar(-0.5),
         }
     }
@@ -355,18 +346,14 @@ impl HierarchicalObjective {
         let top = codes.len() - 1;
         let zero = Tensor::zeros([codes[top].dims()[0]], &codes[top].device());
         let prior = |level: usize| checked(self.decoder.prior(level, &codes[level + 1..]));
-        (0..top).fold(zero, |sum, level| sum + normal_part(codes[level].clone(), &prior(level)))
+        (0..top).fold(zero, |sum, level| sum + normal_part(codes[level].clone(), &*prior(level)))
     }
 
     /// Encodes, samples and decodes inputs `[batch, channels, height, width]`.
-    pub fn pass(&self, inputs: Tensor<4>, components: Option<&Posterior>, draws: &mut Draws) -> Pass {
-        let device = inputs.device();
-        let features = self.hierarchy().features(inputs.clone());
-        let drawn =
-            sample_levels(self.hierarchy(), &features, |level, shape| draws.normal(&format!("posterior z{}", level + 1), shape, &device));
-        let (codes, posteriors): (Vec<_>, Vec<_>) = drawn.into_iter().unzip();
-        let density = self.decoder.generate(&codes, Some(inputs.clone()));
-        let levels = self.densities(flat(inputs), &codes, &posteriors, &density, components);
+    pub fn pass(&self, inputs: Tensor<4>, components: Option<&Normal>, draws: &mut Draws) -> Pass {
+        let (codes, posteriors) = checked(self.draw_levels(&self.features(inputs.clone()), "posterior", draws).ok());
+        let density = self.decoder.decode(&codes, Some(inputs.clone()));
+        let levels = self.densities(flat(inputs), &codes, &posteriors, &*density, components);
         Pass { levels, codes, posteriors, density }
     }
 
@@ -374,14 +361,14 @@ impl HierarchicalObjective {
         &self,
         x: Tensor<2>,
         codes: &[Tensor<2>],
-        posteriors: &[Posterior],
-        density: &Density,
-        components: Option<&Posterior>,
+        posteriors: &[BoxedDistribution],
+        density: &dyn Distribution,
+        components: Option<&Normal>,
     ) -> Levels {
-        let parts = codes.iter().zip(posteriors).map(|(code, posterior)| normal_part(code.clone(), posterior));
+        let parts = codes.iter().zip(posteriors).map(|(code, posterior)| normal_part(code.clone(), &**posterior));
         let zero = Tensor::zeros([x.dims()[0]], &x.device());
         Levels {
-            likelihood: density.log_prob(x),
+            likelihood: checked(density.log_prob(x).ok()),
             below: self.below(codes),
             top: Self::top_prior(codes[codes.len() - 1].clone(), components),
             posterior: parts.fold(zero, |sum, part| sum + part),
@@ -397,18 +384,12 @@ impl HierarchicalObjective {
             return None;
         }
         let codes: Vec<Tensor<2>> = self.pseudo_codes.iter().map(|codes| codes.val().clamp(0.0, 1.0)).collect();
-        let (on, off) = match self.decoder.generate(&codes, None) {
-            Density::Bernoulli { probabilities } => (probabilities.clone(), probabilities.neg().add_scalar(1.0)),
-            Density::GuardedBernoulli { probabilities, guard } => {
-                (probabilities.clone().add_scalar(guard), probabilities.neg().add_scalar(1.0).add_scalar(guard))
-            }
-            density => unreachable!("an objective with other pixels than Bernoulli variables is not built: {density:?}"),
-        };
+        let pixels = self.decoder.decode(&codes, None);
+        let [on, off] = checked(pixels.downcast::<Bernoulli>()).log_probabilities();
         let [batch, _] = x.dims();
         let components = on.dims()[0];
         // sum_i x_i ln p_i + (1 - x_i) ln (1 - p_i) for all pairs is one matrix product.
-        let off = off.log();
-        let logit = on.log() - off.clone();
+        let logit = on - off.clone();
         let each = x.matmul(logit.transpose()) + off.sum_dim(1).reshape([1, components]);
         Some(log_mean_exp(each, 1).reshape([batch]))
     }
@@ -445,20 +426,6 @@ impl HierarchicalObjective {
             Measure::new("beta", total.full_like(beta)),
         ]
     }
-
-    /// Flat codes split into levels, bottom first.
-    fn split(&self, codes: Tensor<2>) -> Vec<Tensor<2>> {
-        let mut from = 0;
-        let mut next = |&latent: &usize| {
-            from += latent;
-            codes.clone().narrow(1, from - latent, latent)
-        };
-        self.latents.iter().map(&mut next).collect()
-    }
-
-    fn all_latents(&self) -> f64 {
-        self.latents.iter().sum::<usize>() as f64
-    }
 }
 
 impl Objective for HierarchicalObjective {
@@ -485,105 +452,59 @@ impl Objective for HierarchicalObjective {
         let (total, levels) = self.total(batch.inputs.clone(), 1.0, draws);
         Self::measures(&total, &levels, 1.0)
     }
-
-    fn as_posterior(&self) -> Option<&dyn PosteriorModel> {
-        Some(self)
-    }
-
-    fn as_generative(&self) -> Option<&dyn GenerativeModel> {
-        Some(self)
-    }
 }
 
 impl PosteriorModel for HierarchicalObjective {
-    fn posterior(&self, inputs: Tensor<4>) -> Posterior {
+    fn posterior(&self, inputs: Tensor<4>) -> BoxedDistribution {
         self.encoder.encode(inputs)
     }
 }
 
-impl GenerativeModel for HierarchicalObjective {
-    fn sample_codes(&self, inputs: Tensor<4>, draws: &mut Draws) -> Tensor<2> {
-        let device = inputs.device();
-        let features = self.hierarchy().features(inputs);
-        let drawn =
-            sample_levels(self.hierarchy(), &features, |level, shape| draws.normal(&format!("posterior z{}", level + 1), shape, &device));
-        Tensor::cat(drawn.into_iter().map(|(code, _)| code).collect(), 1)
-    }
-
-    fn likelihood(&self, codes: Tensor<2>, teacher: Option<Tensor<4>>) -> Density {
-        self.decoder.generate(&self.split(codes), teacher)
-    }
-
-    fn prior_log_prob(&self, codes: Tensor<2>) -> Result<Tensor<1>, Undefined> {
-        let codes = self.split(codes);
-        let top = Self::top_prior(codes[codes.len() - 1].clone(), self.components().as_ref());
-        Ok((top + self.below(&codes)).sub_scalar(self.all_latents() * HALF_LN_2PI))
-    }
-
-    fn sample_prior(&self, count: usize, draws: &mut Draws) -> Result<Tensor<2>, Undefined> {
-        let device = self.collect_devices(Vec::new()).into_iter().next().unwrap_or_default();
-        Ok(Tensor::cat(self.prior_codes(count, &device, draws), 1))
-    }
-
-    fn posterior_log_prob(&self, inputs: Tensor<4>, codes: Tensor<2>) -> Result<Tensor<1>, Undefined> {
-        let codes = self.split(codes);
-        let features = self.hierarchy().features(inputs);
-        let zero = Tensor::zeros([codes[0].dims()[0]], &codes[0].device());
-        let each = |sum: Tensor<1>, level: usize| {
-            let posterior = self.hierarchy().level(level, features[level].clone(), &codes[level + 1..]);
-            sum + normal_part(codes[level].clone(), &posterior)
-        };
-        Ok((0..codes.len()).fold(zero, each).sub_scalar(self.all_latents() * HALF_LN_2PI))
-    }
-
-    fn level_sizes(&self, _latent: usize) -> Vec<usize> {
+impl LatentModel for HierarchicalObjective {
+    fn level_sizes(&self) -> Vec<usize> {
         self.latents.clone()
     }
 
-    fn level_rates(&self, inputs: Tensor<4>, draws: &mut Draws) -> Result<Vec<Tensor<1>>, Undefined> {
-        let components = self.components();
-        let Pass { codes, posteriors, .. } = self.pass(inputs, components.as_ref(), draws);
-        let rate = |level: usize| {
-            let posterior = normal_part(codes[level].clone(), &posteriors[level]);
-            match self.decoder.prior(level, &codes[level + 1..]) {
-                Some(prior) => posterior - normal_part(codes[level].clone(), &prior),
-                None => posterior - Self::top_prior(codes[level].clone(), components.as_ref()),
-            }
-        };
-        Ok((0..codes.len()).map(rate).collect())
+    fn features(&self, inputs: Tensor<4>) -> Vec<Tensor<2>> {
+        self.hierarchy().features(inputs)
     }
 
-    fn decode_mean(&self, codes: Tensor<2>, draws: &mut Draws) -> Tensor<2> {
-        decoded_mean(&*self.decoder, &self.split(codes), self.shape.iter().product(), draws)
+    fn level_posterior(&self, level: usize, features: Tensor<2>, above: &[Tensor<2>]) -> BoxedDistribution {
+        self.hierarchy().level(level, features, above)
     }
 
-    fn decode_sample(&self, codes: Tensor<2>, draws: &mut Draws) -> Tensor<2> {
-        decoded_sample(&*self.decoder, &self.split(codes), self.shape.iter().product(), draws)
+    fn level_prior(&self, level: usize, above: &[Tensor<2>]) -> Result<BoxedDistribution, Undefined> {
+        if level + 1 < self.latents.len() {
+            return Ok(checked(self.decoder.prior(level, above)));
+        }
+        Ok(match self.components() {
+            Some(Normal { mean, scale }) => NormalComponents { mean, scale, log_weights: None }.boxed(),
+            None => StandardNormal::new([1, self.latents[level]], &self.device()).boxed(),
+        })
+    }
+
+    fn sample_top(&self, count: usize, draws: &mut Draws) -> Result<Tensor<2>, Undefined> {
+        Ok(self.chosen_top(Choice::Random, count, self.components().as_ref(), &self.device(), draws))
+    }
+
+    fn decoder(&self) -> &dyn Decoder {
+        &*self.decoder
+    }
+
+    fn observed_features(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    fn has_exact_rates(&self) -> bool {
+        false
     }
 
     fn pseudo_inputs(&self) -> Option<Tensor<2>> {
         self.pseudo.as_ref().map(PseudoInputs::unit)
     }
-
-    fn log_evidence(&self, inputs: Tensor<4>, samples: usize, draws: &mut Draws) -> Result<Tensor<1>, Undefined> {
-        let (batch, device) = (inputs.dims()[0], inputs.device());
-        let x = flat(inputs.clone());
-        // Neither the features of the images nor the components of the prior depend on the codes.
-        let (features, components) = (self.hierarchy().features(inputs.clone()), self.components());
-        let mut weights = Vec::with_capacity(samples);
-        for _ in 0..samples.max(1) {
-            let drawn = sample_levels(self.hierarchy(), &features, |level, shape| {
-                draws.normal(&format!("importance z{}", level + 1), shape, &device)
-            });
-            let (codes, posteriors): (Vec<_>, Vec<_>) = drawn.into_iter().unzip();
-            let density = self.decoder.generate(&codes, Some(inputs.clone()));
-            let levels = self.densities(x.clone(), &codes, &posteriors, &density, components.as_ref());
-            weights.push((levels.likelihood.clone() - levels.rate()).reshape([batch, 1]));
-        }
-        Ok(log_mean_exp(Tensor::cat(weights, 1), 1).reshape([batch]))
-    }
 }
 
 mod sampled;
+use sampled::Choice;
 #[cfg(test)]
 mod tests;

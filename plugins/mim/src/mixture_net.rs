@@ -5,12 +5,10 @@ use burn::nn::Linear;
 use burn::tensor::Tensor;
 use burn::tensor::activation::log_softmax;
 use ibhost_framework::build::{BuildContext, BuildError};
-use ibhost_framework::density::Density;
+use ibhost_framework::decoder::{Decoder, joined};
+use ibhost_framework::distributions::{BoxedDistribution, Distribution, NormalMixture};
 use ibhost_framework::encoder::Encoder;
-use ibhost_framework::generator::Generator;
-use ibhost_framework::normal_mixture::NormalMixture;
 use ibhost_framework::objective::Parts;
-use ibhost_framework::posterior::Posterior;
 use ibhost_nets::vector_mlp::{Activation, DenseDecoderConfig, DenseEncoderConfig, Layers, Output};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -109,18 +107,9 @@ fn settings<C: DeserializeOwned>(part: impl Serialize, option: &str, role: &str)
     serde_json::from_value(value).map_err(|e| refuse(format!("the settings of the {role} `{NETWORK}` cannot be read: {e}")))
 }
 
-/// The normal with the mean and the standard deviations of `mixture`.
-pub fn matched(mixture: &NormalMixture) -> Posterior {
-    Posterior::Diagonal { mean: mixture.mean(), scale: mixture.deviation() }
-}
-
 impl Encoder for MixtureNet {
-    fn encode(&self, inputs: Tensor<4>) -> Posterior {
-        matched(&self.forward(rows(inputs)))
-    }
-
-    fn mixture(&self, inputs: Tensor<4>) -> Option<NormalMixture> {
-        Some(self.forward(rows(inputs)))
+    fn encode(&self, inputs: Tensor<4>) -> BoxedDistribution {
+        self.forward(rows(inputs)).boxed()
     }
 }
 
@@ -129,13 +118,9 @@ fn rows(inputs: Tensor<4>) -> Tensor<2> {
     inputs.reshape([batch, channels * height * width])
 }
 
-impl Generator for MixtureNet {
-    fn generate(&self, codes: &[Tensor<2>], _teacher: Option<Tensor<4>>) -> Density {
-        let code = match codes {
-            [code] => code.clone(),
-            several => Tensor::cat(several.to_vec(), 1),
-        };
-        Density::NormalMixture(self.forward(code))
+impl Decoder for MixtureNet {
+    fn decode(&self, codes: &[Tensor<2>], _teacher: Option<Tensor<4>>) -> BoxedDistribution {
+        self.forward(joined(codes)).boxed()
     }
 }
 
@@ -144,7 +129,7 @@ mod tests {
     use super::*;
     use burn::module::Param;
     use burn::tensor::{DType, Device, TensorData};
-    use ibhost_framework::density::normal_log_prob;
+    use ibhost_framework::distributions::{Normal, normal_log_prob};
     use ibhost_framework::noise::{Draws, Noise};
 
     const INPUTS: [f64; 4] = [0.3, -1.2, 0.8, 0.5];
@@ -205,7 +190,7 @@ mod tests {
     fn densities_are_those_of_the_formula() {
         for components in [1, 2, 5] {
             let (net, numbers) = in_double(net(components));
-            let found = values(net.forward(double(&INPUTS, [2, 2])).log_prob(double(&CODES, [2, 3])));
+            let found = values(net.forward(double(&INPUTS, [2, 2])).log_prob(double(&CODES, [2, 3])).unwrap());
             let expected = formula(&numbers);
             assert!(found.iter().zip(&expected).all(|(a, b)| (a - b).abs() < 1e-12), "{found:?} {expected:?}");
         }
@@ -214,7 +199,7 @@ mod tests {
     #[test]
     fn gradients_of_every_head_are_finite_differences_of_the_formula() {
         let (net, numbers) = in_double(net(3));
-        let gradients = net.forward(double(&INPUTS, [2, 2])).log_prob(double(&CODES, [2, 3])).sum().backward();
+        let gradients = net.forward(double(&INPUTS, [2, 2])).log_prob(double(&CODES, [2, 3])).unwrap().sum().backward();
         for (index, head) in [(0, &net.hidden[0]), (2, &net.loc), (4, &net.logscale), (6, &net.logcoefs)] {
             let weight = values(head.weight.val().grad(&gradients).unwrap());
             let bias = values(head.bias.as_ref().unwrap().val().grad(&gradients).unwrap());
@@ -241,10 +226,10 @@ mod tests {
         let (mean, scale) = (mixture.rows(&mixture.mean), mixture.rows(&mixture.scale));
         let z = double(&CODES, [2, 3]);
         let expected = values(normal_log_prob(z.clone(), mean.clone(), scale.clone()));
-        assert_eq!(values(mixture.log_prob(z.clone())), expected);
+        assert_eq!(values(mixture.log_prob(z.clone()).unwrap()), expected);
         net.logcoefs.bias = Some(Param::from_tensor(double(&[7.0], [1])));
-        assert_eq!(values(net.forward(x).log_prob(z)), expected);
-        let Posterior::Diagonal { mean: found, scale: spread } = matched(&mixture) else { panic!("not diagonal") };
+        assert_eq!(values(net.forward(x).log_prob(z).unwrap()), expected);
+        let Normal { mean: found, scale: spread } = mixture.matched();
         let close = |a: Tensor<2>, b: Tensor<2>| values(a).iter().zip(values(b)).all(|(a, b)| (a - b).abs() < 1e-12);
         assert!(close(found, mean) && close(spread, scale));
     }
@@ -259,7 +244,7 @@ mod tests {
         let mixture = net.forward(x);
         let share = values(mixture.log_weights.clone().exp())[0];
         let noise = Draws::seeded(Noise::new(1), 0, "test").normal("mixture", [count, 4], &Device::flex().autodiff());
-        let (sample, _) = mixture.sample(noise);
+        let (sample, _) = mixture.choose(noise);
         let low = values(sample).chunks(3).filter(|z| z[0] < 0.0).count() as f64 / count as f64;
         assert!((0.05..0.95).contains(&share), "{share}");
         assert!((low - share).abs() < 4.0 * (share * (1.0 - share) / count as f64).sqrt(), "{low} {share}");

@@ -4,21 +4,23 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use ibhost_framework::build::BuildError;
 use ibhost_framework::dataset::Batch;
-use ibhost_framework::density::{Density, centred_log_density};
+use ibhost_framework::decoder::{BoxedDecoder, Decoder, Target};
+use ibhost_framework::distributions::{
+    BoxedDistribution, CentredNormal, Distribution, Normal, NormalComponents, NormalMixture, Support, Undefined,
+};
 use ibhost_framework::encoder::BoxedEncoder;
-use ibhost_framework::generator::{BoxedGenerator, GenerativeModel, LogTerms, decoded_mean, decoded_sample};
-use ibhost_framework::math::{log_mean_exp, weighted_sum};
+use ibhost_framework::latent_model::LatentModel;
+use ibhost_framework::math::weighted_sum;
 use ibhost_framework::module::Erased;
 use ibhost_framework::noise::Draws;
 use ibhost_framework::objective::{
     Direction, Loss, Measure, Objective, ObjectiveConfig, ParameterGroup, Parts, PosteriorModel, Progress, Quantity, Recipe,
 };
-use ibhost_framework::posterior::{Posterior, Undefined};
 use ibhost_nets::pseudo_inputs::{PseudoInputs, Start};
 
-use crate::mixture_net::{MixtureNet, matched};
+use crate::mixture_net::MixtureNet;
 use crate::prior::{BINARY_MARGIN, KnownMixture, LearnedBernoulli, LearnedMixture, LearnedNormal, Marginal};
-use crate::terms::{Criterion, per_sample, with_choice, with_score_function};
+use crate::terms::{Criterion, LogTerms, checked, per_sample, with_choice, with_score_function};
 
 mod config;
 
@@ -48,25 +50,26 @@ impl MimConfig {
             0 => parts.encoder.build(shape, context)?,
             components => Box::new(MixtureNet::encoder(parts, shape, components)?),
         });
-        let decoder: BoxedGenerator = Erased::new(match self.p_xz_gmm {
-            0 => parts.decoder.build_generator(&[latent], shape, context)?,
-            components => Box::new(MixtureNet::decoder(parts, latent, shape, components)?),
-        });
+        let decoder: BoxedDecoder = match self.p_xz_gmm {
+            0 => parts.decoder.build_for(&[latent], Target::Inputs(shape), context)?,
+            components => {
+                let decoder: Box<dyn Decoder> = Box::new(MixtureNet::decoder(parts, latent, shape, components)?);
+                Erased::new(decoder)
+            }
+        };
         let device = context.device.clone().without_autodiff();
         let blank = Tensor::zeros([1, shape[0], height, width], &device);
-        match encoder.valid().encode(blank) {
-            Posterior::Diagonal { .. } => {}
-            // Its code is a point with the smallest scale, whatever the encoder gives beside the mean.
-            Posterior::Point { .. } if self.loss == Criterion::Ae => {}
-            other => {
-                let problem = format!(
-                    "the encoder's posterior is {}, and the densities of this loss are those of diagonal normals\n  hint: use an encoder with \
-                     one standard deviation for each dimension, e.g. `--encoder vector_mlp`{}",
-                    other.family(),
-                    if other.is_stochastic() { "" } else { ", or loss:ae for a deterministic code" }
-                );
-                return Err(BuildError::new("mim", problem));
-            }
+        let posterior = encoder.valid().encode(blank);
+        // The code of an auto-encoder is a point with the smallest scale, whatever the encoder gives beside the mean.
+        let point = self.loss == Criterion::Ae && !posterior.is_stochastic();
+        if posterior.as_normal().is_none() && self.q_zx_gmm == 0 && !point {
+            let problem = format!(
+                "the encoder's posterior is {}, and the densities of this loss are those of diagonal normals\n  hint: use an encoder with \
+                 one standard deviation for each dimension, e.g. `--encoder vector_mlp`{}",
+                posterior.family(),
+                if posterior.is_stochastic() { "" } else { ", or loss:ae for a deterministic code" }
+            );
+            return Err(BuildError::new("mim", problem));
         }
         if decoder.is_autoregressive() {
             return Err(BuildError::new(
@@ -75,12 +78,23 @@ impl MimConfig {
                  vector_mlp`, or objective `hvae`",
             ));
         }
-        let code = decoder.valid().generate(&[Tensor::zeros([1, latent], &device)], None);
-        if self.has_sampled_branch() && matches!(code, Density::LogisticMixture(_) | Density::Logistic256 { .. }) {
-            return Err(BuildError::new(
-                "mim",
-                "sampled:true needs samples of p(x|z) that gradients flow through, which logistic pixels do not have\n  hint: use a decoder of \
-                 normals or Bernoulli variables, or leave sampled out",
+        let input = decoder.valid().decode(&[Tensor::zeros([1, latent], &device)], None);
+        let refuse = |problem: String| Err(BuildError::new("mim", problem));
+        if let Err(error) = input.log_prob(input.mean()) {
+            return refuse(format!("the decoder's p(x|z) cannot be scored: {error}"));
+        }
+        let noise = Tensor::zeros([1, input.noise_features()], &device);
+        if self.has_sampled_branch() && input.support() != Support::Binary && input.rsample_with_choice(noise).is_none() {
+            return refuse(format!(
+                "sampled:true needs samples of p(x|z) that gradients flow through, which a {} does not have\n  hint: use a decoder of normals \
+                 or Bernoulli variables, or leave sampled out",
+                input.family()
+            ));
+        }
+        if self.q_x == InputMarginal::GmmMarginal && NormalComponents::equal(&*input).is_none() && input.repeat(1).is_none() {
+            return refuse(format!(
+                "q_x:gmm_marginal is a mixture of the decoder's densities, and {}",
+                Undefined::Component(input.family())
             ));
         }
         let min_scale = self.min_scale();
@@ -92,7 +106,7 @@ impl MimConfig {
                 Marginal { pseudo: Some(PseudoInputs::new(n, features, Start::Data { noise: 0.0 }, context)), ..Marginal::fixed() }
             }
         };
-        let q_x = match (self.q_x, self.q_x_gmm, code.is_discrete()) {
+        let q_x = match (self.q_x, self.q_x_gmm, input.support() == Support::Binary) {
             (InputMarginal::Marginal, ..) => Marginal::fixed(),
             (InputMarginal::Anchor, ..) => match KnownMixture::of(context) {
                 Some(known) => Marginal { known: Some(known), ..Marginal::fixed() },
@@ -112,7 +126,8 @@ impl MimConfig {
                 Marginal { pseudo: Some(PseudoInputs::new(n, latent, start, context)), ..Marginal::fixed() }
             }
         };
-        Ok(MimObjective { encoder, decoder, p_z, q_x, latent, shape, config: self.clone() })
+        let binary = input.support() == Support::Binary;
+        Ok(MimObjective { encoder, decoder, p_z, q_x, latent, binary, shape, config: self.clone() })
     }
 }
 
@@ -159,7 +174,7 @@ impl ObjectiveConfig for MimConfig {
 
 ibhost_framework::register! {
     Objective: MimConfig as ObjectiveConfig, aliases: [], paper: "Livne et al. 2019, arXiv:1910.03175",
-    example: "mim/sampled:true|q_x_sample:decoder|warmup:3|min_logvar:6", offers: [Encode, Reconstruct, Sample, LogDensity]
+    example: "mim/sampled:true|q_x_sample:decoder|warmup:3|min_logvar:6", model: MimObjective, offers: [Encode, Reconstruct, Sample, LogDensity]
 }
 
 /// The model of [`MimConfig`] with its losses.
@@ -168,12 +183,13 @@ pub struct MimObjective {
     /// q(z|x).
     pub encoder: BoxedEncoder,
     /// p(x|z).
-    pub decoder: BoxedGenerator,
+    pub decoder: BoxedDecoder,
     /// Parameters of p(z).
     pub p_z: Marginal,
     /// Parameters of q(x).
     pub q_x: Marginal,
     latent: usize,
+    binary: bool,
     #[module(skip)]
     shape: [usize; 3],
     #[module(skip)]
@@ -195,19 +211,16 @@ pub struct Branch {
     pub choice: Option<Tensor<1>>,
 }
 
-/// A sample of `density` that gradients flow through as far as they can, and ln of the weight of its component where that was a choice.
-///
-/// # Panics
-/// Never: codes are normal, and a sampled branch with other inputs than normals and Bernoulli variables is not built.
-fn draw(density: &Density, purpose: &str, draws: &mut Draws) -> (Tensor<2>, Option<Tensor<1>>) {
-    if let Density::NormalMixture(mixture) = density {
-        let [batch, features] = mixture.dims();
-        let (sample, choice) = mixture.sample(draws.normal(purpose, [batch, features + 1], &mixture.mean.device()));
-        return (sample, Some(choice));
-    }
-    let noise = draws.normal(purpose, density.dims(), &density.mean().device());
-    let sample = density.reparameterised(noise);
-    (sample.unwrap_or_else(|| unreachable!("checked when the objective was built")), None)
+/// A sample of `distribution` that gradients flow through as far as they can, and ln of the weight of its component where that was a choice.
+/// Of Bernoulli variables the probabilities themselves, a relaxation and no draw (Livne et al. 2019).
+fn draw(distribution: &dyn Distribution, purpose: &str, draws: &mut Draws) -> (Tensor<2>, Option<Tensor<1>>) {
+    let noise = draws.normal(purpose, [distribution.dims()[0], distribution.noise_features()], &distribution.device());
+    distribution.rsample_with_choice(noise).unwrap_or_else(|| (distribution.mean(), None))
+}
+
+/// ln of `distribution` at `x`, `[batch]`; that it has one was checked when the objective was built.
+fn score(distribution: &dyn Distribution, x: Tensor<2>) -> Tensor<1> {
+    checked(distribution.log_prob(x).ok())
 }
 
 /// ln of the probability of both choices, where there are any.
@@ -255,47 +268,48 @@ impl MimObjective {
     }
 
     /// q(z|x); the scale of an auto-encoder is the smallest one.
-    fn encode(&self, x: Tensor<2>) -> Density {
-        let images = self.images(x);
-        if let Some(mixture) = self.encoder.mixture(images.clone()) {
-            return Density::NormalMixture(mixture);
+    fn encode(&self, x: Tensor<2>) -> BoxedDistribution {
+        let posterior = self.encoder.encode(self.images(x));
+        if self.config.loss != Criterion::Ae {
+            return posterior;
         }
-        let posterior = self.encoder.encode(images);
         let mean = posterior.mean();
-        let scale = match posterior {
-            Posterior::Diagonal { scale, .. } if self.config.loss != Criterion::Ae => scale,
-            _ => mean.full_like(self.config.min_scale()),
-        };
-        Density::Normal { mean, scale }
+        Normal { scale: mean.full_like(self.config.min_scale()), mean }.boxed()
     }
 
-    fn decode(&self, z: Tensor<2>) -> Density {
-        self.decoder.generate(&[z], None)
+    fn decode(&self, z: Tensor<2>) -> BoxedDistribution {
+        self.decoder.decode(&[z], None)
     }
 
     /// x as the argument of a log density: binary values away from the ends, without gradient.
-    fn scored(x: Tensor<2>, density: &Density) -> Tensor<2> {
-        if density.is_discrete() { x.detach().clamp(BINARY_MARGIN, 1.0 - BINARY_MARGIN) } else { x }
+    fn scored(&self, x: Tensor<2>) -> Tensor<2> {
+        if self.binary { x.detach().clamp(BINARY_MARGIN, 1.0 - BINARY_MARGIN) } else { x }
     }
 
-    /// ln p(z) where it is a density of its own.
-    fn log_p_z(&self, z: Tensor<2>) -> Tensor<1> {
-        self.p_z.log_prob(z.clone(), |u| self.encode(u)).unwrap_or_else(|| centred_log_density(z, 1.0 + self.config.min_scale()))
+    /// p(z) where it is a density of its own, for codes like `z`.
+    fn prior(&self, z: &Tensor<2>) -> BoxedDistribution {
+        let anchor = || CentredNormal { features: self.latent, scale: 1.0 + self.config.min_scale(), device: z.device() }.boxed();
+        self.p_z.distribution(z, |u| self.encode(u)).unwrap_or_else(anchor)
     }
 
     /// ln q(x) where it is a density of its own.
     fn log_q_x(&self, x: Tensor<2>) -> Option<Tensor<1>> {
-        self.q_x.log_prob(x, |v| self.decode(v))
+        Some(score(&*self.q_x.distribution(&x, |v| self.decode(v))?, x))
+    }
+
+    /// ln p(z) where it is a density of its own.
+    fn log_p_z(&self, z: Tensor<2>) -> Tensor<1> {
+        score(&*self.prior(&z), z)
     }
 
     /// The branch of encoded data: a code of q(z|source), and the densities at the target.
     pub fn data_branch(&self, source: Tensor<2>, target: Tensor<2>, draws: &mut Draws) -> Branch {
         let encoding = self.encode(source);
-        let (code, choice) = draw(&encoding, "posterior", draws);
+        let (code, choice) = draw(&*encoding, "posterior", draws);
         let density = self.decode(code.clone());
-        let x = Self::scored(target.clone(), &density);
-        let likelihood = density.log_prob(x.clone());
-        let posterior = encoding.log_prob(code.clone());
+        let x = self.scored(target.clone());
+        let likelihood = score(&*density, x.clone());
+        let posterior = score(&*encoding, code.clone());
         let prior = if self.config.p_z == CodePrior::Marginal { posterior.clone() } else { self.log_p_z(code.clone()) };
         let marginal = self.log_q_x(x).unwrap_or_else(|| importance_weight(likelihood.clone(), prior.clone(), posterior.clone()));
         Branch { terms: LogTerms { likelihood, prior, posterior, marginal }, code, input: target, discrete: false, choice }
@@ -304,12 +318,12 @@ impl MimObjective {
     /// The branch of sampled codes `[batch, latent]`: inputs of p(x|codes), and the densities at both.
     pub fn sampled_branch(&self, codes: Tensor<2>, draws: &mut Draws) -> Branch {
         let density = self.decode(codes.clone());
-        let (input, mut choice) = draw(&density, "sampled inputs", draws);
+        let (input, mut choice) = draw(&*density, "sampled inputs", draws);
         let encoding = self.encode(input.clone());
-        let (code, second) = draw(&encoding, "sampled posterior", draws);
-        let x = Self::scored(input.clone(), &density);
-        let likelihood = density.log_prob(x.clone());
-        let posterior = encoding.log_prob(codes.clone());
+        let (code, second) = draw(&*encoding, "sampled posterior", draws);
+        let x = self.scored(input.clone());
+        let likelihood = score(&*density, x.clone());
+        let posterior = score(&*encoding, codes.clone());
         let by_density = self.log_q_x(x.clone());
         let prior = match (&by_density, self.config.p_z) {
             (Some(marginal), CodePrior::Marginal) => posterior.clone() + marginal.clone() - likelihood.clone(),
@@ -320,11 +334,11 @@ impl MimObjective {
             SampledMarginal::Importance => {
                 // Only here does the loss depend on the second code.
                 choice = both(choice.take(), second);
-                let again = self.decode(code.clone()).log_prob(x);
-                importance_weight(again, self.log_p_z(code.clone()), encoding.log_prob(code.clone()))
+                let again = score(&*self.decode(code.clone()), x);
+                importance_weight(again, self.log_p_z(code.clone()), score(&*encoding, code.clone()))
             }
         });
-        Branch { terms: LogTerms { likelihood, prior, posterior, marginal }, code, input, discrete: density.is_discrete(), choice }
+        Branch { terms: LogTerms { likelihood, prior, posterior, marginal }, code, input, discrete: self.binary, choice }
     }
 
     /// Loss of every sample of a branch, `[batch]`.
@@ -401,112 +415,91 @@ impl Objective for MimObjective {
         let (_, reported, data) = self.total(inputs, beta, true, draws);
         Self::measures(reported, &data, beta)
     }
-
-    fn as_posterior(&self) -> Option<&dyn PosteriorModel> {
-        Some(self)
-    }
-
-    fn as_generative(&self) -> Option<&dyn GenerativeModel> {
-        Some(self)
-    }
 }
 
 impl MimObjective {
-    /// An error where p(z) is what the other densities make of it.
-    fn has_prior(&self) -> Result<(), Undefined> {
-        if self.config.p_z == CodePrior::Marginal { Err(Undefined::Prior("p(z) with p_z:marginal")) } else { Ok(()) }
-    }
-
     /// The first channel of pairs; everything else as it is.
     fn single(&self, inputs: Tensor<4>) -> Tensor<4> {
         if self.config.self_supervised && inputs.dims()[1] == 2 { inputs.narrow(1, 0, 1) } else { inputs }
     }
+
+    /// A code of zeros on the device of the parameters.
+    fn blank_code(&self) -> Tensor<2> {
+        Tensor::zeros([1, self.latent], &self.collect_devices(Vec::new()).into_iter().next().unwrap_or_default())
+    }
 }
 
 impl PosteriorModel for MimObjective {
-    /// # Panics
-    /// Never: codes are normal.
-    fn posterior(&self, inputs: Tensor<4>) -> Posterior {
-        match self.encode(Self::flat(self.single(inputs))) {
-            Density::Normal { mean, scale } => Posterior::Diagonal { mean, scale },
-            Density::NormalMixture(mixture) => matched(&mixture),
-            density => unreachable!("codes are normal or mixtures of normals, not {density:?}"),
+    /// A mixture as the normal with its mean and standard deviations.
+    fn posterior(&self, inputs: Tensor<4>) -> BoxedDistribution {
+        let posterior = self.encode(Self::flat(self.single(inputs)));
+        match posterior.downcast::<NormalMixture>() {
+            Some(mixture) => mixture.matched().boxed(),
+            None => posterior,
         }
     }
 }
 
-impl GenerativeModel for MimObjective {
-    fn sample_codes(&self, inputs: Tensor<4>, draws: &mut Draws) -> Tensor<2> {
-        draw(&self.encode(Self::flat(self.single(inputs))), "posterior", draws).0
+impl LatentModel for MimObjective {
+    fn level_sizes(&self) -> Vec<usize> {
+        vec![self.latent]
     }
 
-    fn likelihood(&self, codes: Tensor<2>, _teacher: Option<Tensor<4>>) -> Density {
-        self.decode(codes)
+    fn features(&self, inputs: Tensor<4>) -> Vec<Tensor<2>> {
+        vec![Self::flat(self.single(inputs))]
     }
 
-    fn prior_log_prob(&self, codes: Tensor<2>) -> Result<Tensor<1>, Undefined> {
-        self.has_prior()?;
-        Ok(self.log_p_z(codes))
+    fn level_posterior(&self, _level: usize, features: Tensor<2>, _above: &[Tensor<2>]) -> BoxedDistribution {
+        self.encode(features)
     }
 
-    fn sample_prior(&self, count: usize, draws: &mut Draws) -> Result<Tensor<2>, Undefined> {
-        self.has_prior()?;
-        let device = self.encode(Tensor::zeros([1, self.shape.iter().product()], &self.device())).mean().device();
-        let anchor =
-            |draws: &mut Draws| draws.normal("prior codes", [count, self.latent], &device).mul_scalar(1.0 + self.config.min_scale());
+    fn level_prior(&self, _level: usize, _above: &[Tensor<2>]) -> Result<BoxedDistribution, Undefined> {
+        if self.config.p_z == CodePrior::Marginal {
+            return Err(Undefined::Prior("p(z) with p_z:marginal"));
+        }
+        Ok(self.prior(&self.blank_code()))
+    }
+
+    fn sample_top(&self, count: usize, draws: &mut Draws) -> Result<Tensor<2>, Undefined> {
+        let prior = self.level_prior(0, &[])?;
+        let anchor = |draws: &mut Draws| {
+            draws.normal("prior codes", [count, self.latent], &prior.device()).mul_scalar(1.0 + self.config.min_scale())
+        };
         Ok(self.p_z.sample(count, draws, |u| self.encode(u)).unwrap_or_else(|| anchor(draws)))
+    }
+
+    fn decoder(&self) -> &dyn Decoder {
+        &*self.decoder
+    }
+
+    fn observed(&self, inputs: Tensor<4>) -> Tensor<2> {
+        self.scored(Self::flat(self.single(inputs)))
+    }
+
+    fn observed_features(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    fn purpose(&self, what: &str, _level: usize) -> String {
+        what.to_owned()
+    }
+
+    fn has_exact_rates(&self) -> bool {
+        false
     }
 
     fn pseudo_inputs(&self) -> Option<Tensor<2>> {
         self.p_z.pseudo.as_ref().map(|pseudo| pseudo.inputs.val())
     }
 
-    fn posterior_log_prob(&self, inputs: Tensor<4>, codes: Tensor<2>) -> Result<Tensor<1>, Undefined> {
-        Ok(self.encode(Self::flat(self.single(inputs))).log_prob(codes))
-    }
-
     fn marginal_log_prob(&self, inputs: Tensor<4>, codes: Tensor<2>) -> Result<Tensor<1>, Undefined> {
-        let density = self.decode(codes.clone());
-        let inputs = self.single(inputs);
-        let x = Self::scored(Self::flat(inputs.clone()), &density);
+        let x = self.observed(inputs.clone());
         if let Some(marginal) = self.log_q_x(x.clone()) {
             return Ok(marginal);
         }
         let posterior = self.posterior_log_prob(inputs, codes.clone())?;
-        let prior = if self.config.p_z == CodePrior::Marginal { posterior.clone() } else { self.log_p_z(codes) };
-        Ok(density.log_prob(x) + prior - posterior)
-    }
-
-    fn decode_mean(&self, codes: Tensor<2>, draws: &mut Draws) -> Tensor<2> {
-        decoded_mean(&*self.decoder, &[codes], self.shape.iter().product(), draws)
-    }
-
-    fn decode_sample(&self, codes: Tensor<2>, draws: &mut Draws) -> Tensor<2> {
-        decoded_sample(&*self.decoder, &[codes], self.shape.iter().product(), draws)
-    }
-
-    fn log_evidence(&self, inputs: Tensor<4>, samples: usize, draws: &mut Draws) -> Result<Tensor<1>, Undefined> {
-        self.has_prior()?;
-        let x = Self::flat(self.single(inputs));
-        let [batch, _] = x.dims();
-        let encoding = self.encode(x.clone());
-        let mut weights = Vec::with_capacity(samples);
-        for _ in 0..samples.max(1) {
-            let (code, _) = draw(&encoding, "importance", draws);
-            let density = self.decode(code.clone());
-            let likelihood = density.log_prob(Self::scored(x.clone(), &density));
-            let posterior = encoding.log_prob(code.clone());
-            let weight = importance_weight(likelihood, self.log_p_z(code), posterior);
-            weights.push(weight.reshape([batch, 1]));
-        }
-        Ok(log_mean_exp(Tensor::cat(weights, 1), 1).reshape([batch]))
-    }
-}
-
-impl MimObjective {
-    /// The device the parameters live on.
-    fn device(&self) -> Device {
-        self.collect_devices(Vec::new()).into_iter().next().unwrap_or_default()
+        let prior = if self.config.p_z == CodePrior::Marginal { posterior.clone() } else { self.log_p_z(codes.clone()) };
+        Ok(self.decode(codes).log_prob(x)? + prior - posterior)
     }
 }
 

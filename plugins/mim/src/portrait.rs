@@ -4,14 +4,14 @@ use burn::tensor::Tensor;
 use ibhost_analyses::figures::ellipse::contour;
 use ibhost_analyses::figures::plot::{Colour, Figure, Layer, Mark, Stroke, panels_png};
 use ibhost_analyses::generation::decoding::Decoding;
-use ibhost_analyses::model::{generative, prior_codes};
+use ibhost_analyses::model::{prior_codes, undefined};
 use ibhost_analyses::output::picture;
 use ibhost_framework::analysis::{AnalysisConfig, AnalysisContext, AnalysisError, Direction, Measured, Results};
+use ibhost_framework::capability::{Encode, Reconstruct};
 use ibhost_framework::dataset::{KnownDensity, Split};
-use ibhost_framework::generator::GenerativeModel;
+use ibhost_framework::latent_model::LatentModel;
 use ibhost_framework::noise::{Draws, Noise};
 use ibhost_framework::objective::PosteriorModel;
-use ibhost_framework::posterior::Posterior;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -38,7 +38,7 @@ const BLACK: Colour = [0, 0, 0];
 
 /// What is drawn of a model.
 pub(crate) struct Sitter<'a> {
-    pub(crate) model: &'a dyn GenerativeModel,
+    pub(crate) model: &'a dyn LatentModel,
     pub(crate) posterior: &'a dyn PosteriorModel,
     pub(crate) density: &'a dyn KnownDensity,
     pub(crate) style: &'a MimPortrait,
@@ -73,7 +73,7 @@ impl Sitter<'_> {
             upper.layers.push(Layer::Points { points: dots, colour: RED, opacity: 0.8, radius: 4 });
             made.reshape([count, 1, 1, 2])
         } else {
-            let codes = self.model.sample_codes(shown.clone(), draws);
+            let codes = self.model.sample_codes(shown.clone(), draws).map_err(undefined(PORTRAIT))?;
             let dots = points(self.model.decode_sample(codes, draws));
             if self.style.errors {
                 let places = points(shown.clone().reshape([count, 2]));
@@ -83,7 +83,7 @@ impl Sitter<'_> {
             shown
         };
         let posterior = self.posterior.posterior(source);
-        if let Posterior::Diagonal { mean, scale } = posterior {
+        if let Some((mean, scale)) = posterior.as_normal() {
             for (mean, scale) in points(mean).into_iter().zip(points(scale)) {
                 let half = scale.map(|s| s.max(THINNEST / 2.0));
                 let covariance = [[half[0] * half[0], 0.0], [0.0, half[1] * half[1]]];
@@ -172,8 +172,8 @@ pub struct MimPortrait {
 #[typetag::serde(name = "mim_portrait")]
 impl AnalysisConfig for MimPortrait {
     fn run(&self, context: &AnalysisContext<'_>) -> Result<Results, AnalysisError> {
-        let model = generative(context, PORTRAIT)?;
-        let posterior = context.model.as_posterior().ok_or_else(|| AnalysisError::Request(format!("`{PORTRAIT}` needs an encoder")))?;
+        let model = context.require::<Reconstruct>(PORTRAIT)?;
+        let posterior = context.require::<Encode>(PORTRAIT)?;
         let inputs = test_inputs(context);
         need_plane(context, PORTRAIT, posterior.posterior(inputs.clone()).dims()[1])?;
         let Some(density) = context.data.known_density() else {

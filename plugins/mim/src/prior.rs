@@ -2,13 +2,11 @@
 
 use burn::module::{Module, Param};
 use burn::tensor::activation::log_softmax;
-use burn::tensor::{Int, Tensor, TensorData};
+use burn::tensor::{Tensor, TensorData};
 use ibhost_framework::build::BuildContext;
-use ibhost_framework::density::{Density, normal_log_prob};
-use ibhost_framework::logistic_mixture::LogisticMixture;
+use ibhost_framework::distributions::{Bernoulli, BoxedDistribution, Distribution, EqualMixture, Normal, NormalComponents};
 use ibhost_framework::noise::Draws;
-use ibhost_framework::normal_mixture::NormalMixture;
-use ibhost_nets::pseudo_inputs::{PseudoInputs, normal_mixture_log_prob};
+use ibhost_nets::pseudo_inputs::PseudoInputs;
 use ibhost_nets::vector_mlp::probabilities;
 
 use crate::packing::pack;
@@ -97,9 +95,10 @@ impl LearnedMixture {
         log_softmax(raw - off, 1).reshape([components])
     }
 
-    /// Standard deviations, `[components, dim]`.
-    pub fn scales(&self) -> Tensor<2> {
-        self.logscales.val().exp().add_scalar(self.min_scale)
+    /// The mixture.
+    pub fn components(&self) -> NormalComponents {
+        let scale = self.logscales.val().exp().add_scalar(self.min_scale);
+        NormalComponents { mean: self.locs.val(), scale, log_weights: Some(self.log_weights()) }
     }
 }
 
@@ -136,12 +135,12 @@ impl KnownMixture {
         context.density().map(|[means, scales]| Self { means: means.clone(), scales: scales.clone() })
     }
 
-    /// ln P(x) of `x` `[batch, dim]`, `[batch]`, with its gradient.
-    fn log_prob(&self, x: Tensor<2>) -> Tensor<1> {
-        let (dim, device, precision) = (x.dims()[1], x.device(), x.dtype());
+    /// P(x) as a mixture, with the device and the precision of `like` `[batch, dim]`.
+    fn components(&self, like: &Tensor<2>) -> NormalComponents {
+        let (dim, device, precision) = (like.dims()[1], like.device(), like.dtype());
         let tensor =
             |values: &[f64]| Tensor::<2>::from_data(TensorData::new(values.to_vec(), [values.len() / dim, dim]), (&device, precision));
-        normal_mixture_log_prob(x, tensor(&self.means), tensor(&self.scales), None)
+        NormalComponents { mean: tensor(&self.means), scale: tensor(&self.scales), log_weights: None }
     }
 }
 
@@ -168,114 +167,46 @@ impl Marginal {
         Self { normal: None, mixture: None, bernoulli: None, pseudo: None, known: None }
     }
 
-    /// ln of the density at `x` `[batch, dim]`, `[batch]`, where the parameters alone decide it; `components` turns pseudo-inputs into
-    /// densities. `None` when there is no parameter.
-    pub fn log_prob(&self, x: Tensor<2>, components: impl Fn(Tensor<2>) -> Density) -> Option<Tensor<1>> {
-        let [batch, dim] = x.dims();
+    /// The density where the parameters alone decide it, one for all values; `components` turns pseudo-inputs into distributions, whose
+    /// equal mixture it is. `like` has the device and the precision of the values. `None` when there is no parameter.
+    pub fn distribution(&self, like: &Tensor<2>, components: impl Fn(Tensor<2>) -> BoxedDistribution) -> Option<BoxedDistribution> {
         if let Some(normal) = &self.normal {
-            let (loc, scale) = normal.parameters();
-            return Some(normal_log_prob(x, loc.expand([batch, dim]), scale.expand([batch, dim])));
+            let (mean, scale) = normal.parameters();
+            return Some(Normal { mean, scale }.boxed());
         }
         if let Some(mixture) = &self.mixture {
-            return Some(normal_mixture_log_prob(x, mixture.locs.val(), mixture.scales(), Some(mixture.log_weights())));
+            return Some(mixture.components().boxed());
         }
         if let Some(bernoulli) = &self.bernoulli {
-            return Some(Density::Bernoulli { probabilities: bernoulli.probabilities().expand([batch, dim]) }.log_prob(x));
+            return Some(Bernoulli::new(bernoulli.probabilities()).boxed());
         }
         if let Some(known) = &self.known {
-            return Some(known.log_prob(x));
+            return Some(known.components(like).boxed());
         }
-        let pseudo = self.pseudo.as_ref()?;
-        Some(equal_mixture(x, &components(pseudo.inputs.val())))
+        let each = components(self.pseudo.as_ref()?.inputs.val());
+        Some(NormalComponents::equal(&*each).map_or_else(|| EqualMixture { each }.boxed(), Distribution::boxed))
     }
 
     /// `count` samples without gradient, of components chosen at random by their weights; `None` when there is no parameter or the density is
     /// not over codes.
-    pub fn sample(&self, count: usize, draws: &mut Draws, components: impl Fn(Tensor<2>) -> Density) -> Option<Tensor<2>> {
-        let (mean, scale, weights) = if let Some(normal) = &self.normal {
-            let (loc, scale) = normal.parameters();
-            (loc, scale, vec![1.0])
-        } else if let Some(mixture) = &self.mixture {
-            let weights = mixture.log_weights().exp().into_data().iter::<f64>().collect();
-            (mixture.locs.val(), mixture.scales(), weights)
-        } else {
-            match components(self.pseudo.as_ref()?.inputs.val()) {
-                Density::Normal { mean, scale } => {
-                    let n = mean.dims()[0];
-                    (mean, scale, vec![1.0 / n as f64; n])
-                }
-                Density::NormalMixture(each) => {
-                    let (mean, scale, log_weights) = pooled(&each);
-                    (mean, scale, log_weights.exp().into_data().iter::<f64>().collect())
-                }
-                _ => return None,
+    pub fn sample(&self, count: usize, draws: &mut Draws, components: impl Fn(Tensor<2>) -> BoxedDistribution) -> Option<Tensor<2>> {
+        let prior = match (&self.normal, &self.mixture) {
+            (Some(normal), _) => {
+                let (mean, scale) = normal.parameters();
+                NormalComponents { mean, scale, log_weights: None }
             }
+            (None, Some(mixture)) => mixture.components(),
+            (None, None) => NormalComponents::equal(&*components(self.pseudo.as_ref()?.inputs.val()))?,
         };
-        let mut stream = draws.host("prior component");
-        let chosen: Vec<i64> = (0..count)
-            .map(|_| {
-                let mut left = stream.uniform();
-                let found = weights.iter().position(|w| {
-                    left -= w;
-                    left < 0.0
-                });
-                // Rounding may leave a little beyond the last component; one that is switched off never takes it.
-                found.or_else(|| weights.iter().rposition(|w| *w > 0.0)).unwrap_or(weights.len() - 1) as i64
-            })
-            .collect();
-        let device = mean.device();
-        let index = Tensor::<1, Int>::from_data(chosen.as_slice(), &device);
-        let noise = draws.normal("prior codes", [count, mean.dims()[1]], &device);
-        Some((mean.select(0, index.clone()) + scale.select(0, index) * noise).detach())
+        Some(prior.draw(count, ["prior component", "prior codes"], draws))
     }
-}
-
-/// All rows `[rows, dim]`, `times` over: `[times * rows, dim]`.
-fn repeat_rows(t: Tensor<2>, times: usize) -> Tensor<2> {
-    let [rows, dim] = t.dims();
-    t.reshape([1, rows, dim]).expand([times, rows, dim]).reshape([times * rows, dim])
-}
-
-/// Means and scales `[rows * components, dim]` and log weights `[rows * components]` of the equal mixture of the rows of `each`.
-fn pooled(each: &NormalMixture) -> (Tensor<2>, Tensor<2>, Tensor<1>) {
-    let [rows, components] = each.log_weights.dims();
-    let log_weights = each.log_weights.clone().reshape([rows * components]).sub_scalar((rows as f64).ln());
-    (each.rows(&each.mean), each.rows(&each.scale), log_weights)
-}
-
-/// ln of the equal mixture of the rows of `density` at `x` `[batch, dim]`, `[batch]`.
-fn equal_mixture(x: Tensor<2>, density: &Density) -> Tensor<1> {
-    let ([batch, dim], [components, _]) = (x.dims(), density.dims());
-    let repeat = |t: &Tensor<2>| repeat_rows(t.clone(), batch);
-    let each = match density {
-        Density::Normal { mean, scale } => return normal_mixture_log_prob(x, mean.clone(), scale.clone(), None),
-        Density::SharedNormal { mean, scale } => {
-            let scale = scale.clone().reshape([1, 1]).expand([components, dim]);
-            return normal_mixture_log_prob(x, mean.clone(), scale, None);
-        }
-        Density::NormalMixture(each) => {
-            let (mean, scale, log_weights) = pooled(each);
-            return normal_mixture_log_prob(x, mean, scale, Some(log_weights));
-        }
-        Density::Bernoulli { probabilities } => Density::Bernoulli { probabilities: repeat(probabilities) },
-        Density::GuardedBernoulli { probabilities, guard } => {
-            Density::GuardedBernoulli { probabilities: repeat(probabilities), guard: *guard }
-        }
-        Density::LogisticMixture(mixture) => {
-            let [_, height, width, channels] = mixture.parameters.dims();
-            let rows = repeat_rows(mixture.parameters.clone().reshape([components, height * width * channels]), batch);
-            Density::LogisticMixture(LogisticMixture { parameters: rows.reshape([batch * components, height, width, channels]) })
-        }
-        Density::Logistic256 { mean, log_scale } => Density::Logistic256 { mean: repeat(mean), log_scale: repeat(log_scale) },
-    };
-    let x = x.reshape([batch, 1, dim]).expand([batch, components, dim]).reshape([batch * components, dim]);
-    ibhost_framework::math::log_mean_exp(each.log_prob(x).reshape([batch, components]), 1).reshape([batch])
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use burn::tensor::Device;
+    use ibhost_framework::distributions::NormalMixture;
     use ibhost_framework::noise::Noise;
     use ibhost_nets::pseudo_inputs::Start;
 
@@ -300,12 +231,12 @@ mod tests {
         mixture.logscales = context.given([2, 1], vec![0.0, -20.0]);
         let prior = Marginal { mixture: Some(mixture), ..Marginal::fixed() };
         let mut draws = Draws::seeded(Noise::new(1), 0, "test");
-        let x = prior.sample(4000, &mut draws, |u| Density::Bernoulli { probabilities: u }).unwrap();
+        let x = prior.sample(4000, &mut draws, |u| Bernoulli::new(u).boxed()).unwrap();
         let x: Vec<f64> = x.into_data().iter::<f64>().collect();
         let low = x.iter().filter(|v| **v < 0.0).count() as f64 / 4000.0;
         assert!((low - 0.75).abs() < 0.03, "{low}");
         assert!(x.iter().filter(|v| **v > 0.0).all(|v| (v - 10.0).abs() < 1e-4));
-        assert!(Marginal::fixed().sample(1, &mut draws, |u| Density::Bernoulli { probabilities: u }).is_none());
+        assert!(Marginal::fixed().sample(1, &mut draws, |u| Bernoulli::new(u).boxed()).is_none());
     }
 
     #[test]
@@ -317,10 +248,11 @@ mod tests {
         let mixtures = |_| {
             let log_weights = Tensor::<2>::from_floats([[0.8f32.ln(), 0.2f32.ln()], [0.5f32.ln(), 0.5f32.ln()]], &device);
             let mean = Tensor::<3>::from_floats([[[-30.0], [-10.0]], [[10.0], [30.0]]], &device);
-            Density::NormalMixture(NormalMixture { log_weights, scale: mean.ones_like(), mean })
+            NormalMixture { log_weights, scale: mean.ones_like(), mean }.boxed()
         };
         let places = Tensor::<2>::from_floats([[-30.0], [-10.0], [10.0], [30.0]], &device);
-        let found: Vec<f64> = prior.log_prob(places, mixtures).unwrap().into_data().iter::<f64>().collect();
+        let found: Vec<f64> =
+            prior.distribution(&places, mixtures).unwrap().log_prob(places.clone()).unwrap().into_data().iter::<f64>().collect();
         let weights = [0.4, 0.1, 0.25, 0.25];
         let top = -0.918_938_533_204_672_7;
         assert!(found.iter().zip(weights).all(|(f, w): (&f64, f64)| (f - w.ln() - top).abs() < 1e-5), "{found:?}");

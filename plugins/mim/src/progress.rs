@@ -8,6 +8,7 @@ use ibhost_analyses::figures::plot::{PlotError, panels_png};
 use ibhost_analyses::generation::decoding::Decoding;
 use ibhost_analyses::output::{picture, write};
 use ibhost_framework::analysis::{AnalysisConfig, AnalysisContext, AnalysisError, Output, Results};
+use ibhost_framework::capability::{Encode, LogDensity};
 use ibhost_framework::dataset::KnownDensity;
 use ibhost_framework::engine::{Session, State, Stepper, restore_weights_at};
 use ibhost_framework::noise::{Draws, Noise};
@@ -68,7 +69,7 @@ fn frames_folder(output: &Output) -> String {
 
 impl Painter<'_> {
     fn paint(&mut self, epoch: u64, model: &BoxedObjective) -> Result<(), AnalysisError> {
-        let (Some(generative), Some(posterior)) = (model.as_generative(), model.as_posterior()) else {
+        let (Some(generative), Some(posterior)) = (model.capability::<LogDensity>(), model.capability::<Encode>()) else {
             return Err(AnalysisError::Request(format!("`{NAME}` needs a model with p(x|z) and q(z|x)")));
         };
         let sitter = Sitter { model: generative, posterior, density: self.density, style: &MimPortrait::default() };
@@ -86,7 +87,7 @@ impl Painter<'_> {
 #[typetag::serde(name = "mim_progress")]
 impl AnalysisConfig for MimProgress {
     fn run(&self, context: &AnalysisContext<'_>) -> Result<Results, AnalysisError> {
-        let posterior = context.model.as_posterior().ok_or_else(|| AnalysisError::Request(format!("`{NAME}` needs an encoder")))?;
+        let posterior = context.require::<Encode>(NAME)?;
         let inputs = test_inputs(context);
         need_plane(context, NAME, posterior.posterior(inputs.clone()).dims()[1])?;
         let Some(density) = context.data.known_density() else {

@@ -4,15 +4,16 @@ use burn::tensor::Tensor;
 use ibhost_analyses::generation::decoding::Decoding;
 use ibhost_analyses::information::kraskov::error_scale;
 use ibhost_analyses::information::ksg::{Calibration, Ksg};
-use ibhost_analyses::model::{generative, prior_codes, undefined};
+use ibhost_analyses::model::{prior_codes, undefined};
 use ibhost_analyses::output::write;
 use ibhost_analyses::probes::neighbour_accuracy::neighbour_accuracies;
 use ibhost_framework::analysis::{AnalysisConfig, AnalysisContext, AnalysisError, Measured, Results};
+use ibhost_framework::capability::LogDensity;
 use ibhost_framework::csv_text::csv_text;
 use ibhost_framework::dataset::{KnownDensity, Samples, Split};
-use ibhost_framework::generator::GenerativeModel;
+use ibhost_framework::distributions::Undefined;
+use ibhost_framework::latent_model::LatentModel;
 use ibhost_framework::noise::{Draws, Noise};
-use ibhost_framework::posterior::Undefined;
 use ibhost_framework::run::RunConfig;
 use ibhost_framework::storage::RunDir;
 use schemars::JsonSchema;
@@ -48,11 +49,11 @@ impl Passes {
     ///
     /// # Errors
     /// [`AnalysisError`] where no codes can be drawn from the prior.
-    pub fn draw(model: &dyn GenerativeModel, inputs: &Tensor<4>, draws: &mut Draws) -> Result<Self, AnalysisError> {
-        let codes = model.sample_codes(inputs.clone(), draws);
+    pub fn draw(model: &dyn LatentModel, inputs: &Tensor<4>, draws: &mut Draws) -> Result<Self, AnalysisError> {
+        let codes = model.sample_codes(inputs.clone(), draws).map_err(undefined(NAME))?;
         let reconstruction = model.decode_sample(codes.clone(), draws);
-        let second = model.sample_codes(inputs.clone(), draws);
-        let from_posterior = model.sample_codes(inputs.clone(), draws);
+        let second = model.sample_codes(inputs.clone(), draws).map_err(undefined(NAME))?;
+        let from_posterior = model.sample_codes(inputs.clone(), draws).map_err(undefined(NAME))?;
         let from_prior = prior_codes(NAME, model, inputs.dims()[0], draws)?;
         Ok(Self { codes, reconstruction, second, from_posterior, from_prior })
     }
@@ -83,12 +84,12 @@ impl PerSample {
     ///
     /// # Errors
     /// [`Undefined`] where the model has no formula for one of them.
-    pub fn add(&mut self, model: &dyn GenerativeModel, inputs: Tensor<4>, passes: Passes) -> Result<(), Undefined> {
+    pub fn add(&mut self, model: &dyn LatentModel, inputs: Tensor<4>, passes: Passes) -> Result<(), Undefined> {
         let [batch, channels, height, width] = inputs.dims();
         let x = inputs.clone().reshape([batch, channels * height * width]);
         let Passes { codes, reconstruction, second, from_posterior, from_prior } = passes;
         self.sizes = [x.dims()[1], codes.dims()[1]];
-        self.likelihood.extend(host(model.likelihood(second.clone(), Some(inputs.clone())).log_prob(x.clone())));
+        self.likelihood.extend(host(model.likelihood(second.clone(), Some(inputs.clone())).log_prob(x.clone())?));
         self.marginal.extend(host(model.marginal_log_prob(inputs.clone(), second)?));
         self.prior.extend(host(model.prior_log_prob(codes.clone())?));
         self.posterior.extend(host(model.posterior_log_prob(inputs.clone(), codes.clone())?));
@@ -190,7 +191,7 @@ impl Default for MimStatistics {
 
 /// Quantities of the first `points` samples.
 pub(crate) fn per_sample(
-    model: &dyn GenerativeModel,
+    model: &dyn LatentModel,
     samples: &Samples,
     points: usize,
     context: &AnalysisContext<'_>,
@@ -210,7 +211,7 @@ pub(crate) fn per_sample(
 #[typetag::serde(name = "mim_statistics")]
 impl AnalysisConfig for MimStatistics {
     fn run(&self, context: &AnalysisContext<'_>) -> Result<Results, AnalysisError> {
-        let model = generative(context, NAME)?;
+        let model = context.require::<LogDensity>(NAME)?;
         let (train, test) = (context.data.split(Split::Train), context.data.split(Split::Test));
         let found = per_sample(model, test, self.points, context)?;
         let statistics = found.statistics(context.data.known_density());
@@ -223,7 +224,7 @@ impl AnalysisConfig for MimStatistics {
             rows.push(("loss".to_owned(), best.value));
         }
         if context.data.info().classes.len() > 1 {
-            let train_codes = sampled_codes(model, train, self.points, context);
+            let train_codes = sampled_codes(model, train, self.points, context)?;
             let labels = |samples: &Samples| (0..samples.len().min(self.points)).map(|i| samples.label(i)).collect::<Vec<u8>>();
             let latent = found.sizes[1];
             let ks = [1, 3, 5, 10];
@@ -261,14 +262,20 @@ pub(crate) fn calibration_values(exact: f64, estimate: f64, bias: f64) -> [Measu
 }
 
 /// Sampled codes of the first `points` samples, sample-major.
-fn sampled_codes(model: &dyn GenerativeModel, samples: &Samples, points: usize, context: &AnalysisContext<'_>) -> Vec<f64> {
+fn sampled_codes(
+    model: &dyn LatentModel,
+    samples: &Samples,
+    points: usize,
+    context: &AnalysisContext<'_>,
+) -> Result<Vec<f64>, AnalysisError> {
     let indices: Vec<usize> = (0..samples.len().min(points)).collect();
     let mut codes = Vec::new();
     for (number, chunk) in indices.chunks(BATCH).enumerate() {
         let mut draws = Draws::seeded(Noise::new(context.seed), number as u64, "training codes");
-        codes.extend(host(model.sample_codes(samples.batch(chunk, context.device).inputs, &mut draws)));
+        let drawn = model.sample_codes(samples.batch(chunk, context.device).inputs, &mut draws).map_err(undefined(NAME))?;
+        codes.extend(host(drawn));
     }
-    codes
+    Ok(codes)
 }
 
 ibhost_framework::register! {

@@ -1,11 +1,31 @@
 //! The losses as functions of the four log densities of a joint sample.
 
 use burn::tensor::Tensor;
-use ibhost_framework::generator::LogTerms;
 use ibhost_framework::math::weighted_sum;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::f64::consts::LN_2;
+
+/// The four log densities of one joint sample (x, z) in nats, `[batch]` each.
+#[derive(Clone, Debug)]
+pub struct LogTerms {
+    /// ln p(x|z).
+    pub likelihood: Tensor<1>,
+    /// ln p(z).
+    pub prior: Tensor<1>,
+    /// ln q(z|x).
+    pub posterior: Tensor<1>,
+    /// ln q(x), by the objective's definition.
+    pub marginal: Tensor<1>,
+}
+
+/// What was found to be there when the objective was built.
+///
+/// # Panics
+/// Never: a model that lacks it is not built.
+pub(crate) fn checked<T>(found: Option<T>) -> T {
+    found.unwrap_or_else(|| unreachable!("checked when the objective was built"))
+}
 
 /// Which loss a pair of networks is trained with.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -75,6 +95,7 @@ pub fn with_choice(loss: Tensor<1>, choice: Tensor<1>) -> Tensor<1> {
 mod tests {
     use super::*;
     use burn::tensor::Device;
+    use ibhost_framework::distributions::NormalMixture;
 
     fn values(x: Tensor<1>) -> Vec<f64> {
         x.into_data().iter::<f64>().collect()
@@ -120,7 +141,6 @@ mod tests {
     fn the_score_of_a_choice_makes_the_gradient_of_an_expectation_reach_the_weights() {
         use burn::tensor::activation::log_softmax;
         use ibhost_framework::noise::{Draws, Noise};
-        use ibhost_framework::normal_mixture::NormalMixture;
         // The mean of z^2 + 50 under w_1 N(1, 0.5^2) + w_2 N(-2, 1) has the derivative w_1 w_2 ((1 + 0.25) - (4 + 1)) by the first raw log
         // weight, 2 w_1 by the first mean and 2 w_2 scale_2 by the second scale.
         let (device, count) = (Device::flex().autodiff(), 100_000);
@@ -132,7 +152,7 @@ mod tests {
             mean: mean.clone().expand([count, 2, 1]),
             scale: scale.clone().expand([count, 2, 1]),
         };
-        let (z, choice) = mixture.sample(Draws::seeded(Noise::new(2), 0, "test").normal("mixture", [count, 2], &device));
+        let (z, choice) = mixture.choose(Draws::seeded(Noise::new(2), 0, "test").normal("mixture", [count, 2], &device));
         let loss = z.powi_scalar(2).reshape([count]) + 50.0;
         let whole = with_choice(loss.clone(), choice);
         assert!(values(whole.clone()) == values(loss), "the value changed");

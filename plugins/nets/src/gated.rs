@@ -4,6 +4,7 @@ use burn::module::{Module, Param};
 use burn::nn::Linear;
 use burn::tensor::Tensor;
 use ibhost_framework::build::BuildContext;
+use ibhost_framework::distributions::Normal;
 use ibhost_kernels::{Activation, ConvGeometry, conv2d, dense, gated, gated_conv2d, linear};
 
 use crate::residual_block::{channels_first, channels_last};
@@ -269,9 +270,9 @@ impl NormalHeads {
     }
 
     /// The normal they describe.
-    pub fn posterior(&self, x: Tensor<2>) -> ibhost_framework::posterior::Posterior {
+    pub fn posterior(&self, x: Tensor<2>) -> Normal {
         let (mean, log_variance) = self.forward(x);
-        ibhost_framework::posterior::Posterior::Diagonal { mean, scale: log_variance.mul_scalar(0.5).exp() }
+        Normal { mean, scale: log_variance.mul_scalar(0.5).exp() }
     }
 }
 

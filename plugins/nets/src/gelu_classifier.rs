@@ -4,7 +4,8 @@ use burn::module::Module;
 use burn::nn::{LayerNorm, Linear};
 use burn::tensor::Tensor;
 use ibhost_framework::build::{BuildContext, BuildError, Initial};
-use ibhost_framework::decoder::{Decoder, DecoderConfig, Likelihood};
+use ibhost_framework::decoder::{Decoder, DecoderConfig, Target, TargetKind, joined};
+use ibhost_framework::distributions::{BoxedDistribution, Categorical, Distribution};
 use ibhost_kernels::{Activation, dense};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -41,19 +42,23 @@ pub struct GeluClassifier {
 }
 
 impl Decoder for GeluClassifier {
-    fn decode(&self, codes: Tensor<2>) -> Likelihood {
-        let hidden = self.norm1.forward(gelu(dense(&self.dense1, codes, Activation::Identity)));
-        Likelihood::Categorical { logits: dense(&self.dense2, hidden, Activation::Identity) }
+    fn decode(&self, codes: &[Tensor<2>], _teacher: Option<Tensor<4>>) -> BoxedDistribution {
+        let hidden = self.norm1.forward(gelu(dense(&self.dense1, joined(codes), Activation::Identity)));
+        Categorical::new(dense(&self.dense2, hidden, Activation::Identity)).boxed()
     }
 }
 
 #[typetag::serde(name = "gelu_classifier")]
 impl DecoderConfig for GeluClassifierConfig {
-    fn build(&self, latent: usize, classes: usize, context: &BuildContext) -> Result<Box<dyn Decoder>, BuildError> {
+    fn targets(&self) -> &'static [TargetKind] {
+        &[TargetKind::Classes]
+    }
+
+    fn build(&self, latents: &[usize], target: Target, context: &BuildContext) -> Result<Box<dyn Decoder>, BuildError> {
         Ok(Box::new(GeluClassifier {
-            dense1: context.linear(latent, self.hidden, Initial::LecunNormal),
+            dense1: context.linear(latents.iter().sum(), self.hidden, Initial::LecunNormal),
             norm1: layer_norm(self.hidden, context),
-            dense2: context.linear(self.hidden, classes, Initial::LecunNormal),
+            dense2: context.linear(self.hidden, target.size(), Initial::LecunNormal),
         }))
     }
 }
@@ -69,8 +74,8 @@ mod tests {
 
     #[test]
     fn logits_have_one_row_per_code_and_depend_on_it() {
-        let decoder = GeluClassifierConfig { hidden: 8 }.build(2, 3, &BuildContext::new(Device::flex(), 1)).unwrap();
-        let Likelihood::Categorical { logits } = decoder.decode(Tensor::from_floats([[0.0, 1.0], [2.0, -1.0]], &Device::flex()));
+        let decoder = GeluClassifierConfig { hidden: 8 }.build(&[2], Target::Classes(3), &BuildContext::new(Device::flex(), 1)).unwrap();
+        let logits = decoder.decode(&[Tensor::from_floats([[0.0, 1.0], [2.0, -1.0]], &Device::flex())], None).logits().unwrap();
         assert_eq!(logits.dims(), [2, 3]);
         let logits: Vec<f32> = logits.into_data().try_to_vec().unwrap();
         assert!(logits.iter().all(|v| v.is_finite()) && logits[..3] != logits[3..]);

@@ -2,7 +2,7 @@
 
 use burn::tensor::Tensor;
 use ibhost_framework::build::BuildError;
-use ibhost_framework::posterior::{Posterior, diagonal};
+use ibhost_framework::distributions::{BoxedDistribution, Delta, Distribution, MultivariateNormal, Normal, diagonal};
 use ibhost_kernels::softplus;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -80,14 +80,14 @@ pub fn head_size(component: &str, covariance: Covariance, z: usize) -> Result<us
 }
 
 /// The posterior that `raw` `[batch, outputs(covariance, z)]` stands for; the first `z` columns are the mean.
-pub fn posterior(covariance: Covariance, scale: ScaleMap, raw: Tensor<2>, z: usize) -> Posterior {
+pub fn posterior(covariance: Covariance, scale: ScaleMap, raw: Tensor<2>, z: usize) -> BoxedDistribution {
     let rest = outputs(covariance, z) - z;
     match covariance {
-        Covariance::Point => Posterior::Point { mean: raw },
-        Covariance::Diag => Posterior::Diagonal { mean: raw.clone().narrow(1, 0, z), scale: scale.positive(raw.narrow(1, z, rest)) },
+        Covariance::Point => Delta { value: raw }.boxed(),
+        Covariance::Diag => Normal { mean: raw.clone().narrow(1, 0, z), scale: scale.positive(raw.narrow(1, z, rest)) }.boxed(),
         Covariance::Full => {
             let mean = raw.clone().narrow(1, 0, z);
-            Posterior::Full { mean, cholesky: cholesky(scale, raw.narrow(1, z, rest), z) }
+            MultivariateNormal { mean, cholesky: cholesky(scale, raw.narrow(1, z, rest), z) }.boxed()
         }
     }
 }
@@ -124,10 +124,7 @@ mod tests {
     }
 
     fn factor(scale: ScaleMap, z: usize) -> Vec<f64> {
-        match posterior(Covariance::Full, scale, counting(z), z) {
-            Posterior::Full { cholesky, .. } => values(cholesky),
-            other => panic!("not a full covariance: {other:?}"),
-        }
+        values(posterior(Covariance::Full, scale, counting(z), z).downcast::<MultivariateNormal>().unwrap().cholesky.clone())
     }
 
     fn check(found: &[f64], expected: &[f64]) {
@@ -153,13 +150,9 @@ mod tests {
     #[test]
     fn diagonal_and_point_heads_split_mean_and_scale() {
         let raw = Tensor::<2>::from_floats([[1.0, 2.0, 5.0, 300.0]], &Device::flex());
-        match posterior(Covariance::Diag, ScaleMap::Softplus, raw.clone(), 2) {
-            Posterior::Diagonal { mean, scale } => {
-                check(&values(mean), &[1.0, 2.0]);
-                check(&values(scale), &[2f64.ln(), 295.0]);
-            }
-            other => panic!("not diagonal: {other:?}"),
-        }
+        let (mean, scale) = posterior(Covariance::Diag, ScaleMap::Softplus, raw.clone(), 2).as_normal().unwrap();
+        check(&values(mean), &[1.0, 2.0]);
+        check(&values(scale), &[2f64.ln(), 295.0]);
         assert_eq!(values(posterior(Covariance::Point, ScaleMap::Softplus, raw, 4).mean()), [1.0, 2.0, 5.0, 300.0]);
     }
 
@@ -170,7 +163,7 @@ mod tests {
             for scale in [ScaleMap::Softplus, ScaleMap::Exp] {
                 let n = outputs(covariance, 3);
                 let raw = Tensor::<2>::ones([2, n], &device).mul_scalar(0.3).require_grad();
-                let gradients = posterior(covariance, scale, raw.clone(), 3).rate().unwrap().sum().backward();
+                let gradients = posterior(covariance, scale, raw.clone(), 3).kl_to_standard().unwrap().sum().backward();
                 let gradient = values(raw.grad(&gradients).unwrap());
                 assert!(gradient.iter().all(|g| g.is_finite() && *g != 0.0), "{covariance:?} {scale:?} {gradient:?}");
             }

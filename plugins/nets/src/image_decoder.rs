@@ -4,10 +4,8 @@ use burn::module::Module;
 use burn::nn::Linear;
 use burn::tensor::Tensor;
 use ibhost_framework::build::{BuildContext, BuildError};
-use ibhost_framework::decoder::{Decoder, DecoderConfig};
-use ibhost_framework::density::Density;
-use ibhost_framework::generator::Generator;
-use ibhost_framework::posterior::Posterior;
+use ibhost_framework::decoder::{Decoder, DecoderConfig, Target, TargetKind};
+use ibhost_framework::distributions::BoxedDistribution;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -24,10 +22,6 @@ const MASKED_LAYERS: usize = 8;
 const EPSILON: f64 = 1e-5;
 /// Share of the running statistics kept at each step.
 const MOMENTUM: f64 = 0.9;
-
-fn no_classes(name: &str) -> Result<Box<dyn Decoder>, BuildError> {
-    Err(BuildError::new(name, "reconstructs inputs and gives no class probabilities; choose e.g. `--decoder linear`"))
-}
 
 /// p(z1|z2) for codes of two levels.
 fn code_prior(name: &str, latents: &[usize], context: &BuildContext) -> Result<Option<CodePrior>, BuildError> {
@@ -58,27 +52,28 @@ pub struct GatedMlpDecoder {
     pub output: Linear,
 }
 
-impl Generator for GatedMlpDecoder {
-    fn generate(&self, codes: &[Tensor<2>], _teacher: Option<Tensor<4>>) -> Density {
+impl Decoder for GatedMlpDecoder {
+    fn decode(&self, codes: &[Tensor<2>], _teacher: Option<Tensor<4>>) -> BoxedDistribution {
         bernoulli(self.output.forward(self.joint.forward(Tensor::cat(self.codes.forward(codes), 1))))
     }
 
-    fn prior(&self, _level: usize, above: &[Tensor<2>]) -> Option<Posterior> {
+    fn prior(&self, _level: usize, above: &[Tensor<2>]) -> Option<BoxedDistribution> {
         Some(self.prior.as_ref()?.forward(above.first()?.clone()))
     }
 }
 
 #[typetag::serde(name = "gated_mlp")]
 impl DecoderConfig for GatedMlpDecoderConfig {
+    fn targets(&self) -> &'static [TargetKind] {
+        &[TargetKind::Inputs]
+    }
+
     fn support(&self) -> Option<[f32; 2]> {
         Some([0.0, 1.0])
     }
 
-    fn build(&self, _latent: usize, _classes: usize, _context: &BuildContext) -> Result<Box<dyn Decoder>, BuildError> {
-        no_classes("gated_mlp")
-    }
-
-    fn build_generator(&self, latents: &[usize], shape: [usize; 3], context: &BuildContext) -> Result<Box<dyn Generator>, BuildError> {
+    fn build(&self, latents: &[usize], target: Target, context: &BuildContext) -> Result<Box<dyn Decoder>, BuildError> {
+        let shape = target.shape();
         let pixels = features("gated_mlp", shape)?;
         Ok(Box::new(GatedMlpDecoder {
             prior: code_prior("gated_mlp", latents, context)?,
@@ -118,8 +113,8 @@ pub struct GatedConvDecoder {
     shape: [usize; 3],
 }
 
-impl Generator for GatedConvDecoder {
-    fn generate(&self, codes: &[Tensor<2>], _teacher: Option<Tensor<4>>) -> Density {
+impl Decoder for GatedConvDecoder {
+    fn decode(&self, codes: &[Tensor<2>], _teacher: Option<Tensor<4>>) -> BoxedDistribution {
         let [channels, height, width] = self.shape;
         let image = self.image.forward(Tensor::cat(self.codes.forward(codes), 1));
         let batch = image.dims()[0];
@@ -128,22 +123,23 @@ impl Generator for GatedConvDecoder {
         bernoulli(flatten(self.output.forward(features)))
     }
 
-    fn prior(&self, _level: usize, above: &[Tensor<2>]) -> Option<Posterior> {
+    fn prior(&self, _level: usize, above: &[Tensor<2>]) -> Option<BoxedDistribution> {
         Some(self.prior.as_ref()?.forward(above.first()?.clone()))
     }
 }
 
 #[typetag::serde(name = "gated_conv")]
 impl DecoderConfig for GatedConvDecoderConfig {
+    fn targets(&self) -> &'static [TargetKind] {
+        &[TargetKind::Inputs]
+    }
+
     fn support(&self) -> Option<[f32; 2]> {
         Some([0.0, 1.0])
     }
 
-    fn build(&self, _latent: usize, _classes: usize, _context: &BuildContext) -> Result<Box<dyn Decoder>, BuildError> {
-        no_classes("gated_conv")
-    }
-
-    fn build_generator(&self, latents: &[usize], shape: [usize; 3], context: &BuildContext) -> Result<Box<dyn Generator>, BuildError> {
+    fn build(&self, latents: &[usize], target: Target, context: &BuildContext) -> Result<Box<dyn Decoder>, BuildError> {
+        let shape = target.shape();
         let pixels = features("gated_conv", shape)?;
         let window = Window::new(3, 1, 1);
         let prior = code_prior("gated_conv", latents, context)?;
@@ -206,15 +202,15 @@ impl PixelConvDecoder {
     }
 }
 
-impl Generator for PixelConvDecoder {
-    fn generate(&self, codes: &[Tensor<2>], teacher: Option<Tensor<4>>) -> Density {
+impl Decoder for PixelConvDecoder {
+    fn decode(&self, codes: &[Tensor<2>], teacher: Option<Tensor<4>>) -> BoxedDistribution {
         let maps = self.maps(codes);
         let [batch, _, height, width] = maps.dims();
         let image = teacher.unwrap_or_else(|| Tensor::zeros([batch, self.shape[0], height, width], &maps.device()));
         bernoulli(flatten(self.logits(Tensor::cat(vec![image, maps], 1))))
     }
 
-    fn prior(&self, _level: usize, above: &[Tensor<2>]) -> Option<Posterior> {
+    fn prior(&self, _level: usize, above: &[Tensor<2>]) -> Option<BoxedDistribution> {
         Some(self.prior.as_ref()?.forward(above.first()?.clone()))
     }
 
@@ -252,15 +248,16 @@ impl Generator for PixelConvDecoder {
 
 #[typetag::serde(name = "pixel_conv")]
 impl DecoderConfig for PixelConvConfig {
+    fn targets(&self) -> &'static [TargetKind] {
+        &[TargetKind::Inputs]
+    }
+
     fn support(&self) -> Option<[f32; 2]> {
         Some([0.0, 1.0])
     }
 
-    fn build(&self, _latent: usize, _classes: usize, _context: &BuildContext) -> Result<Box<dyn Decoder>, BuildError> {
-        no_classes("pixel_conv")
-    }
-
-    fn build_generator(&self, latents: &[usize], shape: [usize; 3], context: &BuildContext) -> Result<Box<dyn Generator>, BuildError> {
+    fn build(&self, latents: &[usize], target: Target, context: &BuildContext) -> Result<Box<dyn Decoder>, BuildError> {
+        let shape = target.shape();
         let pixels = features("pixel_conv", shape)?;
         let prior = code_prior("pixel_conv", latents, context)?;
         let codes = CodeFeatures::new(latents, pixels, context);
@@ -300,10 +297,10 @@ mod tests {
     fn sampling_pixel_by_pixel_agrees_with_the_teacher_forced_pass_over_its_own_result() {
         for open_code in [false, true] {
             let context = BuildContext::new(Device::flex(), 3);
-            let decoder = PixelConvConfig { open_code }.build_generator(&[2, 3], [1, 11, 12], &context).unwrap();
+            let decoder = PixelConvConfig { open_code }.build(&[2, 3], Target::Inputs([1, 11, 12]), &context).unwrap();
             let codes = [noise([2, 2], false), noise([2, 3], false)];
             let (image, means) = decoder.ancestral(&codes, noise([2, 132], true));
-            let forced = decoder.generate(&codes, Some(image.clone().reshape([2, 1, 11, 12]))).mean();
+            let forced = decoder.decode(&codes, Some(image.clone().reshape([2, 1, 11, 12]))).mean();
             let worst = (forced - means).abs().max().into_scalar::<f32>();
             assert!(worst < 1e-5, "{worst}");
             assert!(image.into_data().iter::<f32>().all(|bit| bit == 0.0 || bit == 1.0));
@@ -314,10 +311,9 @@ mod tests {
     fn the_first_pixel_sees_the_code_only_when_it_is_open() {
         for open_code in [false, true] {
             let context = BuildContext::new(Device::flex(), 3);
-            let decoder = PixelConvConfig { open_code }.build_generator(&[2], [1, 6, 6], &context).unwrap();
-            let first = |value: f32| {
-                decoder.generate(&[Tensor::full([1, 2], value, &Device::flex())], None).mean().into_data().iter::<f32>().next()
-            };
+            let decoder = PixelConvConfig { open_code }.build(&[2], Target::Inputs([1, 6, 6]), &context).unwrap();
+            let first =
+                |value: f32| decoder.decode(&[Tensor::full([1, 2], value, &Device::flex())], None).mean().into_data().iter::<f32>().next();
             assert_eq!(first(0.0) != first(2.0), open_code);
         }
     }

@@ -4,9 +4,8 @@ use burn::module::Module;
 use burn::tensor::Tensor;
 use burn::tensor::activation::sigmoid;
 use ibhost_framework::build::{BuildContext, BuildError};
-use ibhost_framework::density::Density;
+use ibhost_framework::distributions::{Bernoulli, BoxedDistribution, Distribution, Normal};
 use ibhost_framework::encoder::{Encoder, EncoderConfig, Hierarchy};
-use ibhost_framework::posterior::Posterior;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -22,26 +21,8 @@ const LAST: usize = 6;
 pub const PROBABILITY_FLOOR: f64 = 1e-5;
 
 /// Bernoulli pixels from logits, in the range the log-likelihood is clamped to.
-pub(crate) fn bernoulli(logits: Tensor<2>) -> Density {
-    Density::Bernoulli { probabilities: sigmoid(logits).clamp(PROBABILITY_FLOOR, 1.0 - PROBABILITY_FLOOR) }
-}
-
-/// Draws codes level by level with `noise(level, [batch, latent])`, top first, and returns them bottom first with their posteriors.
-pub fn sample_levels(
-    hierarchy: &dyn Hierarchy,
-    features: &[Tensor<2>],
-    mut noise: impl FnMut(usize, [usize; 2]) -> Tensor<2>,
-) -> Vec<(Tensor<2>, Posterior)> {
-    let mut levels: Vec<(Tensor<2>, Posterior)> = Vec::with_capacity(features.len());
-    for level in (0..features.len()).rev() {
-        let above: Vec<Tensor<2>> = levels.iter().rev().map(|(code, _)| code.clone()).collect();
-        let posterior = hierarchy.level(level, features[level].clone(), &above);
-        let [batch, latent] = posterior.dims();
-        let code = posterior.sample(noise(level, [batch, latent]).reshape([1, batch, latent])).reshape([batch, latent]);
-        levels.push((code, posterior));
-    }
-    levels.reverse();
-    levels
+pub(crate) fn bernoulli(logits: Tensor<2>) -> BoxedDistribution {
+    Bernoulli::new(sigmoid(logits).clamp(PROBABILITY_FLOOR, 1.0 - PROBABILITY_FLOOR)).boxed()
 }
 
 /// Sizes of the code's levels.
@@ -88,23 +69,20 @@ impl Bottom {
         }
     }
 
-    fn posterior(&self, x: Tensor<2>, z2: Tensor<2>) -> Posterior {
+    fn posterior(&self, x: Tensor<2>, z2: Tensor<2>) -> Normal {
         self.heads.posterior(self.joint.forward(Tensor::cat(vec![x, self.code.forward(z2)], 1)))
     }
 }
 
 /// Codes of all levels side by side, and their distribution when the levels above the bottom are at their means.
-fn flat_posterior(hierarchy: &dyn Hierarchy, inputs: Tensor<4>) -> Posterior {
-    let features = hierarchy.features(inputs);
-    let levels = sample_levels(hierarchy, &features, |level, shape| Tensor::zeros(shape, &features[level].device()));
-    let (mut means, mut scales) = (Vec::new(), Vec::new());
-    for (_, posterior) in levels {
-        means.push(posterior.mean());
-        if let Posterior::Diagonal { scale, .. } = posterior {
-            scales.push(scale);
-        }
+fn flat_posterior(features: &[Tensor<2>], normal: impl Fn(Tensor<2>, &[Tensor<2>]) -> Normal) -> BoxedDistribution {
+    let (mut means, mut scales): (Vec<Tensor<2>>, Vec<Tensor<2>>) = (Vec::new(), Vec::new());
+    for level in (0..features.len()).rev() {
+        let Normal { mean, scale } = normal(features[level].clone(), &means);
+        means.insert(0, mean);
+        scales.insert(0, scale);
     }
-    Posterior::Diagonal { mean: Tensor::cat(means, 1), scale: Tensor::cat(scales, 1) }
+    Normal { mean: Tensor::cat(means, 1), scale: Tensor::cat(scales, 1) }.boxed()
 }
 
 /// Gated perceptron with a code of one level (z2:0) or two: x to 300 to 300 for the top level; x to 300 and z2 to 300, then 600 to 300 for the
@@ -133,14 +111,8 @@ pub struct GatedMlp {
     pub bottom: Option<Bottom>,
 }
 
-impl Hierarchy for GatedMlp {
-    fn features(&self, inputs: Tensor<4>) -> Vec<Tensor<2>> {
-        let x = flatten(inputs);
-        let top = self.top.iter().fold(x.clone(), |x, layer| layer.forward(x));
-        self.bottom_input.iter().map(|layer| layer.forward(x.clone())).chain([top]).collect()
-    }
-
-    fn level(&self, _level: usize, features: Tensor<2>, above: &[Tensor<2>]) -> Posterior {
+impl GatedMlp {
+    fn normal(&self, features: Tensor<2>, above: &[Tensor<2>]) -> Normal {
         match (&self.bottom, above) {
             (Some(bottom), [z2, ..]) => bottom.posterior(features, z2.clone()),
             _ => self.top_heads.posterior(features),
@@ -148,9 +120,21 @@ impl Hierarchy for GatedMlp {
     }
 }
 
+impl Hierarchy for GatedMlp {
+    fn features(&self, inputs: Tensor<4>) -> Vec<Tensor<2>> {
+        let x = flatten(inputs);
+        let top = self.top.iter().fold(x.clone(), |x, layer| layer.forward(x));
+        self.bottom_input.iter().map(|layer| layer.forward(x.clone())).chain([top]).collect()
+    }
+
+    fn level(&self, _level: usize, features: Tensor<2>, above: &[Tensor<2>]) -> BoxedDistribution {
+        self.normal(features, above).boxed()
+    }
+}
+
 impl Encoder for GatedMlp {
-    fn encode(&self, inputs: Tensor<4>) -> Posterior {
-        flat_posterior(self, inputs)
+    fn encode(&self, inputs: Tensor<4>) -> BoxedDistribution {
+        flat_posterior(&self.features(inputs), |features, above| self.normal(features, above))
     }
 
     fn as_hierarchy(&self) -> Option<&dyn Hierarchy> {
@@ -237,26 +221,32 @@ fn through(layers: &[GatedConv], x: Tensor<4>) -> Tensor<2> {
     flatten(layers.iter().fold(x, |x, layer| layer.forward(x)))
 }
 
-impl Hierarchy for GatedConvEncoder {
-    fn features(&self, inputs: Tensor<4>) -> Vec<Tensor<2>> {
-        vec![through(&self.bottom_input, inputs.clone()), through(&self.top, inputs)]
-    }
-
-    fn level(&self, _level: usize, features: Tensor<2>, above: &[Tensor<2>]) -> Posterior {
+impl GatedConvEncoder {
+    fn normal(&self, features: Tensor<2>, above: &[Tensor<2>]) -> Normal {
         match above {
             [z2, ..] => self.bottom.posterior(features, z2.clone()),
             [] => self.top_heads.posterior(features),
         }
     }
+}
 
-    fn top(&self, inputs: Tensor<4>) -> Posterior {
-        self.top_heads.posterior(through(&self.top, inputs))
+impl Hierarchy for GatedConvEncoder {
+    fn features(&self, inputs: Tensor<4>) -> Vec<Tensor<2>> {
+        vec![through(&self.bottom_input, inputs.clone()), through(&self.top, inputs)]
+    }
+
+    fn level(&self, _level: usize, features: Tensor<2>, above: &[Tensor<2>]) -> BoxedDistribution {
+        self.normal(features, above).boxed()
+    }
+
+    fn top(&self, inputs: Tensor<4>) -> BoxedDistribution {
+        self.top_heads.posterior(through(&self.top, inputs)).boxed()
     }
 }
 
 impl Encoder for GatedConvEncoder {
-    fn encode(&self, inputs: Tensor<4>) -> Posterior {
-        flat_posterior(self, inputs)
+    fn encode(&self, inputs: Tensor<4>) -> BoxedDistribution {
+        flat_posterior(&self.features(inputs), |features, above| self.normal(features, above))
     }
 
     fn as_hierarchy(&self) -> Option<&dyn Hierarchy> {
@@ -319,8 +309,8 @@ impl CodePrior {
     }
 
     /// The prior at codes `[batch, above]`.
-    pub fn forward(&self, above: Tensor<2>) -> Posterior {
-        self.heads.posterior(self.layers.iter().fold(above, |x, layer| layer.forward(x)))
+    pub fn forward(&self, above: Tensor<2>) -> BoxedDistribution {
+        self.heads.posterior(self.layers.iter().fold(above, |x, layer| layer.forward(x))).boxed()
     }
 }
 
@@ -347,8 +337,8 @@ mod tests {
     use crate::image_decoder::{GatedConvDecoderConfig, GatedMlpDecoderConfig, PixelConvConfig};
     use burn::tensor::Device;
     use ibhost_framework::decoder::DecoderConfig;
+    use ibhost_framework::decoder::{BoxedDecoder, Target};
     use ibhost_framework::encoder::BoxedEncoder;
-    use ibhost_framework::generator::BoxedGenerator;
 
     #[test]
     fn published_parameter_counts() {
@@ -356,7 +346,7 @@ mod tests {
         let count = |encoder: &dyn EncoderConfig, decoder: &dyn DecoderConfig| {
             let shape = [1, 28, 28];
             let encoder_net = BoxedEncoder::new(encoder.build(shape, &context).unwrap());
-            let decoder_net = BoxedGenerator::new(decoder.build_generator(&encoder.latents(), shape, &context).unwrap());
+            let decoder_net = BoxedDecoder::new(decoder.build(&encoder.latents(), Target::Inputs(shape), &context).unwrap());
             encoder_net.num_params() + decoder_net.num_params()
         };
         let conv = GatedConvConfig::default();

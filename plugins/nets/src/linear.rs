@@ -4,7 +4,8 @@ use burn::module::Module;
 use burn::nn::Linear;
 use burn::tensor::Tensor;
 use ibhost_framework::build::{BuildContext, BuildError, Initial};
-use ibhost_framework::decoder::{Decoder, DecoderConfig, Likelihood};
+use ibhost_framework::decoder::{Decoder, DecoderConfig, Target, TargetKind, joined};
+use ibhost_framework::distributions::{BoxedDistribution, Categorical, Distribution};
 use ibhost_kernels::{Activation, dense};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -24,15 +25,19 @@ pub struct LinearDecoder {
 }
 
 impl Decoder for LinearDecoder {
-    fn decode(&self, codes: Tensor<2>) -> Likelihood {
-        Likelihood::Categorical { logits: dense(&self.dense, codes, Activation::Identity) }
+    fn decode(&self, codes: &[Tensor<2>], _teacher: Option<Tensor<4>>) -> BoxedDistribution {
+        Categorical::new(dense(&self.dense, joined(codes), Activation::Identity)).boxed()
     }
 }
 
 #[typetag::serde(name = "linear")]
 impl DecoderConfig for LinearConfig {
-    fn build(&self, latent: usize, classes: usize, context: &BuildContext) -> Result<Box<dyn Decoder>, BuildError> {
-        Ok(Box::new(LinearDecoder { dense: context.linear(latent, classes, Initial::GlorotUniform) }))
+    fn targets(&self) -> &'static [TargetKind] {
+        &[TargetKind::Classes]
+    }
+
+    fn build(&self, latents: &[usize], target: Target, context: &BuildContext) -> Result<Box<dyn Decoder>, BuildError> {
+        Ok(Box::new(LinearDecoder { dense: context.linear(latents.iter().sum(), target.size(), Initial::GlorotUniform) }))
     }
 }
 
@@ -48,9 +53,9 @@ mod tests {
 
     #[test]
     fn the_paper_size_has_the_published_number_of_parameters_and_logits_per_code() {
-        let decoder = BoxedDecoder::new(LinearConfig {}.build(256, 10, &BuildContext::new(Device::flex(), 1)).unwrap());
+        let decoder = BoxedDecoder::new(LinearConfig {}.build(&[256], Target::Classes(10), &BuildContext::new(Device::flex(), 1)).unwrap());
         assert_eq!(decoder.num_params(), 2570);
-        let Likelihood::Categorical { logits } = decoder.decode(Tensor::zeros([3, 256], &Device::flex()));
+        let logits = decoder.decode(&[Tensor::zeros([3, 256], &Device::flex())], None).logits().unwrap();
         assert_eq!(logits.into_data().try_to_vec::<f32>().unwrap(), vec![0.0; 30]);
     }
 }

@@ -4,8 +4,8 @@ use burn::module::Module;
 use burn::nn::Linear;
 use burn::tensor::Tensor;
 use ibhost_framework::build::{BuildContext, BuildError, Initial};
+use ibhost_framework::distributions::BoxedDistribution;
 use ibhost_framework::encoder::{Encoder, EncoderConfig};
-use ibhost_framework::posterior::Posterior;
 use ibhost_kernels::{Activation, dense};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -72,7 +72,7 @@ pub struct Mlp {
 }
 
 impl Encoder for Mlp {
-    fn encode(&self, inputs: Tensor<4>) -> Posterior {
+    fn encode(&self, inputs: Tensor<4>) -> BoxedDistribution {
         let hidden = dense(&self.dense1, flatten(inputs), Activation::Relu);
         let hidden = dense(&self.dense2, hidden, Activation::Relu);
         let raw = match &self.spread {
@@ -141,7 +141,7 @@ mod tests {
             let posterior = built(&config, [2, 3, 4]).encode(Tensor::ones([7, 2, 3, 4], &Device::flex()));
             assert_eq!(posterior.dims(), [7, 3]);
             assert_eq!(posterior.is_stochastic(), cov != Covariance::Point);
-            assert_eq!(posterior.covariance().dims(), [7, 3, 3]);
+            assert_eq!(posterior.covariance().unwrap().dims(), [7, 3, 3]);
         }
     }
 
@@ -149,7 +149,7 @@ mod tests {
     fn codes_start_almost_noiseless() {
         let config = MlpConfig { e1: 16, e2: 16, z: 4, ..MlpConfig::default() };
         let posterior = built(&config, [1, 4, 4]).encode(Tensor::zeros([1, 1, 4, 4], &Device::flex()));
-        let variance: Vec<f32> = posterior.covariance().sum_dim(2).into_data().try_to_vec().unwrap();
+        let variance: Vec<f32> = posterior.covariance().unwrap().sum_dim(2).into_data().try_to_vec().unwrap();
         assert!(variance.iter().all(|v| (v.sqrt() - 0.006_715_35).abs() < 1e-6), "{variance:?}");
     }
 

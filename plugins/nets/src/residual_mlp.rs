@@ -4,8 +4,8 @@ use burn::module::Module;
 use burn::nn::{LayerNorm, Linear};
 use burn::tensor::Tensor;
 use ibhost_framework::build::{BuildContext, BuildError, Initial};
+use ibhost_framework::distributions::BoxedDistribution;
 use ibhost_framework::encoder::{Encoder, EncoderConfig};
-use ibhost_framework::posterior::Posterior;
 use ibhost_kernels::{Activation, dense};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -61,7 +61,7 @@ pub struct ResidualMlp {
 }
 
 impl Encoder for ResidualMlp {
-    fn encode(&self, inputs: Tensor<4>) -> Posterior {
+    fn encode(&self, inputs: Tensor<4>) -> BoxedDistribution {
         let a = self.norm1.forward(gelu(dense(&self.dense1, flatten(inputs), Activation::Identity)));
         let b = self.norm2.forward(gelu(dense(&self.dense2, a.clone(), Activation::Identity)));
         posterior(self.cov, self.scale, dense(&self.head, a + gelu(b), Activation::Identity), self.z)
@@ -99,6 +99,7 @@ mod tests {
     use super::*;
     use crate::gelu_classifier::GeluClassifierConfig;
     use burn::tensor::Device;
+    use ibhost_framework::decoder::Target;
     use ibhost_framework::decoder::{BoxedDecoder, DecoderConfig};
     use ibhost_framework::encoder::BoxedEncoder;
 
@@ -107,7 +108,7 @@ mod tests {
         let context = BuildContext::new(Device::flex(), 1);
         let config = ResidualMlpConfig { cov: Covariance::Point, ..ResidualMlpConfig::default() };
         let encoder = BoxedEncoder::new(config.build([1, 28, 28], &context).unwrap());
-        let decoder = BoxedDecoder::new(GeluClassifierConfig::default().build(2, 10, &context).unwrap());
+        let decoder = BoxedDecoder::new(GeluClassifierConfig::default().build(&[2], Target::Classes(10), &context).unwrap());
         assert_eq!(encoder.num_params() + decoder.num_params(), 668_140);
     }
 
@@ -117,7 +118,7 @@ mod tests {
         let config = ResidualMlpConfig { width: 6, z: 3, ..ResidualMlpConfig::default() };
         let posterior = config.build([3, 2, 5], &context).unwrap().encode(Tensor::ones([4, 3, 2, 5], &Device::flex()));
         assert_eq!(posterior.dims(), [4, 3]);
-        let rate: Vec<f32> = posterior.rate().unwrap().into_data().try_to_vec().unwrap();
+        let rate: Vec<f32> = posterior.kl_to_standard().unwrap().into_data().try_to_vec().unwrap();
         assert!(rate.iter().all(|r| r.is_finite() && *r >= 0.0), "{rate:?}");
     }
 }

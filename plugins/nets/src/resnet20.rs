@@ -5,8 +5,8 @@ use burn::nn::Linear;
 use burn::nn::conv::Conv2d;
 use burn::tensor::Tensor;
 use ibhost_framework::build::{BuildContext, BuildError, Initial};
+use ibhost_framework::distributions::BoxedDistribution;
 use ibhost_framework::encoder::{Encoder, EncoderConfig};
-use ibhost_framework::posterior::Posterior;
 use ibhost_kernels::{Activation, dense};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -67,7 +67,7 @@ pub struct Resnet20 {
 }
 
 impl Encoder for Resnet20 {
-    fn encode(&self, inputs: Tensor<4>) -> Posterior {
+    fn encode(&self, inputs: Tensor<4>) -> BoxedDistribution {
         let hidden = self.stem_norm.forward(convolve(&self.stem, channels_last(inputs)), None, true);
         let hidden = self.blocks.iter().fold(hidden, |hidden, block| block.forward_last(hidden));
         posterior(self.cov, self.scale, dense(&self.head, mean_over_positions(hidden), Activation::Identity), self.z)
@@ -137,7 +137,7 @@ mod tests {
         for shape in [[1, 8, 8], [1, 28, 28], [3, 9, 7]] {
             let encoder = built(&Resnet20Config { cov: Covariance::Full, ..Resnet20Config::default() }, shape, Device::flex());
             let posterior = encoder.encode(Tensor::ones([2, shape[0], shape[1], shape[2]], &Device::flex()));
-            assert_eq!((posterior.dims(), posterior.covariance().dims()), ([2, 2], [2, 2, 2]));
+            assert_eq!((posterior.dims(), posterior.covariance().unwrap().dims()), ([2, 2], [2, 2, 2]));
         }
     }
 
@@ -157,7 +157,7 @@ mod tests {
         let device = Device::flex().autodiff();
         let encoder = built(&Resnet20Config::default(), [1, 8, 8], device.clone());
         let ramp = Tensor::<1, burn::tensor::Int>::arange(0..4 * 64, &device).float().mul_scalar(0.1).sin().reshape([4, 1, 8, 8]);
-        let gradients = encoder.encode(ramp).rate().unwrap().sum().backward();
+        let gradients = encoder.encode(ramp).kl_to_standard().unwrap().sum().backward();
         let mut check = Check(&gradients, 0);
         encoder.visit(&mut check);
         assert_eq!(check.1, 19 + 2 * 19 + 2);
@@ -171,7 +171,7 @@ mod tests {
         let evaluation = encoder.valid();
         let gradient = |images: Tensor<4>| {
             let images = images.detach().require_grad();
-            let gradients = evaluation.encode(images.clone()).rate().unwrap().sum().backward();
+            let gradients = evaluation.encode(images.clone()).kl_to_standard().unwrap().sum().backward();
             images.grad(&gradients).unwrap().into_data().try_to_vec::<f32>().unwrap()
         };
         let both = gradient(inputs.clone());

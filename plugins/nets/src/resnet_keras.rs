@@ -5,8 +5,8 @@ use burn::nn::Linear;
 use burn::nn::conv::Conv2d;
 use burn::tensor::Tensor;
 use ibhost_framework::build::{BuildContext, BuildError, Initial};
+use ibhost_framework::distributions::BoxedDistribution;
 use ibhost_framework::encoder::{Encoder, EncoderConfig};
-use ibhost_framework::posterior::Posterior;
 use ibhost_kernels::{Activation, dense};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -113,7 +113,7 @@ impl ResnetKeras {
 }
 
 impl Encoder for ResnetKeras {
-    fn encode(&self, inputs: Tensor<4>) -> Posterior {
+    fn encode(&self, inputs: Tensor<4>) -> BoxedDistribution {
         let hidden = self.stem_norm.forward(convolve(&self.stem, channels_last(inputs)), None, true);
         let hidden = self.blocks.iter().fold(hidden, |hidden, block| block.forward(hidden));
         // The 8x8 pooling of the original covers all positions of its 32x32 images.

@@ -3,13 +3,11 @@
 use burn::module::Module;
 use burn::nn::Linear;
 use burn::tensor::activation::{relu, sigmoid};
-use burn::tensor::{DType, Device, Tensor};
+use burn::tensor::{DType, Tensor};
 use ibhost_framework::build::{BuildContext, BuildError};
-use ibhost_framework::decoder::{Decoder, DecoderConfig};
-use ibhost_framework::density::Density;
+use ibhost_framework::decoder::{Decoder, DecoderConfig, Target, TargetKind, joined};
+use ibhost_framework::distributions::{Bernoulli, BoxedDistribution, Distribution, Normal};
 use ibhost_framework::encoder::{Encoder, EncoderConfig};
-use ibhost_framework::generator::Generator;
-use ibhost_framework::posterior::Posterior;
 use ibhost_kernels::{Affine, dense, normal_network};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -196,9 +194,9 @@ pub struct DenseEncoder {
 }
 
 impl Encoder for DenseEncoder {
-    fn encode(&self, inputs: Tensor<4>) -> Posterior {
+    fn encode(&self, inputs: Tensor<4>) -> BoxedDistribution {
         let (mean, scale) = self.net.forward(flatten(inputs));
-        Posterior::Diagonal { mean, scale }
+        Normal { mean, scale }.boxed()
     }
 }
 
@@ -257,30 +255,25 @@ pub struct DenseBernoulliDecoder {
     pub net: BernoulliNet,
 }
 
-/// The levels of a code side by side.
-pub(crate) fn joined(codes: &[Tensor<2>]) -> Tensor<2> {
-    match codes {
-        [code] => code.clone(),
-        [] => Tensor::zeros([0, 0], &Device::default()),
-        several => Tensor::cat(several.to_vec(), 1),
-    }
-}
-
-impl Generator for DenseDecoder {
-    fn generate(&self, codes: &[Tensor<2>], _teacher: Option<Tensor<4>>) -> Density {
+impl Decoder for DenseDecoder {
+    fn decode(&self, codes: &[Tensor<2>], _teacher: Option<Tensor<4>>) -> BoxedDistribution {
         let (mean, scale) = self.net.forward(joined(codes));
-        Density::Normal { mean, scale }
+        Normal { mean, scale }.boxed()
     }
 }
 
-impl Generator for DenseBernoulliDecoder {
-    fn generate(&self, codes: &[Tensor<2>], _teacher: Option<Tensor<4>>) -> Density {
-        Density::Bernoulli { probabilities: self.net.forward(joined(codes)) }
+impl Decoder for DenseBernoulliDecoder {
+    fn decode(&self, codes: &[Tensor<2>], _teacher: Option<Tensor<4>>) -> BoxedDistribution {
+        Bernoulli::new(self.net.forward(joined(codes))).boxed()
     }
 }
 
 #[typetag::serde(name = "vector_mlp")]
 impl DecoderConfig for DenseDecoderConfig {
+    fn targets(&self) -> &'static [TargetKind] {
+        &[TargetKind::Inputs]
+    }
+
     fn support(&self) -> Option<[f32; 2]> {
         match self.output {
             Output::Normal => None,
@@ -288,12 +281,8 @@ impl DecoderConfig for DenseDecoderConfig {
         }
     }
 
-    fn build(&self, _latent: usize, _classes: usize, _context: &BuildContext) -> Result<Box<dyn Decoder>, BuildError> {
-        Err(BuildError::new("vector_mlp", "reconstructs inputs and gives no class probabilities; choose e.g. `--decoder linear`"))
-    }
-
-    fn build_generator(&self, latents: &[usize], shape: [usize; 3], context: &BuildContext) -> Result<Box<dyn Generator>, BuildError> {
-        let (latent, outputs) = (latents.iter().sum(), features("vector_mlp", shape)?);
+    fn build(&self, latents: &[usize], target: Target, context: &BuildContext) -> Result<Box<dyn Decoder>, BuildError> {
+        let (latent, outputs) = (latents.iter().sum(), features("vector_mlp", target.shape())?);
         Ok(match self.output {
             Output::Normal => Box::new(DenseDecoder { net: NormalNet::new(&self.net, latent, outputs, context) }),
             Output::Bernoulli => Box::new(DenseBernoulliDecoder { net: BernoulliNet::new(&self.net, latent, outputs, context) }),
@@ -309,8 +298,9 @@ ibhost_framework::register! {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use burn::tensor::Device;
+    use ibhost_framework::decoder::BoxedDecoder;
     use ibhost_framework::encoder::BoxedEncoder;
-    use ibhost_framework::generator::BoxedGenerator;
 
     #[test]
     fn sizes_and_smallest_scales_are_as_stated() {
@@ -318,9 +308,9 @@ mod tests {
         let net = Layers { mid: 50, min_logvar: 1.0, ..Layers::default() };
         let encoder = BoxedEncoder::new(DenseEncoderConfig { z: 2, net: net.clone() }.build([1, 1, 2], &context).unwrap());
         let decoder = DenseDecoderConfig { net: net.clone(), ..DenseDecoderConfig::default() };
-        let decoder = BoxedGenerator::new(decoder.build_generator(&[2], [1, 1, 2], &context).unwrap());
+        let decoder = BoxedDecoder::new(decoder.build(&[2], Target::Inputs([1, 1, 2]), &context).unwrap());
         assert_eq!(encoder.num_params() + decoder.num_params(), 14 * 50 + 8);
-        let Posterior::Diagonal { scale, .. } = encoder.encode(Tensor::ones([3, 1, 1, 2], &Device::flex())) else { panic!("not diagonal") };
+        let (_, scale) = encoder.encode(Tensor::ones([3, 1, 1, 2], &Device::flex())).as_normal().unwrap();
         assert!(scale.into_data().iter::<f64>().all(|s| s > 0.1));
         let affine = NormalNet::new(&Layers { layers: 1, ..net }, 3, 4, &context);
         assert!(affine.hidden.is_empty());
@@ -331,19 +321,21 @@ mod tests {
     fn probabilities_stay_away_from_the_ends() {
         let context = BuildContext::new(Device::flex(), 1);
         let config = DenseDecoderConfig { output: Output::Bernoulli, net: Layers { min_logvar: 1.0, ..Layers::default() } };
-        let decoder = config.build_generator(&[1, 2], [1, 2, 2], &context).unwrap();
+        let decoder = config.build(&[1, 2], Target::Inputs([1, 2, 2]), &context).unwrap();
         let huge = [Tensor::full([3, 1], 1e6, &Device::flex()), Tensor::full([3, 2], -1e6, &Device::flex())];
-        let density = decoder.generate(&huge, None);
+        let density = decoder.decode(&huge, None);
         assert_eq!(density.dims(), [3, 4]);
         assert!(density.mean().into_data().iter::<f64>().all(|p| (0.0999..0.9001).contains(&p)));
-        assert!(config.build(2, 10, &context).unwrap_err().to_string().contains("linear"));
+        let config: &dyn DecoderConfig = &config;
+        let refused = config.build_for(&[2], Target::Classes(10), &context).map(|_| ()).unwrap_err().to_string();
+        assert!(refused.contains("no class probabilities") && refused.contains("`linear`"), "{refused}");
     }
 
     #[test]
     fn a_margin_that_single_precision_cannot_tell_from_nothing_still_keeps_likelihoods_finite() {
         let logits = Tensor::<2>::from_data([[1e3, -1e3]], &Device::flex());
-        let density = Density::Bernoulli { probabilities: probabilities(logits, 1e-10) };
-        let wrong = density.log_prob(Tensor::from_data([[0.0, 1.0]], &Device::flex())).into_data().iter::<f64>().sum::<f64>();
+        let density = Bernoulli::new(probabilities(logits, 1e-10)).boxed();
+        let wrong = density.log_prob(Tensor::from_data([[0.0, 1.0]], &Device::flex())).unwrap().into_data().iter::<f64>().sum::<f64>();
         assert!(wrong.is_finite() && wrong < -20.0, "{wrong}");
     }
 }

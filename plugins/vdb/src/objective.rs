@@ -4,13 +4,13 @@ use burn::module::Module;
 use burn::tensor::{Int, Tensor};
 use ibhost_framework::build::BuildError;
 use ibhost_framework::dataset::Batch;
+use ibhost_framework::distributions::{BoxedDistribution, Distribution};
 use ibhost_framework::latent_classifier::{LatentClassifier, averaged_likelihood_loss, averaged_log_likelihood_loss, quantities};
 use ibhost_framework::math::{NATS_PER_BIT, accuracy, log_mean_softmax};
 use ibhost_framework::noise::Draws;
 use ibhost_framework::objective::{
     Classifier, Loss, Measure, Objective, ObjectiveConfig, ParameterGroup, Parts, PosteriorModel, Progress, Quantity, Recipe,
 };
-use ibhost_framework::posterior::Posterior;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -113,7 +113,7 @@ impl ObjectiveConfig for VdbConfig {
 
 ibhost_framework::register! {
     Objective: VdbConfig as ObjectiveConfig, aliases: [], paper: "Banerjee & Montúfar 2020, arXiv:1810.11677",
-    example: "vdb/beta:0.001|m:12", offers: [Classify, Encode, InputGradient]
+    example: "vdb/beta:0.001|m:12", model: VdbObjective, offers: [Classify, Encode]
 }
 
 /// The model of [`VdbConfig`] with its losses.
@@ -134,13 +134,13 @@ struct Terms {
 }
 
 impl VdbObjective {
-    fn terms(&self, posterior: &Posterior, labels: &Tensor<1, Int>, draws: &mut Draws) -> Terms {
+    fn terms(&self, posterior: &dyn Distribution, labels: &Tensor<1, Int>, draws: &mut Draws) -> Terms {
         let logits = self.model.sampled_logits(posterior, codes(posterior, self.config.m), "posterior", draws);
         let class = match self.config.class_loss {
             ClassLoss::Vdb => averaged_likelihood_loss(logits.clone(), labels),
             ClassLoss::Vib => averaged_log_likelihood_loss(logits.clone(), labels),
         };
-        Terms { class, rate: posterior.rate().ok().map(Tensor::mean), logits }
+        Terms { class, rate: posterior.kl_to_standard().map(Tensor::mean), logits }
     }
 
     fn total(&self, terms: &Terms) -> Tensor<1> {
@@ -172,7 +172,7 @@ impl VdbObjective {
 }
 
 /// A deterministic code gives the same logits every time.
-fn codes(posterior: &Posterior, wanted: usize) -> usize {
+fn codes(posterior: &dyn Distribution, wanted: usize) -> usize {
     if posterior.is_stochastic() { wanted } else { 1 }
 }
 
@@ -183,7 +183,7 @@ impl Objective for VdbObjective {
 
     fn loss(&self, _phase: &str, _at: Progress, batch: &Batch, draws: &mut Draws) -> Loss {
         let posterior = self.model.encoder.encode(batch.inputs.clone());
-        let terms = self.terms(&posterior, &batch.labels, draws);
+        let terms = self.terms(&*posterior, &batch.labels, draws);
         let total = self.model.penalised(self.total(&terms));
         let mut measures = self.measures(&terms, &total);
         if self.config.train_accuracy == TrainAccuracy::Batch {
@@ -207,20 +207,12 @@ impl Objective for VdbObjective {
 
     fn evaluate(&self, _at: Progress, batch: &Batch, draws: &mut Draws) -> Vec<Measure> {
         let posterior = self.model.encoder.encode(batch.inputs.clone());
-        let terms = self.terms(&posterior, &batch.labels, draws);
+        let terms = self.terms(&*posterior, &batch.labels, draws);
         let mut measures = self.measures(&terms, &self.total(&terms));
-        let [single, averaged] = self.model.accuracies_of(&posterior, &batch.labels, self.config.eval_samples, draws);
+        let [single, averaged] = self.model.accuracies_of(&*posterior, &batch.labels, self.config.eval_samples, draws);
         measures.push(Measure::new("accuracy", single));
         measures.push(Measure::new(self.averaged_accuracy_name(), averaged));
         measures
-    }
-
-    fn as_classifier(&self) -> Option<&dyn Classifier> {
-        Some(self)
-    }
-
-    fn as_posterior(&self) -> Option<&dyn PosteriorModel> {
-        Some(self)
     }
 }
 
@@ -231,7 +223,7 @@ impl Classifier for VdbObjective {
 }
 
 impl PosteriorModel for VdbObjective {
-    fn posterior(&self, inputs: Tensor<4>) -> Posterior {
+    fn posterior(&self, inputs: Tensor<4>) -> BoxedDistribution {
         self.model.encoder.encode(inputs)
     }
 }
@@ -241,6 +233,7 @@ mod tests {
     use super::*;
     use burn::tensor::{Device, TensorData};
     use ibhost_framework::build::BuildContext;
+    use ibhost_framework::capability::Classify;
     use ibhost_framework::component::resolve;
     use ibhost_framework::dataset::DataInfo;
     use ibhost_framework::decoder::DecoderConfig;
@@ -344,7 +337,7 @@ mod tests {
         let plain = objective.valid();
         let inputs = batch(&Device::flex()).inputs;
         let one: Vec<f32> = plain
-            .as_classifier()
+            .capability::<Classify>()
             .unwrap()
             .class_log_probabilities(inputs, 5, &mut draws())
             .exp()

@@ -185,7 +185,7 @@ impl VibConfig {
 
 ibhost_framework::register! {
     Objective: VibConfig as ObjectiveConfig, aliases: [], paper: "Alemi et al. 2017, arXiv:1612.00410",
-    example: "vib/beta:0.001|samples:1", offers: [Classify, Encode, InputGradient]
+    example: "vib/beta:0.001|samples:1", model: Vib, offers: [Classify, Encode]
 }
 
 #[cfg(test)]

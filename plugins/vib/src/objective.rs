@@ -3,12 +3,12 @@
 use burn::module::Module;
 use burn::tensor::{Int, Tensor};
 use ibhost_framework::dataset::Batch;
+use ibhost_framework::distributions::{BoxedDistribution, Distribution};
 use ibhost_framework::ensemble::Ensemble;
 use ibhost_framework::latent_classifier::LatentClassifier;
 use ibhost_framework::math::{NATS_PER_BIT, accuracy};
 use ibhost_framework::noise::Draws;
 use ibhost_framework::objective::{Classifier, Loss, Measure, Objective, ParameterGroup, PosteriorModel, Progress};
-use ibhost_framework::posterior::Posterior;
 
 use crate::config::{VibConfig, Vote};
 use crate::terms::{ENSEMBLE_NOISE, Terms};
@@ -30,7 +30,7 @@ impl Vib {
     }
 
     /// Class term and rate of a batch, with fresh codes.
-    pub fn terms(&self, posterior: &Posterior, labels: &Tensor<1, Int>, draws: &mut Draws) -> Terms {
+    pub fn terms(&self, posterior: &dyn Distribution, labels: &Tensor<1, Int>, draws: &mut Draws) -> Terms {
         Terms::new(&self.model, posterior, labels, self.config.samples, self.config.rate, draws)
     }
 
@@ -66,7 +66,7 @@ impl Objective for Vib {
     }
 
     fn loss(&self, _phase: &str, _at: Progress, batch: &Batch, draws: &mut Draws) -> Loss {
-        let terms = self.terms(&self.model.encoder.encode(batch.inputs.clone()), &batch.labels, draws);
+        let terms = self.terms(&*self.model.encoder.encode(batch.inputs.clone()), &batch.labels, draws);
         let total = self.model.penalised(self.total(&terms));
         let measures = measures(&terms, &total, &batch.labels, self.class_entropy);
         Loss { total, measures }
@@ -74,9 +74,9 @@ impl Objective for Vib {
 
     fn evaluate(&self, _at: Progress, batch: &Batch, draws: &mut Draws) -> Vec<Measure> {
         let posterior = self.model.encoder.encode(batch.inputs.clone());
-        let terms = self.terms(&posterior, &batch.labels, draws);
+        let terms = self.terms(&*posterior, &batch.labels, draws);
         let mut measures = measures(&terms, &self.total(&terms), &batch.labels, self.class_entropy);
-        let ensemble = Ensemble::new(&self.model, &posterior, self.config.eval_samples, ENSEMBLE_NOISE, draws);
+        let ensemble = Ensemble::new(&self.model, &*posterior, self.config.eval_samples, ENSEMBLE_NOISE, draws);
         let index = batch.labels.clone().reshape([-1, 1]);
         let class = ensemble.log_probabilities.clone().gather(1, index).mean().neg().div_scalar(self.config.unit.in_nats());
         measures.push(Measure::new(self.config.averaged_class(), class));
@@ -87,24 +87,16 @@ impl Objective for Vib {
         measures.push(Measure::new(format!("accuracy_l{}", self.config.eval_samples), accuracy(votes, &batch.labels)));
         measures
     }
-
-    fn as_classifier(&self) -> Option<&dyn Classifier> {
-        Some(self)
-    }
-
-    fn as_posterior(&self) -> Option<&dyn PosteriorModel> {
-        Some(self)
-    }
 }
 
 impl Classifier for Vib {
     fn class_log_probabilities(&self, inputs: Tensor<4>, samples: usize, draws: &mut Draws) -> Tensor<2> {
-        Ensemble::new(&self.model, &self.model.encoder.encode(inputs), samples, ENSEMBLE_NOISE, draws).log_probabilities
+        Ensemble::new(&self.model, &*self.model.encoder.encode(inputs), samples, ENSEMBLE_NOISE, draws).log_probabilities
     }
 }
 
 impl PosteriorModel for Vib {
-    fn posterior(&self, inputs: Tensor<4>) -> Posterior {
+    fn posterior(&self, inputs: Tensor<4>) -> BoxedDistribution {
         self.model.encoder.encode(inputs)
     }
 }

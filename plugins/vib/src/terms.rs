@@ -1,10 +1,10 @@
 //! The class term and the rate of a batch, per code and input.
 
 use burn::tensor::{Int, Tensor};
-use ibhost_framework::latent_classifier::LatentClassifier;
+use ibhost_framework::distributions::Distribution;
+use ibhost_framework::latent_classifier::{LatentClassifier, checked};
 use ibhost_framework::math::{log_likelihood, predicted};
 use ibhost_framework::noise::Draws;
-use ibhost_framework::posterior::{Posterior, standard_normal_log_prob};
 
 use crate::config::RateEstimate;
 
@@ -28,7 +28,7 @@ impl Terms {
     /// Terms of inputs with the posteriors `posterior` and labels `[batch]`, from `samples` codes an input.
     pub fn new(
         model: &LatentClassifier,
-        posterior: &Posterior,
+        posterior: &dyn Distribution,
         labels: &Tensor<1, Int>,
         samples: usize,
         rate: RateEstimate,
@@ -39,18 +39,18 @@ impl Terms {
             let logits = model.logits(posterior.mean().reshape([1, batch, latent]));
             return Self { class: log_likelihood(logits.clone(), labels).neg(), logits, rate: None };
         }
-        let noise = draws.normal(LOSS_NOISE, [samples, batch, latent], &posterior.mean().device());
-        let codes = posterior.sample(noise.clone());
+        let noise = draws.normal(LOSS_NOISE, [samples, batch, posterior.noise_features()], &posterior.device());
+        let codes = checked(posterior.rsample(noise.clone()));
         let rate = match rate {
-            RateEstimate::Analytic => posterior.rate().map(|rate| rate.reshape([1, batch])),
-            RateEstimate::MonteCarlo => posterior.log_prob_of_noise(noise).map(|q| match posterior {
-                // Charged against the uniform distribution, as in closed form.
-                Posterior::Categorical { .. } => q + (latent as f64).ln(),
-                _ => q - standard_normal_log_prob(codes.clone()),
-            }),
+            RateEstimate::Analytic => posterior.kl_to_standard().map(|rate| rate.reshape([1, batch])),
+            RateEstimate::MonteCarlo => {
+                let prior = posterior.standard();
+                let prior = prior.log_prob(codes.clone().reshape([samples * batch, latent])).ok();
+                posterior.log_prob_of_noise(noise).ok().zip(prior).map(|(q, prior)| q - prior.reshape([samples, batch]))
+            }
         };
         let logits = model.logits(codes);
-        Self { class: log_likelihood(logits.clone(), labels).neg(), logits, rate: rate.ok() }
+        Self { class: log_likelihood(logits.clone(), labels).neg(), logits, rate }
     }
 
     /// Share of (code, input) pairs classified right, `[1]`.
@@ -67,6 +67,7 @@ mod tests {
     use crate::objective::fixture::{batch, classifier};
     use burn::tensor::TensorData;
     use burn::tensor::activation::log_softmax;
+    use ibhost_framework::distributions::Normal;
     use ibhost_framework::ensemble::Ensemble;
     use ibhost_framework::noise::Noise;
 
@@ -79,8 +80,8 @@ mod tests {
         let (model, batch) = (classifier("mlp/e1:6|e2:6|z:3"), batch(5));
         let posterior = model.encoder.encode(batch.inputs.clone());
         let mut draws = Draws::seeded(Noise::new(1), 0, "test");
-        let terms = Terms::new(&model, &posterior, &batch.labels, 20_000, RateEstimate::MonteCarlo, &mut draws);
-        let (estimated, exact) = (values(terms.rate.unwrap().mean_dim(0)), values(posterior.rate().unwrap()));
+        let terms = Terms::new(&model, &*posterior, &batch.labels, 20_000, RateEstimate::MonteCarlo, &mut draws);
+        let (estimated, exact) = (values(terms.rate.unwrap().mean_dim(0)), values(posterior.kl_to_standard().unwrap()));
         for (a, b) in estimated.iter().zip(&exact) {
             assert!((a - b).abs() < 0.05, "{estimated:?} {exact:?}");
         }
@@ -91,10 +92,10 @@ mod tests {
         let (model, batch) = (classifier("mlp/e1:6|e2:6|z:3|cov:point"), batch(5));
         let posterior = model.encoder.encode(batch.inputs.clone());
         let mut draws = Draws::seeded(Noise::new(1), 0, "test");
-        let terms = Terms::new(&model, &posterior, &batch.labels, 7, RateEstimate::Analytic, &mut draws);
+        let terms = Terms::new(&model, &*posterior, &batch.labels, 7, RateEstimate::Analytic, &mut draws);
         assert!(terms.rate.is_none());
         assert_eq!(terms.class.dims(), [1, 5]);
-        let ensemble = Ensemble::new(&model, &posterior, 7, ENSEMBLE_NOISE, &mut draws);
+        let ensemble = Ensemble::new(&model, &*posterior, 7, ENSEMBLE_NOISE, &mut draws);
         let expected = values(log_softmax(terms.logits, 2));
         assert!(values(ensemble.log_probabilities).iter().zip(&expected).all(|(a, b)| (a - b).abs() < 1e-5));
     }
@@ -104,8 +105,8 @@ mod tests {
         let model = classifier("mlp/e1:6|e2:6|z:3|scale:exp");
         // Huge posteriors drive the logits far beyond what a softmax can hold.
         let batch = batch(4);
-        let Posterior::Diagonal { mean, scale } = model.encoder.encode(batch.inputs) else { panic!("diagonal") };
-        let posterior = Posterior::Diagonal { mean, scale: scale.mul_scalar(1e4) };
+        let (mean, scale) = model.encoder.encode(batch.inputs).as_normal().unwrap();
+        let posterior = Normal { mean, scale: scale.mul_scalar(1e4) };
         let ensemble = Ensemble::new(&model, &posterior, 12, ENSEMBLE_NOISE, &mut Draws::seeded(Noise::new(2), 0, "test"));
         let sums = values(ensemble.log_probabilities.clone().exp().sum_dim(1));
         assert!(sums.iter().all(|s| (s - 1.0).abs() < 1e-4), "{sums:?}");
@@ -120,8 +121,8 @@ mod tests {
             let values: Vec<f32> = (0..samples * 6).map(|i| ((from * 6 + i) as f32 * 0.7).sin()).collect();
             (ENSEMBLE_NOISE.to_owned(), TensorData::new(values, [samples, 2, 3]))
         };
-        let parts = Ensemble::in_parts(&model, &posterior, 4, 3, ENSEMBLE_NOISE, &mut Draws::recorded([noise(0, 3), noise(3, 1)]));
-        let whole = Ensemble::in_parts(&model, &posterior, 4, 9, ENSEMBLE_NOISE, &mut Draws::recorded([noise(0, 4)]));
+        let parts = Ensemble::in_parts(&model, &*posterior, 4, 3, ENSEMBLE_NOISE, &mut Draws::recorded([noise(0, 3), noise(3, 1)]));
+        let whole = Ensemble::in_parts(&model, &*posterior, 4, 9, ENSEMBLE_NOISE, &mut Draws::recorded([noise(0, 4)]));
         for (a, b) in [(parts.log_probabilities, whole.log_probabilities), (parts.raw, whole.raw)] {
             assert!(values(a).iter().zip(&values(b)).all(|(a, b)| (a - b).abs() < 1e-5));
         }

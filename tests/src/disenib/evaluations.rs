@@ -7,6 +7,7 @@ use ibhost_analyses::information::aggregate::{Scales, aggregated_information, la
 use ibhost_analyses::robustness::attack::{Attack, Target, hits};
 use ibhost_analyses::robustness::detection::{Detection, Scores};
 use ibhost_analyses::robustness::out_of_distribution::scores;
+use ibhost_framework::capability::Classify;
 use ibhost_framework::noise::{Draws, Noise};
 use ibhost_framework::objective::BoxedObjective;
 use serde_json::Value;
@@ -100,8 +101,8 @@ pub(super) fn accuracy_fgsm(file: &Value) -> Outcome {
     let x = images(at(file, &["inputs", "x"])?, &plain)?;
     let labels = golden::labels(at(file, &["inputs", "label"])?, &plain)?;
     let target = Target {
-        model: frozen.as_classifier().ok_or("no classifier")?,
-        gradient_model: model.as_classifier().ok_or("no classifier")?,
+        model: frozen.capability::<Classify>().ok_or("no classifier")?,
+        gradient_model: model.capability::<Classify>().ok_or("no classifier")?,
         autodiff: &autodiff,
         range: (-1.0, 1.0),
     };
@@ -162,8 +163,8 @@ pub(super) fn odin_scores(file: &Value) -> Outcome {
     let autodiff = device();
     let plain = autodiff.clone().without_autodiff();
     let target = Target {
-        model: frozen.as_classifier().ok_or("no classifier")?,
-        gradient_model: model.as_classifier().ok_or("no classifier")?,
+        model: frozen.capability::<Classify>().ok_or("no classifier")?,
+        gradient_model: model.capability::<Classify>().ok_or("no classifier")?,
         autodiff: &autodiff,
         range: (-1.0, 1.0),
     };

@@ -6,8 +6,8 @@ use ibhost_disenib::compression::{Compression, Hfunc, pairwise_kl};
 use ibhost_disenib::losses;
 use ibhost_disenib::nets::dense_encoder::{StdMap, standard_deviation};
 use ibhost_disenib::sampling::{repeat_labels, repeat_rows, spread, spread_each};
+use ibhost_framework::distributions::{Delta, Distribution, Normal};
 use ibhost_framework::latent_classifier::averaged_log_likelihood_loss;
-use ibhost_framework::posterior::Posterior;
 use serde_json::Value;
 
 use super::Outcome;
@@ -29,7 +29,7 @@ pub(super) fn sampling(file: &Value) -> Outcome {
     let many = spread_each(mean.clone(), std, noise("eps_n_tensor_std")?);
     close_tensor("z_n_tensor_std", many, member(output, "z_n_tensor_std")?, tolerance)?;
     // Without draws the code is its mean.
-    close_tensor("z_n0", Posterior::Point { mean }.mean(), member(output, "z_n0")?, tolerance)?;
+    close_tensor("z_n0", Delta { value: mean }.mean(), member(output, "z_n0")?, tolerance)?;
     close_tensor("x_repeat", repeat_rows(rows("x")?, n), member(output, "x_repeat")?, tolerance)?;
     let labels = repeat_labels(&golden::labels(member(input, "label")?, &device())?, n);
     let labels: Vec<f64> = labels.into_data().iter::<i64>().map(|l| l as f64).collect();
@@ -50,7 +50,7 @@ pub(super) fn gaussian_kl_density(file: &Value) -> Outcome {
     let rows = |key: &str| Ok::<_, String>(float::<2>(member(input, key)?, &device())?.require_grad());
     let (mu1, std1, mu2, std2) = (rows("mu1")?, rows("std1")?, rows("mu2")?, rows("std2")?);
     let [batch, latent] = mu1.dims();
-    let rate = Posterior::Diagonal { mean: mu1.clone(), scale: std1.clone() }.rate().map_err(|error| error.to_string())?;
+    let rate = Normal { mean: mu1.clone(), scale: std1.clone() }.kl_to_standard().ok_or("no rate")?;
     close_tensor("kl_std_normal", rate.clone(), member(output, "kl_std_normal")?, (abs, rel))?;
     let mean = rate.mean();
     close_tensor("kl_std_normal_batch_mean", mean.clone(), member(output, "kl_std_normal_batch_mean")?, (abs, rel))?;
@@ -71,7 +71,7 @@ pub(super) fn gaussian_kl_density(file: &Value) -> Outcome {
         let (m, s) = (values(mu1.clone()), values(std1.clone()));
         let (m, s) = (m[row * latent + k], s[row * latent + k]);
         let column = |x: f64| Tensor::<2>::from_data([[x]], &device());
-        let posterior = Posterior::Diagonal { mean: column(m), scale: column(s) };
+        let posterior = Normal { mean: column(m), scale: column(s) }.boxed();
         let noise = (z[sample * latent + k] - m) / s;
         posterior.log_prob_of_noise(column(noise).reshape([1, 1, 1])).map(|density| values(density)[0]).map_err(|error| error.to_string())
     };
@@ -108,7 +108,7 @@ pub(super) fn lagrangian_compression(file: &Value) -> Outcome {
         let (term, hfunc, p, lambda) = case(key).ok_or_else(|| format!("`{key}` is not a bound, a function and a weight"))?;
         let rows = |key: &str| Ok::<_, String>(float::<2>(member(input, key)?, &device())?.require_grad());
         let (mean, scale) = (rows("mu")?, rows("std")?);
-        let bound = term.of(&Posterior::Diagonal { mean: mean.clone(), scale: scale.clone() }).ok_or("no bound")?;
+        let bound = term.of(&Normal { mean: mean.clone(), scale: scale.clone() }).ok_or("no bound")?;
         close(&format!("{key}: bound"), &values(bound.clone()), &[number(want, "raw_compression")?], abs, rel)?;
         let weighted = hfunc.apply(bound, p).mul_scalar(lambda);
         close(&format!("{key}: weighted"), &values(weighted.clone()), &[number(want, "weighted_term")?], abs, rel)?;

@@ -2,6 +2,7 @@
 
 use ibhost_disenib::lagrangian::CODE_NOISE;
 use ibhost_framework::build::BuildContext;
+use ibhost_framework::capability::Encode;
 use ibhost_framework::component::resolve;
 use ibhost_framework::dataset::DataInfo;
 use ibhost_framework::decoder::DecoderConfig;
@@ -98,9 +99,9 @@ pub(super) fn lagrangian(file: &Value, term: &str) -> Outcome {
             let found = measures.get(ours).copied().ok_or_else(|| format!("`{ours}` is not reported"))?;
             close(&format!("{ours} of step {step}"), &[found], &[number(want, theirs)?], tolerance.0, tolerance.1)?;
         }
-        let posterior = model.as_posterior().ok_or("no posterior")?.posterior(data.inputs.clone());
+        let posterior = model.capability::<Encode>().ok_or("no posterior")?.posterior(data.inputs.clone());
         matches("mu", &golden::values(posterior.mean()), member(want, "mu")?, tolerance)?;
-        let ibhost_framework::posterior::Posterior::Diagonal { scale, .. } = posterior else { return Err("not diagonal".to_owned()) };
+        let (_, scale) = posterior.as_normal().ok_or("not diagonal")?;
         matches("std", &golden::values(scale), member(want, "std")?, tolerance)?;
         let gradients = loss.total.backward();
         let found = parameter_gradients(&model, &gradients);

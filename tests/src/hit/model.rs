@@ -7,6 +7,7 @@ use ibhost_framework::build::BuildContext;
 use ibhost_framework::dataset::DataInfo;
 use ibhost_framework::decoder::DecoderConfig;
 use ibhost_framework::encoder::EncoderConfig;
+use ibhost_framework::latent_model::LatentModel;
 use ibhost_framework::noise::Draws;
 use ibhost_framework::objective::Parts;
 use ibhost_hit::decoder::{HvaeDecoderConfig, LvaeDecoderConfig, PixelOptions};
@@ -120,8 +121,7 @@ impl Described {
 
     /// Numbers of the codes of one image, bottom first.
     pub(super) fn latents(&self) -> Vec<usize> {
-        use ibhost_framework::generator::GenerativeModel;
-        self.model.level_sizes(0)
+        self.model.level_sizes()
     }
 
     /// Number of trainable numbers.
@@ -165,7 +165,7 @@ pub(super) fn full_size(file: &Value) -> Outcome {
         for (what, found) in terms(&pass) {
             close(&format!("{name}.{what}"), &[found], &want(what)?.1, abs, rel)?;
         }
-        let (z, y) = (values(pass.levels[1].posterior.mean()), values(pass.levels[0].posterior.mean()));
+        let (z, y) = (values(pass.levels[1].posterior.point()), values(pass.levels[0].posterior.point()));
         let (_, first) = want("qz_mu_first8")?;
         close(&format!("{name}.qz_mu_first8"), &z[..first.len().min(z.len())], &first, abs, rel)?;
         let sum_and_first: Vec<f64> = std::iter::once(y.iter().sum()).chain(y.iter().copied().take(4)).collect();

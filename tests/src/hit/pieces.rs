@@ -2,11 +2,9 @@
 
 use burn::tensor::{Gradients, Tensor, TensorData};
 use ibhost_framework::build::BuildContext;
-use ibhost_framework::categorical::{Relaxation, relaxed_one_hot, uniform_rate};
-use ibhost_framework::density::Density;
-use ibhost_framework::hierarchy::reparameterised;
-use ibhost_framework::logistic_mixture::LogisticMixture;
-use ibhost_framework::posterior::Posterior;
+use ibhost_framework::distributions::{
+    Bernoulli, BoxedDistribution, Categorical, Distribution, LogisticMixture, Normal, Relaxation, one_sample, product, relaxed_one_hot,
+};
 use ibhost_hit::layers::{channels_last, positive};
 use ibhost_hit::pixels::{PixelFamily, PixelLikelihood};
 use serde_json::Value;
@@ -38,11 +36,11 @@ pub(super) fn kl_gaussian(file: &Value) -> Outcome {
     let limits = tolerance(file);
     let [q_mu, q_std, p_mu, p_std] = ["q_mu", "q_std", "p_mu", "p_std"].map(|key| input::<2>(file, key));
     let (q_mu, q_std, p_mu, p_std) = (q_mu?, q_std?, p_mu?, p_std?);
-    let q = Posterior::Diagonal { mean: q_mu.clone(), scale: q_std.clone() };
-    let p = Posterior::Diagonal { mean: p_mu.clone(), scale: p_std.clone() };
-    let divergence = q.divergence(&p).map_err(|error| error.to_string())?;
+    let q = Normal { mean: q_mu.clone(), scale: q_std.clone() };
+    let p = Normal { mean: p_mu.clone(), scale: p_std.clone() };
+    let divergence = q.kl(&p).ok_or("no closed form")?;
     close_tensor("kl", divergence.clone(), output(file, "kl")?, limits)?;
-    close_tensor("kl_standard", q.rate().map_err(|error| error.to_string())?, output(file, "kl_standard")?, limits)?;
+    close_tensor("kl_standard", q.kl_to_standard().ok_or("no rate")?, output(file, "kl_standard")?, limits)?;
     let gradients = divergence.mean().backward();
     for (key, of) in [("dq_mu", q_mu), ("dq_std", q_std), ("dp_mu", p_mu), ("dp_std", p_std)] {
         check_gradient(file, key, &of, &gradients)?;
@@ -51,7 +49,12 @@ pub(super) fn kl_gaussian(file: &Value) -> Outcome {
 }
 
 /// A likelihood at the maps `fy` of a vector.
-fn at_maps(file: &Value, family: PixelFamily, sigma: f64, log_sigma: Option<f64>) -> Result<(Tensor<4>, PixelLikelihood, Density), String> {
+fn at_maps(
+    file: &Value,
+    family: PixelFamily,
+    sigma: f64,
+    log_sigma: Option<f64>,
+) -> Result<(Tensor<4>, PixelLikelihood, BoxedDistribution), String> {
     let fy = input::<4>(file, "fy")?;
     let context = BuildContext::new(device(), 1);
     let mut likelihood = PixelLikelihood::new("golden", family, sigma, fy.dims()[1], &context).map_err(|error| error.to_string())?;
@@ -66,7 +69,7 @@ pub(super) fn gaussian(file: &Value) -> Outcome {
     let (_, sigmas) = tensor(at(file, &["inputs", "sigma"])?)?;
     for (i, sigma) in sigmas.into_iter().enumerate() {
         let (fy, _, density) = at_maps(file, PixelFamily::GaussianFixedSigma, sigma, None)?;
-        let ll = density.log_prob(rows(input::<4>(file, "x")?));
+        let ll = density.log_prob(rows(input::<4>(file, "x")?)).map_err(|e| e.to_string())?;
         close_tensor(&format!("ll_{i}"), ll.clone(), output(file, &format!("ll_{i}"))?, tolerance(file))?;
         check_gradient(file, &format!("dfy_of_mean_{i}"), &fy, &ll.mean().backward())?;
     }
@@ -81,7 +84,7 @@ pub(super) fn learned_gaussian(file: &Value) -> Outcome {
     let (_, raw) = tensor(at(file, &["inputs", "log_sigma"])?)?;
     for (i, log_sigma) in raw.into_iter().enumerate() {
         let (fy, likelihood, density) = at_maps(file, PixelFamily::GaussianLearnedSigma, 1.0, Some(log_sigma))?;
-        let ll = density.log_prob(rows(input::<4>(file, "x")?));
+        let ll = density.log_prob(rows(input::<4>(file, "x")?)).map_err(|e| e.to_string())?;
         close_tensor(&format!("ll_{i}"), ll.clone(), output(file, &format!("ll_{i}"))?, limits)?;
         let gradients = ll.mean().backward();
         check_gradient(file, &format!("dfy_{i}"), &fy, &gradients)?;
@@ -96,10 +99,9 @@ pub(super) fn bernoulli(file: &Value) -> Outcome {
     let fy = input::<4>(file, "fy")?;
     let fresh =
         PixelLikelihood::new("golden", PixelFamily::Bernoulli, 1.0, 1, &BuildContext::new(device(), 1)).map_err(|e| e.to_string())?;
-    let Density::GuardedBernoulli { guard, .. } = fresh.density(Tensor::zeros([1, 1, 1, 1], &device())) else {
-        return Err("the likelihood has no guard".to_owned());
-    };
-    let ll = Density::GuardedBernoulli { probabilities: rows(fy.clone()), guard }.log_prob(rows(input::<4>(file, "x")?));
+    let fresh = fresh.density(Tensor::zeros([1, 1, 1, 1], &device()));
+    let guard = fresh.downcast::<Bernoulli>().ok_or("the likelihood has no guard")?.guard;
+    let ll = Bernoulli { probabilities: rows(fy.clone()), guard }.log_prob(rows(input::<4>(file, "x")?)).map_err(|e| e.to_string())?;
     close_tensor("ll", ll.clone(), output(file, "ll")?, tolerance(file))?;
     let gradients = ll.mean().backward();
     let (shape, want) = tensor(output(file, "dfy_first_row")?)?;
@@ -121,7 +123,7 @@ fn mixture_of(maps: Tensor<4>) -> LogisticMixture {
 pub(super) fn mixture(file: &Value) -> Outcome {
     let limits = file.get("tolerance").and_then(|t| t.get("f64")).map_or_else(|| tolerance(file), tolerance);
     let l = input::<4>(file, "l")?;
-    let ll = Density::LogisticMixture(mixture_of(l.clone())).log_prob(rows(input::<4>(file, "x")?));
+    let ll = mixture_of(l.clone()).log_prob(rows(input::<4>(file, "x")?)).map_err(|e| e.to_string())?;
     close_tensor("ll", ll.clone(), output(file, "ll")?, limits)?;
     let gradients = ll.mean().backward();
     let found = l.grad(&gradients).ok_or("the likelihood has no gradient")?;
@@ -136,7 +138,7 @@ pub(super) fn mixture_sample(file: &Value) -> Outcome {
         let last = u.dims()[3];
         Ok(u.reshape([batch, height * width, last]))
     };
-    let sample = mixture_of(l).sample(uniform("u_mixture")?, uniform("u_logistic")?);
+    let sample = mixture_of(l).from_uniform(uniform("u_mixture")?, uniform("u_logistic")?);
     let sample = sample.mul_scalar(2.0).sub_scalar(1.0).reshape([batch, 3, height, width]);
     close_tensor("sample", sample, output(file, "sample")?, tolerance(file))
 }
@@ -161,7 +163,7 @@ pub(super) fn gumbel(file: &Value) -> Outcome {
         checked += 1;
     }
     let logits = input::<2>(file, "logits")?;
-    let rate = uniform_rate(logits.clone());
+    let rate = Categorical::new(logits.clone()).kl_to_standard().ok_or("no rate")?;
     close_tensor("kl_uniform", rate.clone(), output(file, "kl_uniform")?, limits)?;
     check_gradient(file, "dkl_mean_dlogits", &logits, &rate.mean().backward())?;
     if checked > 0 { Ok(()) } else { Err("the vector has no sample".to_owned()) }
@@ -171,14 +173,14 @@ pub(super) fn ladder(file: &Value) -> Outcome {
     let limits = tolerance(file);
     let [mu_hat, pre, p_mu, p_std, w] = ["mu_hat", "pre_softplus", "p_mu", "p_std", "w"].map(|key| input::<2>(file, key));
     let (mu_hat, pre, p_mu, p_std, w) = (mu_hat?, pre?, p_mu?, p_std?, w?);
-    let estimate = Posterior::Diagonal { mean: mu_hat.clone(), scale: positive(pre.clone(), 0.0).sqrt() };
-    let prior = Posterior::Diagonal { mean: p_mu.clone(), scale: p_std.clone() };
-    let q = estimate.combined(&prior).map_err(|error| error.to_string())?;
-    let (mean, scale) = q.normal();
+    let estimate = Normal { mean: mu_hat.clone(), scale: positive(pre.clone(), 0.0).sqrt() };
+    let prior = Normal { mean: p_mu.clone(), scale: p_std.clone() };
+    let q = product(&estimate, &prior).map_err(|error| error.to_string())?;
+    let (mean, scale) = (q.mean.clone(), q.scale.clone());
     close_tensor("mu", mean, output(file, "mu")?, limits)?;
     close_tensor("std", scale, output(file, "std")?, limits)?;
     let eps = Tensor::from_data(TensorData::new(values(input::<2>(file, "eps")?), mu_hat.dims()), &device());
-    let y = reparameterised(&q, eps);
+    let y = one_sample(&q, eps).map_err(|error| error.to_string())?;
     close_tensor("y", y.clone(), output(file, "y")?, limits)?;
     let gradients = (y * w).sum().backward();
     for (key, of) in [("dmu_hat", mu_hat), ("dpre_softplus", pre), ("dp_mu", p_mu), ("dp_std", p_std)] {

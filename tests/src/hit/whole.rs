@@ -3,11 +3,10 @@
 use std::collections::BTreeMap;
 
 use burn::tensor::{Tensor, TensorData};
-use ibhost_framework::categorical::{Relaxation, uniform_from_normal};
-use ibhost_framework::generator::GenerativeModel;
+use ibhost_framework::distributions::{Relaxation, uniform_from_normal};
+use ibhost_framework::latent_model::LatentModel;
 use ibhost_framework::noise::Draws;
 use ibhost_framework::objective::PosteriorModel;
-use ibhost_framework::posterior::Posterior;
 use ibhost_hit::Setting;
 use serde_json::Value;
 
@@ -55,13 +54,12 @@ pub(super) fn check(file: &Value) -> Outcome {
         compare(name, vec![found])?;
     }
     let [bottom, top] = pass.levels.as_slice() else { return Err("the model has not two levels".to_owned()) };
-    let prior = bottom.prior.as_ref().ok_or("the bottom level has no prior")?;
-    for (name, posterior) in [("qz", &top.posterior), ("qy", &bottom.posterior), ("py", prior)] {
-        if let Posterior::Categorical { logits, .. } = posterior {
-            compare(&format!("{name}_pi"), values(burn::tensor::activation::softmax(logits.clone(), 1)))?;
+    for (name, posterior) in [("qz", &top.posterior), ("qy", &bottom.posterior), ("py", &bottom.prior)] {
+        if let Some(logits) = posterior.logits() {
+            compare(&format!("{name}_pi"), values(burn::tensor::activation::softmax(logits, 1)))?;
             continue;
         }
-        let (mean, scale) = posterior.normal();
+        let (mean, scale) = (posterior.mean(), posterior.deviation().ok_or("no deviation")?);
         compare(&format!("{name}_mu"), values(mean))?;
         compare(&format!("{name}_std"), values(scale))?;
     }
@@ -80,7 +78,7 @@ pub(super) fn check(file: &Value) -> Outcome {
         return Err(format!("{checked} gradients compared, {} recorded", recorded.len()));
     }
     let mut none = Draws::recorded([]);
-    let codes = described.model.posterior(x).mean();
+    let codes = described.model.posterior(x).point();
     compare("reconstruction", values(described.model.decode_mean(codes, &mut none)))?;
     if let Some(z) = inputs.get("sample_z") {
         let (shape, z) = tensor(z)?;
@@ -88,7 +86,10 @@ pub(super) fn check(file: &Value) -> Outcome {
         let top = Tensor::<2>::from_data(TensorData::new(z, [rows, size]), &device());
         let (_, eps) = tensor(member(inputs, "sample_eps_y")?)?;
         let n = eps.len();
-        let codes = described.model.generated_codes(top, &mut Draws::recorded([("prior z1".to_owned(), TensorData::new(eps, [n]))]));
+        let codes = described
+            .model
+            .sample_below(top, &mut Draws::recorded([("prior z1".to_owned(), TensorData::new(eps, [n]))]))
+            .map_err(|e| e.to_string())?;
         compare("sample_x", values(described.model.decode_mean(codes, &mut none)))?;
     }
     Ok(())

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use burn::module::{Module, Param};
 use burn::tensor::{Tensor, TensorData};
 use ibhost_framework::build::BuildContext;
-use ibhost_framework::density::{Density, normal_log_prob};
+use ibhost_framework::distributions::{Bernoulli, BoxedDistribution, Distribution, Normal, normal_log_prob, one_sample};
 use ibhost_mim::packing::pack;
 use ibhost_mim::prior::{BINARY_MARGIN, LearnedMixture, LearnedNormal, Marginal};
 use ibhost_nets::pseudo_inputs::{PseudoInputs, Start};
@@ -97,12 +97,12 @@ pub(super) fn toy_layers(file: &Value) -> Outcome {
     if has("fc_logprobs.weight") {
         let (net, from, to) = layers("fc_logprobs.weight")?;
         let head = load_parameters(BernoulliNet::new(&net, from, to, &context), &net_weights(&recorded)?)?;
-        let density = Density::Bernoulli { probabilities: head.forward(h.clone()) };
+        let density = Bernoulli::new(head.forward(h.clone())).boxed();
         close_tensor("probabilities", density.mean(), member(output, "probs")?, tolerance)?;
-        let noise = density.mean().zeros_like();
-        close_tensor("sample", density.reparameterised(noise).ok_or("no sample")?, member(output, "rsample")?, tolerance)?;
+        // The relaxation of the published code: a Bernoulli variable's sample is its probability.
+        close_tensor("sample", density.mean(), member(output, "rsample")?, tolerance)?;
         let x = value.clone().detach().clamp(BINARY_MARGIN, 1.0 - BINARY_MARGIN);
-        return gradients(file, density.log_prob(x), &[("h", &h)], &head, net_path);
+        return gradients(file, density.log_prob(x).map_err(|e| e.to_string())?, &[("h", &h)], &head, net_path);
     }
     let (net, from, to) = layers("fc_loc.weight")?;
     let head = load_parameters(NormalNet::new(&net, from, to, &context), &net_weights(&recorded)?)?;
@@ -110,15 +110,20 @@ pub(super) fn toy_layers(file: &Value) -> Outcome {
     let scale = if number(input, "delta")? > 0.0 { learned.clone().mul_scalar(0.0).add_scalar(min_scale) } else { learned };
     close_tensor("loc", mean.clone(), member(output, "loc")?, tolerance)?;
     close_tensor("scale", scale.clone(), member(output, "scale")?, tolerance)?;
-    let density = Density::Normal { mean: mean.clone(), scale: scale.clone() };
+    let density = Normal { mean: mean.clone(), scale: scale.clone() }.boxed();
     close_tensor(
         "sample",
-        density.reparameterised(float(member(input, "eps")?, &device())?).ok_or("no sample")?,
+        one_sample(&*density, float(member(input, "eps")?, &device())?).map_err(|e| e.to_string())?,
         member(output, "sample")?,
         tolerance,
     )?;
     let log_prob = normal_log_prob(value.clone(), mean, scale);
     gradients(file, log_prob, &[("h", &h), ("value", &value)], &head, net_path)
+}
+
+fn scored(prior: &Marginal, x: &Tensor<2>, components: impl Fn(Tensor<2>) -> BoxedDistribution) -> Result<Tensor<1>, String> {
+    let density = prior.distribution(x, components).ok_or("the prior has no density")?;
+    density.log_prob(x.clone()).map_err(|error| error.to_string())
 }
 
 fn learned_normal(file: &Value, context: &BuildContext) -> Outcome {
@@ -131,7 +136,7 @@ fn learned_normal(file: &Value, context: &BuildContext) -> Outcome {
     let normal = load_parameters(LearnedNormal::new(dim, number(input, "min_scale")?, context), &kept)?;
     close_tensor("scale", normal.parameters().1.expand([batch, dim]), member(output, "scale")?, tolerance)?;
     let prior = Marginal { normal: Some(normal), ..Marginal::fixed() };
-    let log_prob = prior.log_prob(value.clone(), |u| Density::Bernoulli { probabilities: u }).ok_or("the prior has no density")?;
+    let log_prob = scored(&prior, &value, |u| Bernoulli::new(u).boxed())?;
     gradients(file, log_prob, &[("value", &value)], &prior, |name| Some(format!("normal.{name}")))
 }
 
@@ -147,7 +152,7 @@ fn mixture(file: &Value, context: &BuildContext) -> Outcome {
     (mixture.logcoefs, mixture.locs, mixture.logscales) = (given(&weights), given(&locs), given(&logscales));
     close_tensor("log weights", mixture.log_weights(), member(output, "log_weights_after_truncation")?, tolerance)?;
     let prior = Marginal { mixture: Some(mixture), ..Marginal::fixed() };
-    let log_prob = prior.log_prob(value.clone(), |u| Density::Bernoulli { probabilities: u }).ok_or("the prior has no density")?;
+    let log_prob = scored(&prior, &value, |u| Bernoulli::new(u).boxed())?;
     gradients(file, log_prob, &[("value", &value)], &prior, |name| Some(format!("mixture.{}", name.trim_end_matches("_raw"))))
 }
 
@@ -165,9 +170,9 @@ fn pseudo_inputs(file: &Value, context: &BuildContext, recorded: &BTreeMap<Strin
     let prior = Marginal { pseudo: Some(pseudo), ..Marginal::fixed() };
     let components = |u| {
         let (mean, scale) = net.forward(u);
-        Density::Normal { mean, scale }
+        Normal { mean, scale }.boxed()
     };
-    let log_prob = prior.log_prob(value.clone(), components).ok_or("the prior has no density")?;
+    let log_prob = scored(&prior, &value, components)?;
     gradients(file, log_prob, &[("value", &value), ("pseudo_input", &leaf)], &net, net_path)
 }
 

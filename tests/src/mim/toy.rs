@@ -5,7 +5,7 @@ use burn::tensor::{Tensor, TensorData};
 use ibhost_datasets::mixture::Mixture;
 use ibhost_datasets::toy::ToyConfig;
 use ibhost_framework::dataset::KnownDensity;
-use ibhost_framework::generator::GenerativeModel;
+use ibhost_framework::latent_model::LatentModel;
 use ibhost_framework::noise::Draws;
 use ibhost_framework::objective::Objective;
 use ibhost_framework::optimiser::{OptimiserConfig, OptimiserState, ParameterUpdate};
@@ -210,7 +210,7 @@ pub(super) fn statistics(file: &Value) -> Outcome {
     let [count, features] = x.dims();
     let images = x.reshape([count, 1, 1, features]);
     let code = |key: &str| -> Result<Tensor<2>, String> {
-        Ok(model.sample_codes(images.clone(), &mut recorded_draws(input, &[("posterior", key)])?))
+        model.sample_codes(images.clone(), &mut recorded_draws(input, &[("posterior", key)])?).map_err(|error| error.to_string())
     };
     let (codes, second) = (code("pass1_eps_z")?, code("pass2_eps_z")?);
     let passes = Passes {

@@ -1,9 +1,9 @@
 //! Class terms and rates on their own: `class_losses`, `info_loss_diag`, `info_loss_full`.
 
 use burn::tensor::{Int, Tensor};
+use ibhost_framework::distributions::MultivariateNormal;
 use ibhost_framework::latent_classifier::{averaged_likelihood_loss, averaged_log_likelihood_loss};
 use ibhost_framework::math::{NATS_PER_BIT, log_mean_softmax};
-use ibhost_framework::posterior::Posterior;
 use ibhost_nets::head::{Covariance, ScaleMap, posterior};
 use serde_json::Value;
 
@@ -40,9 +40,9 @@ pub(super) fn info_loss_diag(file: &Value) -> Result<(), String> {
     let rho: Tensor<2> = float::<2>(member(inputs, "rho")?, &device)?.require_grad();
     let raw = Tensor::cat(vec![mu.clone(), rho.clone()], 1);
     let q = posterior(Covariance::Diag, ScaleMap::Softplus, raw, mu.dims()[1]);
-    let Posterior::Diagonal { scale, .. } = &q else { return Err("the posterior is not diagonal".to_owned()) };
-    close_tensor("sigma", scale.clone(), member(outputs, "sigma")?, tolerance)?;
-    let rate = q.rate().map_err(|error| error.to_string())?.mean().div_scalar(NATS_PER_BIT);
+    let (_, scale) = q.as_normal().ok_or("the posterior is not diagonal")?;
+    close_tensor("sigma", scale, member(outputs, "sigma")?, tolerance)?;
+    let rate = q.kl_to_standard().ok_or("no rate")?.mean().div_scalar(NATS_PER_BIT);
     let gradients = rate.backward();
     close_tensor("rate", rate, member(outputs, "info_loss_bits")?, tolerance)?;
     close_tensor("gradient of mu", mu.grad(&gradients).ok_or("mu has no gradient")?, member(outputs, "grad_mu")?, tolerance)?;
@@ -64,9 +64,8 @@ fn entry_order(k: usize, want: &Value, (abs, rel): (f64, f64)) -> Result<(), Str
     let n = k * (k + 1) / 2;
     let raw: Vec<f64> = (0..k + n).map(|i| if i < k { 0.0 } else { (i - k + 1) as f64 }).collect();
     let raw = Tensor::<1>::from_data(raw.as_slice(), &device()).reshape([1, k + n]);
-    let Posterior::Full { cholesky, .. } = posterior(Covariance::Full, ScaleMap::Softplus, raw, k) else {
-        return Err("the posterior is not full".to_owned());
-    };
+    let q = posterior(Covariance::Full, ScaleMap::Softplus, raw, k);
+    let cholesky = q.downcast::<MultivariateNormal>().ok_or("the posterior is not full")?.cholesky.clone();
     let found = values(cholesky).into_iter().enumerate().map(|(at, l)| match (at / k).cmp(&(at % k)) {
         std::cmp::Ordering::Less => l,
         std::cmp::Ordering::Equal => l + (-(-l).exp_m1()).ln() + 5.0,
@@ -88,16 +87,16 @@ fn full_case(k: usize, case: &Value, tolerance: (f64, f64)) -> Result<(), String
     // Built again for the second backward pass, because the first consumes the graph.
     let build = || posterior(Covariance::Full, ScaleMap::Softplus, Tensor::cat(vec![mu.clone(), entries.clone()], 1), k);
     let q = build();
-    let Posterior::Full { cholesky, .. } = &q else { return Err("the posterior is not full".to_owned()) };
+    let MultivariateNormal { cholesky, .. } = q.downcast().ok_or("the posterior is not full")?;
     close_tensor("factor", cholesky.clone(), member(outputs, "scale_tril")?, tolerance)?;
-    close_tensor("covariance", q.covariance(), member(outputs, "covariance")?, tolerance)?;
-    let rate = q.rate().map_err(|error| error.to_string())?.mean().div_scalar(NATS_PER_BIT);
+    close_tensor("covariance", q.covariance().ok_or("no covariance")?, member(outputs, "covariance")?, tolerance)?;
+    let rate = q.kl_to_standard().ok_or("no rate")?.mean().div_scalar(NATS_PER_BIT);
     close("rate", &values(rate.clone()), &[scalar(member(outputs, "info_loss_bits")?)?], tolerance.0, tolerance.1)?;
     let gradients = rate.backward();
     close_tensor("gradient of mu", mu.grad(&gradients).ok_or("mu has no gradient")?, member(outputs, "grad_mu")?, tolerance)?;
     let gradient = entries.grad(&gradients).ok_or("the entries have no gradient")?;
     close_tensor("gradient of the entries", gradient, member(outputs, "grad_cov_entries")?, tolerance)?;
-    let samples = build().sample(noise);
+    let samples = build().rsample(noise).ok_or("no samples")?;
     close_tensor("samples", samples.clone(), member(outputs, "samples")?, tolerance)?;
     let gradients = samples.powi_scalar(2).sum().backward();
     let gradient = entries.grad(&gradients).ok_or("the entries have no gradient through the samples")?;

@@ -5,15 +5,16 @@ use std::collections::BTreeMap;
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 use ibhost_framework::build::BuildContext;
+use ibhost_framework::capability::{Classify, Encode};
 use ibhost_framework::component::resolve;
 use ibhost_framework::dataset::{Batch, DataInfo};
 use ibhost_framework::decoder::DecoderConfig;
+use ibhost_framework::distributions::{Distribution, MultivariateNormal};
 use ibhost_framework::encoder::EncoderConfig;
 use ibhost_framework::math::log_mean_softmax;
 use ibhost_framework::module::Erased;
 use ibhost_framework::noise::Draws;
 use ibhost_framework::objective::{BoxedObjective, ObjectiveConfig, Parts, Progress, Recipe, read_measures};
-use ibhost_framework::posterior::Posterior;
 use ibhost_framework::registry::Kind;
 use ibhost_framework::strategy::MAIN;
 use ibhost_nets::head::{Covariance, ScaleMap, posterior};
@@ -168,22 +169,22 @@ fn one_loss(case: &Value, cov: &str, class_loss: &str, tolerance: (f64, f64)) ->
 fn intermediate(case: &Value, cov: &str, model: &BoxedObjective, batch: &Batch, tolerance: (f64, f64)) -> Result<(), String> {
     let device = batch.inputs.device();
     let outputs = member(case, "outputs")?;
-    let q = model.as_posterior().ok_or("the model has no posterior")?.posterior(batch.inputs.clone());
+    let q = model.capability::<Encode>().ok_or("the model has no posterior")?.posterior(batch.inputs.clone());
     close_tensor("mean", q.mean(), member(outputs, "mu")?, tolerance)?;
     let (mu, entries): (Tensor<2>, Tensor<2>) = (float(member(outputs, "mu")?, &device)?, float(member(outputs, "cov_entries")?, &device)?);
     let latent = mu.dims()[1];
     let covariance = if cov == "full" { Covariance::Full } else { Covariance::Diag };
     let recorded = posterior(covariance, ScaleMap::Softplus, Tensor::cat(vec![mu, entries], 1), latent);
-    let flat = |q: &Posterior| match q {
-        Posterior::Diagonal { scale, .. } => crate::golden::values(scale.clone()),
-        Posterior::Full { cholesky, .. } => crate::golden::values(cholesky.clone()),
-        Posterior::Point { .. } | Posterior::Categorical { .. } => Vec::new(),
+    let flat = |q: &dyn Distribution| match (q.downcast::<MultivariateNormal>(), q.as_normal()) {
+        (Some(full), _) => crate::golden::values(full.cholesky.clone()),
+        (None, Some((_, scale))) => crate::golden::values(scale),
+        (None, None) => Vec::new(),
     };
-    close("scale", &flat(&q), &flat(&recorded), tolerance.0, tolerance.1)?;
+    close("scale", &flat(&*q), &flat(&*recorded), tolerance.0, tolerance.1)?;
     let logits: Tensor<3> = float(at(outputs, &["logits"])?, &device)?;
     let samples = logits.dims()[0];
     let mut noise = draws(member(case, "inputs")?, &[("posterior", "eps_loss")])?;
-    let classifier = model.as_classifier().ok_or("the model does not classify")?;
+    let classifier = model.capability::<Classify>().ok_or("the model does not classify")?;
     let found = classifier.class_log_probabilities(batch.inputs.clone(), samples, &mut noise);
     let want = crate::golden::values(log_mean_softmax(logits).exp());
     close("mean softmax", &crate::golden::values(found.exp()), &want, tolerance.0, tolerance.1)

@@ -3,11 +3,11 @@
 use burn::tensor::{Tensor, TensorData};
 use ibhost_framework::build::BuildContext;
 use ibhost_framework::component::resolve;
+use ibhost_framework::distributions::MultivariateNormal;
 use ibhost_framework::encoder::{BoxedEncoder, EncoderConfig};
 use ibhost_framework::ensemble::Ensemble;
 use ibhost_framework::math::accuracy;
 use ibhost_framework::noise::Draws;
-use ibhost_framework::posterior::Posterior;
 use ibhost_framework::registry::Kind;
 use ibhost_nets::head::{Covariance, ScaleMap, posterior};
 use ibhost_vib::terms::{ENSEMBLE_NOISE, LOSS_NOISE};
@@ -29,7 +29,7 @@ pub(super) fn deterministic(file: &Value) -> Outcome {
 
     let posterior = model.posterior(&batch)?;
     golden::close_tensor("z", posterior.mean(), golden::member(outputs, "z")?, tolerance)?;
-    let terms = model.vib.terms(&posterior, &batch.labels, &mut draws());
+    let terms = model.vib.terms(&*posterior, &batch.labels, &mut draws());
     let [_, size, classes] = terms.logits.dims();
     golden::close_tensor("logits", terms.logits.reshape([size, classes]), golden::member(outputs, "logits")?, tolerance)?;
     let (total, _, gradients) = model.train(&batch, &mut draws());
@@ -67,11 +67,11 @@ pub(super) fn vib(file: &Value) -> Outcome {
     golden::close_tensor("head", encoder.encode(batch.inputs.clone()).mean(), output("head")?, tolerance)?;
 
     let posterior = model.posterior(&batch)?;
-    let Posterior::Full { mean, cholesky } = &posterior else { return Err("the posterior is not full".to_owned()) };
+    let MultivariateNormal { mean, cholesky } = posterior.downcast().ok_or("the posterior is not full")?;
     golden::close_tensor("loc", mean.clone(), output("loc")?, tolerance)?;
     golden::close_tensor("scale_tril", cholesky.clone(), output("scale_tril")?, tolerance)?;
-    golden::close_tensor("covariance", posterior.covariance(), output("covariance")?, tolerance)?;
-    let terms = model.vib.terms(&posterior, &batch.labels, &mut draws());
+    golden::close_tensor("covariance", posterior.covariance().ok_or("no covariance")?, output("covariance")?, tolerance)?;
+    let terms = model.vib.terms(&*posterior, &batch.labels, &mut draws());
     let size = batch.len();
     let rate = terms.rate.ok_or("a random code has a rate")?;
     golden::close_tensor("class_err", terms.class.mean_dim(0).reshape([size]), output("class_err")?, tolerance)?;
@@ -80,7 +80,7 @@ pub(super) fn vib(file: &Value) -> Outcome {
     let correct = terms.logits.clone().argmax(2).reshape([samples, size]).equal(labels).float();
     golden::close_tensor("correct", correct, output("correct")?, tolerance)?;
     golden::close_tensor("logits", terms.logits, output("logits")?, tolerance)?;
-    let raw = Ensemble::new(&model.vib.model, &posterior, samples, ENSEMBLE_NOISE, &mut draws()).raw;
+    let raw = Ensemble::new(&model.vib.model, &*posterior, samples, ENSEMBLE_NOISE, &mut draws()).raw;
     golden::close_tensor(
         "lse_correct",
         raw.clone().argmax(1).reshape([size]).equal(batch.labels.clone()).float(),
@@ -111,9 +111,8 @@ pub(super) fn fill_scale_tril(file: &Value) -> Outcome {
         let (shape, values) = golden::tensor(golden::member(case, "head")?)?;
         let [batch, outputs] = shape[..] else { return Err(format!("head has shape {shape:?}, expected two dimensions")) };
         let head = Tensor::<2>::from_data(TensorData::new(values.clone(), shape), &golden::device());
-        let Posterior::Full { mean, cholesky } = posterior(Covariance::Full, ScaleMap::Exp, head, z) else {
-            return Err("the posterior is not full".to_owned());
-        };
+        let posterior = posterior(Covariance::Full, ScaleMap::Exp, head, z);
+        let MultivariateNormal { mean, cholesky } = posterior.downcast().cloned().ok_or("the posterior is not full")?;
         let want: Vec<f64> = (0..batch).flat_map(|row| values[row * outputs..row * outputs + z].to_vec()).collect();
         golden::close(&format!("loc of {z} dimensions"), &golden::values(mean), &want, tolerance.0, tolerance.1)?;
         golden::close_tensor(&format!("factor of {z} dimensions"), cholesky, golden::member(case, "scale_tril")?, tolerance)?;

@@ -5,14 +5,15 @@ use std::collections::BTreeMap;
 use burn::module::Module;
 use burn::tensor::Tensor;
 use ibhost_framework::build::BuildContext;
+use ibhost_framework::capability::{Classify, Encode};
 use ibhost_framework::component::resolve;
 use ibhost_framework::dataset::{Batch, DataInfo};
 use ibhost_framework::decoder::DecoderConfig;
+use ibhost_framework::distributions::BoxedDistribution;
 use ibhost_framework::encoder::EncoderConfig;
 use ibhost_framework::module::Erased;
 use ibhost_framework::noise::Draws;
 use ibhost_framework::objective::{BoxedObjective, Measure, ObjectiveConfig, Parts, Progress, read_measures};
-use ibhost_framework::posterior::Posterior;
 use ibhost_framework::registry::Kind;
 use ibhost_framework::strategy::MAIN;
 use ibhost_vib::config::VibConfig;
@@ -86,8 +87,8 @@ impl Model {
         Self::new(objective, &encoder, &decoder, features, weights)
     }
 
-    pub(super) fn posterior(&self, batch: &Batch) -> Result<Posterior, String> {
-        Ok(self.boxed.as_posterior().ok_or("the objective offers no posterior")?.posterior(batch.inputs.clone()))
+    pub(super) fn posterior(&self, batch: &Batch) -> Result<BoxedDistribution, String> {
+        Ok(self.boxed.capability::<Encode>().ok_or("the objective offers no posterior")?.posterior(batch.inputs.clone()))
     }
 
     /// Loss, measures and gradients of the training path.
@@ -104,7 +105,7 @@ impl Model {
 
     /// -ln of the averaged softmax at the labels, `[batch]` in nats.
     pub(super) fn averaged_class(&self, batch: &Batch, samples: usize, draws: &mut Draws) -> Result<Tensor<1>, String> {
-        let classifier = self.boxed.as_classifier().ok_or("the objective offers no classifier")?;
+        let classifier = self.boxed.capability::<Classify>().ok_or("the objective offers no classifier")?;
         let log = classifier.class_log_probabilities(batch.inputs.clone(), samples, draws);
         Ok(log.gather(1, batch.labels.clone().reshape([-1, 1])).neg().reshape([batch.len()]))
     }

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ibhost_framework::analysis::{AnalysisConfig, AnalysisContext, AnalysisError, Output, Results, Sources};
+use ibhost_framework::capability::{Classify, Encode};
 use ibhost_framework::component::{Component, resolve};
 use ibhost_framework::dataset::Split;
 use ibhost_framework::engine::Session;
@@ -453,7 +454,7 @@ fn label_of(config: &RunConfig) -> String {
 fn uses_model(component: &Component, model: &dyn Objective) -> Result<bool, Failure> {
     let registry = Registry::global().map_err(Failure::failed)?;
     let needs = registry.get(Kind::Analysis, &component.name).map_or(&[][..], |analysis| analysis.needs);
-    match needs.iter().find(|need| !need.held_by(model)) {
+    match needs.iter().find(|need| !(need.held_by)(model)) {
         Some(&capability) => Err(Failure::usage(AnalysisError::Unfit { analysis: component.name.clone(), capability })),
         None => Ok(!needs.is_empty()),
     }
@@ -477,8 +478,9 @@ fn check_numbers(model: &BoxedObjective, session: &Session) -> Result<(), String
         return Ok(());
     }
     let mut draws = Draws::seeded(session.noise, 0, "trial before an analysis");
-    let scores = model.as_classifier().map(|model| ("class probabilities", model.class_log_probabilities(inputs.clone(), 1, &mut draws)));
-    let codes = model.as_posterior().map(|model| ("codes", model.posterior(inputs).mean()));
+    let scores =
+        model.capability::<Classify>().map(|model| ("class probabilities", model.class_log_probabilities(inputs.clone(), 1, &mut draws)));
+    let codes = model.capability::<Encode>().map(|model| ("codes", model.posterior(inputs).point()));
     for (what, found) in [scores, codes].into_iter().flatten() {
         if found.into_data().iter::<f64>().any(f64::is_nan) {
             return Err(format!("the model's {what} of test samples are not numbers"));
@@ -495,7 +497,7 @@ pub fn check_fit(component: &Component, objective: &str) -> Result<(), Failure> 
     if let (Some(objective), Some(analysis)) = (objective, analysis)
         && let Some(missing) = analysis.needs.iter().find(|need| !objective.offers.contains(need))
     {
-        let error = AnalysisError::Unfit { analysis: component.name.clone(), capability: *missing };
+        let error = AnalysisError::Unfit { analysis: component.name.clone(), capability: missing };
         return Err(Failure::usage(error));
     }
     Ok(())

@@ -9,13 +9,14 @@ mod sap;
 
 use burn::tensor::Tensor;
 use ibhost_framework::analysis::{AnalysisConfig, AnalysisContext, AnalysisError, Measured, Results};
+use ibhost_framework::capability::{Encode, Restyle};
 use ibhost_framework::dataset::{Factors, Split};
 use ibhost_framework::noise::Noise;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use crate::model::{BATCH, encoder, not_empty};
+use crate::model::{BATCH, not_empty};
 
 pub use beta_vae::beta_vae;
 pub use dci::{Dci, dci};
@@ -138,14 +139,14 @@ impl Disentanglement {
                 context.data.info().name
             ))
         })?;
-        let posterior = encoder(context, NAME)?;
-        let style = context.model.as_style();
+        let posterior = context.require::<Encode>(NAME)?;
+        let style = context.model.capability::<Restyle>();
         let encode = |x: Tensor<4>| -> Result<Tensor<2>, AnalysisError> {
-            let class = || posterior.posterior(x.clone()).mean();
+            let class = || posterior.posterior(x.clone()).point();
             match (self.code, style) {
                 (Code::Class, _) | (Code::All, None) => Ok(class()),
-                (Code::Style, Some(style)) => Ok(style.style(x.clone()).mean()),
-                (Code::All, Some(style)) => Ok(Tensor::cat(vec![class(), style.style(x.clone()).mean()], 1)),
+                (Code::Style, Some(style)) => Ok(style.style(x.clone()).point()),
+                (Code::All, Some(style)) => Ok(Tensor::cat(vec![class(), style.style(x.clone()).point()], 1)),
                 (Code::Style, None) => Err(AnalysisError::Request(format!("`{NAME}` is to judge the style code, but this model has none"))),
             }
         };

@@ -1,6 +1,7 @@
 //! Analysis `embedding`: UMAP or t-SNE map of the posteriors of the test samples, and the files of TensorBoard's projector.
 
 use ibhost_framework::analysis::{AnalysisConfig, AnalysisContext, AnalysisError, Output, Results};
+use ibhost_framework::capability::Encode;
 use ibhost_framework::dataset::Split;
 use ibhost_framework::noise::Noise;
 use ibhost_framework::storage::StorageError;
@@ -13,7 +14,7 @@ use std::path::Path;
 use crate::figures::plot::colour::spectral;
 use crate::figures::plot::{Figure, Layer, Mark, png};
 use crate::figures::{tsne, umap};
-use crate::model::{Codes, encode, encoder, not_empty};
+use crate::model::{Codes, encode, not_empty};
 use crate::output::{picture, write};
 use crate::probes::neighbours::nearest;
 
@@ -116,11 +117,11 @@ impl Embedding {
 #[typetag::serde(name = "embedding")]
 impl AnalysisConfig for Embedding {
     fn run(&self, context: &AnalysisContext<'_>) -> Result<Results, AnalysisError> {
-        let model = encoder(context, NAME)?;
+        let model = context.require::<Encode>(NAME)?;
         let test = context.data.split(Split::Test);
         not_empty(test, NAME)?;
         let indices: Vec<usize> = (0..test.len().min(self.points.unwrap_or(usize::MAX))).collect();
-        let codes = encode(model, test, &indices, context);
+        let codes = encode(NAME, model, test, &indices, context)?;
         codes.need_finite(NAME)?;
         let labels: Vec<u8> = indices.iter().map(|&i| test.label(i)).collect();
         let mut files = projector_files(context, &codes, &labels)?;

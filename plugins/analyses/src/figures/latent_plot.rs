@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use ibhost_framework::analysis::{AnalysisConfig, AnalysisContext, AnalysisError, Measured, Results};
+use ibhost_framework::capability::{Classify, Encode};
 use ibhost_framework::dataset::{Samples, Scaling, Split, Values};
 use ibhost_framework::noise::{Draws, Noise};
 use ibhost_framework::objective::Classifier;
@@ -14,7 +15,7 @@ use serde_json::Value;
 use crate::figures::ellipse::contour;
 use crate::figures::plot::colour::gist_rainbow;
 use crate::figures::plot::{Figure, Layer, Mark, Stroke, png};
-use crate::model::{BATCH, count_correct, encode, encoder, not_empty};
+use crate::model::{BATCH, count_correct, encode, not_empty};
 use crate::npy::encode_rows;
 use crate::numbers::share;
 use crate::output::{picture, write};
@@ -101,10 +102,10 @@ impl AnalysisConfig for LatentPlot {
             Some(noisy) => (noisy, (0..noisy.len()).collect()),
             None => clean.clone(),
         };
-        let codes = encode(encoder(context, NAME)?, samples, &indices, context);
+        let codes = encode(NAME, context.require::<Encode>(NAME)?, samples, &indices, context)?;
         codes.need_plane(NAME)?;
         let mut heading = title(context);
-        let accuracies = match (&noisy, context.model.as_classifier()) {
+        let accuracies = match (&noisy, context.model.capability::<Classify>()) {
             (Some(_), Some(model)) => {
                 let pair = [(clean.0, &clean.1), (samples, &indices)].map(|(samples, indices)| accuracy(model, samples, indices, context));
                 heading += &format!(": accuracy {:.4} to {:.4} with noise on {} of the entries", pair[0], pair[1], self.salt_pepper);

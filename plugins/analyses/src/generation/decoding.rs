@@ -1,7 +1,7 @@
 //! How codes become inputs: at the means of p(x|z), or as draws from it.
 
 use burn::tensor::Tensor;
-use ibhost_framework::generator::GenerativeModel;
+use ibhost_framework::latent_model::LatentModel;
 use ibhost_framework::noise::Draws;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -19,7 +19,7 @@ pub enum Decoding {
 
 impl Decoding {
     /// Inputs `[batch, features]` from codes `[batch, latent]`.
-    pub fn decode(self, model: &dyn GenerativeModel, codes: Tensor<2>, draws: &mut Draws) -> Tensor<2> {
+    pub fn decode(self, model: &dyn LatentModel, codes: Tensor<2>, draws: &mut Draws) -> Tensor<2> {
         match self {
             Self::Mean => model.decode_mean(codes, draws),
             Self::Sample => model.decode_sample(codes, draws),

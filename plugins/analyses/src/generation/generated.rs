@@ -2,10 +2,11 @@
 
 use burn::tensor::Tensor;
 use ibhost_framework::analysis::{AnalysisContext, AnalysisError};
+use ibhost_framework::capability::Sample;
 use ibhost_framework::noise::{Draws, Noise};
 
 use crate::generation::decoding::Decoding;
-use crate::model::{generative, prior_codes};
+use crate::model::prior_codes;
 
 /// Inputs generated at once.
 const BATCH: usize = 200;
@@ -19,7 +20,7 @@ pub(crate) fn generated(
     decode: Decoding,
     mut take: impl FnMut(Tensor<4>, Tensor<2>) -> Result<(), AnalysisError>,
 ) -> Result<(), AnalysisError> {
-    let model = generative(context, analysis)?;
+    let model = context.require::<Sample>(analysis)?;
     let [channels, height, width] = context.data.info().shape;
     for (number, start) in (0..count).step_by(BATCH).enumerate() {
         let batch = BATCH.min(count - start);

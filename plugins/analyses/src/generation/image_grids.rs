@@ -2,6 +2,7 @@
 
 use burn::tensor::{Tensor, TensorData};
 use ibhost_framework::analysis::{AnalysisConfig, AnalysisContext, AnalysisError, Results};
+use ibhost_framework::capability::Reconstruct;
 use ibhost_framework::dataset::Split;
 use ibhost_framework::noise::{Draws, Noise};
 use schemars::JsonSchema;
@@ -9,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::figures::plot::{Mosaic, Tile};
 use crate::generation::decoding::Decoding;
-use crate::model::{generative, not_empty, prior_codes};
+use crate::model::{not_empty, prior_codes, undefined};
 use crate::output::picture;
 
 const NAME: &str = "image_grids";
@@ -54,7 +55,7 @@ impl Default for ImageGrids {
 #[typetag::serde(name = "image_grids")]
 impl AnalysisConfig for ImageGrids {
     fn run(&self, context: &AnalysisContext<'_>) -> Result<Results, AnalysisError> {
-        let model = generative(context, NAME)?;
+        let model = context.require::<Reconstruct>(NAME)?;
         let test = context.data.official_test().unwrap_or_else(|| context.data.split(Split::Test));
         not_empty(test, NAME)?;
         let shape = context.data.info().shape;
@@ -64,7 +65,7 @@ impl AnalysisConfig for ImageGrids {
         let mut draws = Draws::seeded(Noise::new(context.seed), 0, NAME);
         let pairs = (self.columns * self.rows.div_ceil(2)).min(test.len());
         let inputs = test.batch(&(0..pairs).collect::<Vec<_>>(), context.device).inputs;
-        let codes = model.sample_codes(inputs.clone(), &mut draws);
+        let codes = model.sample_codes(inputs.clone(), &mut draws).map_err(undefined(NAME))?;
         let reconstructed = tiles(self.decode.decode(model, codes.clone(), &mut draws), shape);
         let size: usize = shape.iter().product();
         let real = tiles(inputs.reshape([pairs, size]), shape);

@@ -1,6 +1,7 @@
 //! Analysis `latent_gallery`: digits in the plane of a two-dimensional code and the images a model finds hardest.
 
 use ibhost_framework::analysis::{AnalysisConfig, AnalysisContext, AnalysisError, Direction, Measured, Results};
+use ibhost_framework::capability::{Classify, Encode};
 use ibhost_framework::dataset::{Samples, Split};
 use ibhost_framework::noise::{Draws, Noise};
 use schemars::JsonSchema;
@@ -9,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::figures::latent_figures::{Images, density_figure, digits_figure, means_figure, mosaic_of, samples_figure};
 use crate::figures::latent_plot::{small_set, title};
 use crate::figures::plot::{Figure, Mosaic, Tile, panels_png, png};
-use crate::model::{BATCH, classifier, encode, encoder, log_probabilities, not_empty};
+use crate::model::{BATCH, encode, log_probabilities, not_empty};
 use crate::numbers::class_of;
 use crate::output::picture;
 
@@ -46,10 +47,10 @@ impl Default for LatentGallery {
 #[typetag::serde(name = "latent_gallery")]
 impl AnalysisConfig for LatentGallery {
     fn run(&self, context: &AnalysisContext<'_>) -> Result<Results, AnalysisError> {
-        let model = classifier(context, NAME)?;
+        let model = context.require::<Classify>(NAME)?;
         let (samples, indices) = small_set(context);
         not_empty(samples, NAME)?;
-        let codes = encode(encoder(context, NAME)?, samples, &indices, context);
+        let codes = encode(NAME, context.require::<Encode>(NAME)?, samples, &indices, context)?;
         codes.need_plane(NAME)?;
         let images = Images::new(samples);
         let title = title(context);
@@ -77,7 +78,7 @@ impl AnalysisConfig for LatentGallery {
 
         let step = if test.len() < 1000 { 1 } else { 10 };
         let spread: Vec<usize> = (0..test.len()).step_by(step).collect();
-        let spread_codes = encode(encoder(context, NAME)?, test, &spread, context);
+        let spread_codes = encode(NAME, context.require::<Encode>(NAME)?, test, &spread, context)?;
         spread_codes.need_plane(NAME)?;
         let means = means_figure(&title, context, &test_images, &spread, &spread_codes);
         let drawn = samples_figure(&title, &images, &indices, &codes, context.seed);

@@ -1,13 +1,14 @@
 //! Analysis `psnr`: distortion and peak signal-to-noise ratio of reconstructed test samples.
 
 use ibhost_framework::analysis::{AnalysisConfig, AnalysisContext, AnalysisError, Direction, Measured, Results};
+use ibhost_framework::capability::Reconstruct;
 use ibhost_framework::dataset::Split;
 use ibhost_framework::noise::{Draws, Noise};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::generation::decoding::Decoding;
-use crate::model::{generative, not_empty, reconstructions};
+use crate::model::{not_empty, reconstructions, undefined};
 
 const NAME: &str = "psnr";
 const BATCH: usize = 250;
@@ -73,7 +74,7 @@ impl Default for Psnr {
 #[typetag::serde(name = "psnr")]
 impl AnalysisConfig for Psnr {
     fn run(&self, context: &AnalysisContext<'_>) -> Result<Results, AnalysisError> {
-        let model = generative(context, NAME)?;
+        let model = context.require::<Reconstruct>(NAME)?;
         let test = context.data.split(Split::Test);
         not_empty(test, NAME)?;
         let indices: Vec<usize> = (0..test.len().min(self.points)).collect();
@@ -83,9 +84,10 @@ impl AnalysisConfig for Psnr {
             let inputs = test.batch(chunk, context.device).inputs;
             let found = reconstructions(NAME, context, inputs.clone(), self.decode, &mut draws)?;
             error.add(found.into_data().iter::<f64>(), inputs.clone().into_data().iter::<f64>());
-            let codes = model.sample_codes(inputs.clone(), &mut draws);
+            let codes = model.sample_codes(inputs.clone(), &mut draws).map_err(undefined(NAME))?;
             let flat = inputs.clone().reshape([chunk.len() as i32, -1]);
-            distortion -= model.likelihood(codes, Some(inputs)).log_prob(flat).sum().into_data().iter::<f64>().sum::<f64>();
+            distortion -=
+                model.likelihood(codes, Some(inputs)).log_prob(flat).map_err(undefined(NAME))?.sum().into_data().iter::<f64>().sum::<f64>();
         }
         let distortion = distortion / indices.len() as f64;
         let (psnr, mean, range) = (error.psnr(), error.mean(), error.range());

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use burn::tensor::Tensor;
 use ibhost_framework::analysis::{AnalysisContext, AnalysisError, Sources};
+use ibhost_framework::capability::{Classify, Encode};
 use ibhost_framework::dataset::{Scaling, Split};
 use ibhost_framework::engine::Session;
 use ibhost_framework::finished::{FinishedRun, Look};
@@ -47,7 +48,7 @@ impl ReferenceClassifier {
         if let Some(path) = parameters::first_non_finite(&model) {
             return Err(refuse(format!("its parameter `{path}` is not finite\n  hint: train it anew with a lower `--lr`")));
         }
-        if model.as_classifier().is_none() {
+        if model.capability::<Classify>().is_none() {
             return Err(refuse("its model does not classify".to_owned()));
         }
         Ok(Self {
@@ -72,7 +73,7 @@ impl ReferenceClassifier {
     /// ln p(l|x) of each input, scaled as the analysed run scales.
     pub(crate) fn log_probabilities(&self, inputs: Tensor<4>, context: &AnalysisContext<'_>) -> Vec<Vec<f64>> {
         let mut draws = Draws::seeded(Noise::new(context.seed), 0, "reference classifier");
-        match self.model.as_classifier() {
+        match self.model.capability::<Classify>() {
             Some(model) => log_probabilities(model, self.rescaled(inputs), 1, &mut draws),
             None => Vec::new(),
         }
@@ -80,7 +81,7 @@ impl ReferenceClassifier {
 
     /// The classifier's code of each input, one row each: the features a distance of distributions is taken in.
     pub(crate) fn features(&self, inputs: Tensor<4>) -> Option<Tensor<2>> {
-        self.model.as_posterior().map(|model| model.posterior(self.rescaled(inputs)).mean())
+        self.model.capability::<Encode>().map(|model| model.posterior(self.rescaled(inputs)).point())
     }
 
     fn rescaled(&self, inputs: Tensor<4>) -> Tensor<4> {

@@ -1,13 +1,14 @@
 //! Analysis `rmse`: reconstruction error of the test samples.
 
 use ibhost_framework::analysis::{AnalysisConfig, AnalysisContext, AnalysisError, Direction, Measured, Results};
+use ibhost_framework::capability::Reconstruct;
 use ibhost_framework::dataset::Split;
 use ibhost_framework::noise::{Draws, Noise};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::generation::decoding::Decoding;
-use crate::model::{BATCH, generative, not_empty};
+use crate::model::{BATCH, not_empty, undefined};
 
 const NAME: &str = "rmse";
 
@@ -35,7 +36,7 @@ impl Default for Rmse {
 #[typetag::serde(name = "rmse")]
 impl AnalysisConfig for Rmse {
     fn run(&self, context: &AnalysisContext<'_>) -> Result<Results, AnalysisError> {
-        let model = generative(context, NAME)?;
+        let model = context.require::<Reconstruct>(NAME)?;
         let test = context.data.split(Split::Test);
         not_empty(test, NAME)?;
         let indices: Vec<usize> = (0..test.len().min(self.points)).collect();
@@ -43,7 +44,7 @@ impl AnalysisConfig for Rmse {
         for (number, chunk) in indices.chunks(BATCH).enumerate() {
             let mut draws = Draws::seeded(Noise::new(context.seed), number as u64, NAME);
             let inputs = test.batch(chunk, context.device).inputs;
-            let codes = model.sample_codes(inputs.clone(), &mut draws);
+            let codes = model.sample_codes(inputs.clone(), &mut draws).map_err(undefined(NAME))?;
             let found = self.decode.decode(model, codes, &mut draws);
             let [batch, features] = found.dims();
             let squares = (inputs.reshape([batch as i32, -1]).narrow(1, 0, features) - found).powi_scalar(2).sum_dim(1);

@@ -2,10 +2,9 @@
 
 use burn::tensor::{Int, Tensor, TensorData};
 use ibhost_framework::analysis::{AnalysisConfig, AnalysisContext, AnalysisError, Direction, Measured, Results};
+use ibhost_framework::capability::Restyle;
 use ibhost_framework::dataset::{Samples, Split};
 use ibhost_framework::noise::Noise;
-use ibhost_framework::objective::StyleModel;
-use ibhost_framework::registry::Capability;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -135,11 +134,6 @@ fn distance(a: [f64; 2], b: [f64; 2]) -> f64 {
     (a[0] - b[0]).hypot(a[1] - b[1])
 }
 
-/// The style capability of the model.
-pub(crate) fn style_model<'a>(context: &AnalysisContext<'a>, analysis: &str) -> Result<&'a dyn StyleModel, AnalysisError> {
-    context.model.as_style().ok_or_else(|| AnalysisError::Unfit { analysis: analysis.to_owned(), capability: Capability::Restyle })
-}
-
 /// Rows of `values` scaled from `range` to [0, 1].
 pub(crate) fn unit_rows(values: Tensor<4>, range: (f32, f32)) -> Vec<Vec<f64>> {
     let [_, c, h, w] = values.dims();
@@ -199,14 +193,14 @@ fn nearest_labels(cells: &[Vec<f64>], samples: &Samples, judges: usize, range: (
 #[typetag::serde(name = "swap_grid")]
 impl AnalysisConfig for SwapGrid {
     fn run(&self, context: &AnalysisContext<'_>) -> Result<Results, AnalysisError> {
-        let model = style_model(context, NAME)?;
+        let model = context.require::<Restyle>(NAME)?;
         let samples = context.data.split(Split::Train);
         not_empty(samples, NAME)?;
         let range = samples.value_range();
         let chosen = self.sources(samples, context.data.info().classes.len(), context.seed)?;
         let n = chosen.len();
         let batch = samples.batch(&chosen, context.device);
-        let styles = model.style(batch.inputs.clone()).mean();
+        let styles = model.style(batch.inputs.clone()).point();
         let latent = styles.dims()[1];
         let rows = styles.reshape([n, 1, latent]).expand([n, n, latent]).reshape([n * n, latent]);
         let columns: Vec<i64> = (0..n * n).map(|cell| i64::from(samples.label(chosen[cell % n]))).collect();

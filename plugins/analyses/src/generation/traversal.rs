@@ -2,6 +2,7 @@
 
 use burn::tensor::{Int, Tensor, TensorData};
 use ibhost_framework::analysis::{AnalysisConfig, AnalysisContext, AnalysisError, Measured, Results};
+use ibhost_framework::capability::Restyle;
 use ibhost_framework::dataset::Split;
 use ibhost_framework::noise::Noise;
 use schemars::JsonSchema;
@@ -9,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::figures::plot::mosaic::{Mosaic, Tile};
 use crate::generation::decoding::Decoding;
-use crate::generation::swap_grid::{style_model, unit_rows};
+use crate::generation::swap_grid::unit_rows;
 use crate::model::{BATCH, not_empty};
 use crate::output::picture;
 
@@ -47,7 +48,7 @@ const MEASURED: usize = 2000;
 #[typetag::serde(name = "traversal")]
 impl AnalysisConfig for Traversal {
     fn run(&self, context: &AnalysisContext<'_>) -> Result<Results, AnalysisError> {
-        let model = style_model(context, NAME)?;
+        let model = context.require::<Restyle>(NAME)?;
         let samples = context.data.split(Split::Train);
         not_empty(samples, NAME)?;
         let chosen = self.index.unwrap_or_else(|| Noise::new(context.seed).stream("traversal", 0).below(samples.len()));
@@ -61,9 +62,9 @@ impl AnalysisConfig for Traversal {
         order.truncate(MEASURED);
         let mut codes: Vec<f64> = Vec::new();
         for indices in order.chunks(BATCH) {
-            codes.extend(model.style(samples.batch(indices, context.device).inputs).mean().into_data().iter::<f64>());
+            codes.extend(model.style(samples.batch(indices, context.device).inputs).point().into_data().iter::<f64>());
         }
-        let start: Vec<f64> = model.style(samples.batch(&[chosen], context.device).inputs).mean().into_data().iter::<f64>().collect();
+        let start: Vec<f64> = model.style(samples.batch(&[chosen], context.device).inputs).point().into_data().iter::<f64>().collect();
         let (latent, count) = (start.len(), order.len() as f64);
         let dims = self.dims.min(latent);
         let mut rows = Vec::with_capacity(dims * self.steps * latent);

@@ -1,7 +1,9 @@
 //! Analysis `ksg`: mutual information of inputs and codes by nearest neighbours, beside a calibration with a known answer.
 
 use ibhost_framework::analysis::{AnalysisConfig, AnalysisContext, AnalysisError, Measured, Results};
+use ibhost_framework::capability::{Encode, LogDensity};
 use ibhost_framework::dataset::Split;
+use ibhost_framework::distributions::one_sample;
 use ibhost_framework::noise::{Draws, Noise};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -11,7 +13,7 @@ use crate::information::kd_tree::Norm;
 use crate::information::kraskov::{InformationError, Rows, error_scale, kraskov, revised};
 use crate::information::mixed_ksg::mixed_ksg;
 use crate::information::scale::Scale;
-use crate::model::{BATCH, encoder, not_empty};
+use crate::model::{BATCH, not_empty, undefined};
 
 const NAME: &str = "ksg";
 
@@ -114,7 +116,7 @@ impl Ksg {
 #[typetag::serde(name = "ksg")]
 impl AnalysisConfig for Ksg {
     fn run(&self, context: &AnalysisContext<'_>) -> Result<Results, AnalysisError> {
-        let model = encoder(context, NAME)?;
+        let model = context.require::<Encode>(NAME)?;
         let test = context.data.split(Split::Test);
         not_empty(test, NAME)?;
         let indices: Vec<usize> = (0..test.len().min(self.points)).collect();
@@ -123,13 +125,12 @@ impl AnalysisConfig for Ksg {
             let mut draws = Draws::seeded(Noise::new(context.seed), number as u64, NAME);
             let inputs = test.batch(chunk, context.device).inputs;
             let [batch, channels, height, width] = inputs.dims();
-            let codes = if let Some(generative) = context.model.as_generative() {
-                generative.sample_codes(inputs.clone(), &mut draws)
+            let codes = if let Some(generative) = context.model.capability::<LogDensity>() {
+                generative.sample_codes(inputs.clone(), &mut draws).map_err(undefined(NAME))?
             } else {
                 let posterior = model.posterior(inputs.clone());
-                let [batch, latent] = posterior.dims();
-                let noise = draws.normal("posterior", [1, batch, latent], context.device);
-                posterior.sample(noise).reshape([batch, latent])
+                let noise = draws.normal("posterior", [posterior.dims()[0], posterior.noise_features()], context.device);
+                one_sample(&*posterior, noise).map_err(undefined(NAME))?
             };
             dims = [channels * height * width, codes.dims()[1]];
             x.extend(inputs.reshape([batch, dims[0]]).into_data().iter::<f64>());

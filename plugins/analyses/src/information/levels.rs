@@ -2,11 +2,12 @@
 
 use burn::tensor::Tensor;
 use ibhost_framework::analysis::{AnalysisContext, AnalysisError};
+use ibhost_framework::capability::{Encode, LogDensity};
 use ibhost_framework::dataset::Split;
+use ibhost_framework::distributions::{Distribution, MultivariateNormal, one_sample};
 use ibhost_framework::noise::{Draws, Noise};
-use ibhost_framework::posterior::Posterior;
 
-use crate::model::{encoder, not_empty};
+use crate::model::{not_empty, undefined};
 
 /// Samples encoded at once.
 const BATCH: usize = 250;
@@ -37,21 +38,22 @@ pub(crate) fn level_codes(
     split: Split,
     points: usize,
 ) -> Result<(Vec<LevelCodes>, Vec<u8>), AnalysisError> {
-    let (model, samples) = (encoder(context, analysis)?, context.data.split(split));
+    let (model, samples) = (context.require::<Encode>(analysis)?, context.data.split(split));
     not_empty(samples, analysis)?;
     let indices: Vec<usize> = (0..samples.len().min(points)).collect();
     let mut levels: Vec<LevelCodes> = Vec::new();
     for (number, chunk) in indices.chunks(BATCH).enumerate() {
         let mut draws = Draws::seeded(Noise::new(context.seed), number as u64, "level codes");
         let posteriors = model.level_posteriors(samples.batch(chunk, context.device).inputs);
-        let (batch, latent) = (chunk.len(), posteriors.iter().map(|posterior| posterior.dims()[1]).sum());
-        let noise: Tensor<3> = draws.normal("posterior", [1, batch, latent], context.device);
+        let (batch, latent) = (chunk.len(), posteriors.iter().map(|posterior| posterior.dims()[1]).sum::<usize>());
+        let noise_columns = posteriors.iter().map(|posterior| posterior.noise_features()).sum();
+        let noise: Tensor<3> = draws.normal("posterior", [1, batch, noise_columns], context.device);
         // One distribution may hold several levels side by side.
-        let sizes = match (&posteriors[..], context.model.as_generative()) {
-            ([_], Some(model)) => model.level_sizes(latent),
+        let sizes = match (&posteriors[..], context.model.capability::<LogDensity>()) {
+            ([_], Some(model)) => model.level_sizes(),
             _ => posteriors.iter().map(|posterior| posterior.dims()[1]).collect(),
         };
-        let whole: Vec<Spread> = posteriors.iter().map(|posterior| Spread::of(posterior, posteriors.len() == sizes.len())).collect();
+        let whole: Vec<Spread> = posteriors.iter().map(|posterior| Spread::of(&**posterior, posteriors.len() == sizes.len())).collect();
         let spreads = whole.iter().map(Spread::columns).sum::<usize>();
         if spreads.saturating_mul(indices.len()) > MOST_SPREADS {
             return Err(AnalysisError::Request(format!(
@@ -64,11 +66,14 @@ pub(crate) fn level_codes(
         if levels.is_empty() {
             levels = named(&sizes);
         }
-        let (mut left, mut first) = (levels.iter_mut(), 0);
+        let (mut left, mut used) = (levels.iter_mut(), 0);
         for (posterior, spread) in posteriors.iter().zip(whole) {
             let [_, width] = posterior.dims();
-            let code = posterior.sample(noise.clone().narrow(2, first, width)).reshape([batch, width]);
-            let (mean, mut from) = (posterior.mean(), 0);
+            let columns = posterior.noise_features();
+            let code =
+                one_sample(&**posterior, noise.clone().narrow(2, used, columns).reshape([batch, columns])).map_err(undefined(analysis))?;
+            used += columns;
+            let (mean, mut from) = (posterior.point(), 0);
             while from < width
                 && let Some(level) = left.next()
             {
@@ -87,7 +92,6 @@ pub(crate) fn level_codes(
                 }
                 from += level.dim;
             }
-            first += width;
         }
     }
     for level in &levels {
@@ -114,14 +118,16 @@ enum Spread {
 
 impl Spread {
     /// Of a distribution that is one level `alone`, or holds several.
-    fn of(posterior: &Posterior, alone: bool) -> Self {
-        match posterior {
-            Posterior::Diagonal { scale, .. } => Self::Deviations(scale.clone()),
-            Posterior::Full { cholesky, .. } if alone => {
+    fn of(posterior: &dyn Distribution, alone: bool) -> Self {
+        if let Some((_, scale)) = posterior.as_normal() {
+            return Self::Deviations(scale);
+        }
+        match posterior.downcast::<MultivariateNormal>().filter(|_| alone) {
+            Some(MultivariateNormal { cholesky, .. }) => {
                 let [batch, latent, _] = cholesky.dims();
                 Self::Factors(cholesky.clone().reshape([batch, latent * latent]))
             }
-            Posterior::Full { .. } | Posterior::Point { .. } | Posterior::Categorical { .. } => Self::Unknown,
+            None => Self::Unknown,
         }
     }
 
@@ -159,8 +165,8 @@ mod tests {
     use super::*;
     use crate::fixture::{Fixture, Shape};
     use burn::module::Module;
-    use ibhost_framework::categorical::Relaxation;
     use ibhost_framework::dataset::Batch;
+    use ibhost_framework::distributions::{BoxedDistribution, Categorical, Normal, Relaxation};
     use ibhost_framework::objective::{Loss, Measure, Objective, PosteriorModel, Progress};
 
     /// A normal level of two numbers below a categorical one of three classes.
@@ -177,25 +183,22 @@ mod tests {
         fn evaluate(&self, _at: Progress, _batch: &Batch, _draws: &mut Draws) -> Vec<Measure> {
             Vec::new()
         }
-        fn as_posterior(&self) -> Option<&dyn PosteriorModel> {
-            Some(self)
-        }
     }
 
+    ibhost_framework::offer! { TwoLevels: [Encode] }
+
     impl PosteriorModel for TwoLevels {
-        fn posterior(&self, inputs: Tensor<4>) -> Posterior {
-            let (means, scales) = self.level_posteriors(inputs).iter().map(Posterior::normal).unzip();
-            Posterior::Diagonal { mean: Tensor::cat(means, 1), scale: Tensor::cat(scales, 1) }
+        fn posterior(&self, inputs: Tensor<4>) -> BoxedDistribution {
+            let normal = |q: &BoxedDistribution| (q.point(), q.deviation().unwrap());
+            let (means, scales) = self.level_posteriors(inputs).iter().map(normal).unzip();
+            Normal { mean: Tensor::cat(means, 1), scale: Tensor::cat(scales, 1) }.boxed()
         }
-        fn level_posteriors(&self, inputs: Tensor<4>) -> Vec<Posterior> {
+        fn level_posteriors(&self, inputs: Tensor<4>) -> Vec<BoxedDistribution> {
             let batch = inputs.dims()[0];
             let rows = inputs.reshape([batch, self.side * self.side]);
             let mean = rows.clone().narrow(1, 0, 2);
             let relaxation = Relaxation { temperature: 0.4, hard: true };
-            vec![
-                Posterior::Diagonal { scale: mean.full_like(0.5), mean },
-                Posterior::Categorical { logits: rows.narrow(1, 2, 3), relaxation },
-            ]
+            vec![Normal { scale: mean.full_like(0.5), mean }.boxed(), Categorical { logits: rows.narrow(1, 2, 3), relaxation }.boxed()]
         }
     }
 

@@ -2,15 +2,16 @@
 
 use burn::tensor::Tensor;
 use ibhost_framework::analysis::{AnalysisConfig, AnalysisContext, AnalysisError, Measured, Results};
+use ibhost_framework::capability::{Classify, Encode, Restyle};
 use ibhost_framework::dataset::Samples;
+use ibhost_framework::distributions::BoxedDistribution;
 use ibhost_framework::noise::{Draws, Noise};
-use ibhost_framework::posterior::Posterior;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Map;
 
 use crate::information::aggregate::{Scales, aggregated_information, label_entropy, prediction_entropy};
-use crate::model::{BATCH, classifier, encoder, log_probabilities, not_empty};
+use crate::model::{BATCH, log_probabilities, not_empty};
 use crate::robustness::attack::Splits;
 
 const NAME: &str = "mutual_information";
@@ -81,7 +82,7 @@ struct Noisy {
 
 impl Noisy {
     fn of(
-        encode: &dyn Fn(Tensor<4>) -> Posterior,
+        encode: &dyn Fn(Tensor<4>) -> BoxedDistribution,
         samples: &Samples,
         count: usize,
         context: &AnalysisContext<'_>,
@@ -89,7 +90,7 @@ impl Noisy {
         let order: Vec<usize> = (0..count).collect();
         let mut codes = Self { latent: 0, means: Vec::new(), scales: Vec::new() };
         for indices in order.chunks(BATCH) {
-            let Posterior::Diagonal { mean, scale } = encode(samples.batch(indices, context.device).inputs) else {
+            let Some((mean, scale)) = encode(samples.batch(indices, context.device).inputs).as_normal() else {
                 return Err(AnalysisError::Request(format!(
                     "`{NAME}` needs codes whose noise has one standard deviation per dimension; train with an encoder of `cov:diag`"
                 )));
@@ -132,7 +133,7 @@ impl Noisy {
 #[typetag::serde(name = "mutual_information")]
 impl AnalysisConfig for MutualInformation {
     fn run(&self, context: &AnalysisContext<'_>) -> Result<Results, AnalysisError> {
-        let (classes, codes) = (classifier(context, NAME)?, encoder(context, NAME)?);
+        let (classes, codes) = (context.require::<Classify>(NAME)?, context.require::<Encode>(NAME)?);
         let noise = Noise::new(context.seed);
         let (mut results, mut bounds) = (Results::default(), Map::new());
         for (name, split) in self.split.list() {
@@ -153,7 +154,7 @@ impl AnalysisConfig for MutualInformation {
                 }
             };
             both("mi_x_class", &Noisy::of(&|x| codes.posterior(x), samples, count, context)?);
-            if let Some(style) = context.model.as_style() {
+            if let Some(style) = context.model.capability::<Restyle>() {
                 both("mi_x_style", &Noisy::of(&|x| style.style(x), samples, count, context)?);
             }
             let order: Vec<usize> = (0..count).collect();

@@ -1,13 +1,14 @@
 //! Analysis `nll`: importance-sampled negative log-likelihood of the test samples.
 
 use ibhost_framework::analysis::{AnalysisConfig, AnalysisContext, AnalysisError, Direction, Measured, Results};
+use ibhost_framework::capability::LogDensity;
 use ibhost_framework::dataset::Split;
 use ibhost_framework::noise::{Draws, Noise};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::figures::plot::{Figure, Layer, png};
-use crate::model::{generative, not_empty, undefined};
+use crate::model::{not_empty, undefined};
 use crate::npy::encode_rows;
 use crate::numbers::mean;
 use crate::output::{picture, write};
@@ -62,7 +63,7 @@ const BATCH: usize = 100;
 #[typetag::serde(name = "nll")]
 impl AnalysisConfig for Nll {
     fn run(&self, context: &AnalysisContext<'_>) -> Result<Results, AnalysisError> {
-        let model = generative(context, NAME)?;
+        let model = context.require::<LogDensity>(NAME)?;
         let test = context.data.split(Split::Test);
         not_empty(test, NAME)?;
         let indices: Vec<usize> = (0..test.len().min(self.points)).collect();

@@ -1,12 +1,13 @@
 //! Analysis `rates`: what every level of the code costs.
 
 use ibhost_framework::analysis::{AnalysisConfig, AnalysisContext, AnalysisError, Measured, Results};
+use ibhost_framework::capability::LogDensity;
 use ibhost_framework::dataset::Split;
 use ibhost_framework::noise::{Draws, Noise};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::model::{generative, not_empty, undefined};
+use crate::model::{not_empty, undefined};
 
 const NAME: &str = "rates";
 const BATCH: usize = 250;
@@ -32,7 +33,7 @@ impl Default for Rates {
 #[typetag::serde(name = "rates")]
 impl AnalysisConfig for Rates {
     fn run(&self, context: &AnalysisContext<'_>) -> Result<Results, AnalysisError> {
-        let model = generative(context, NAME)?;
+        let model = context.require::<LogDensity>(NAME)?;
         let test = context.data.split(Split::Test);
         not_empty(test, NAME)?;
         let indices: Vec<usize> = (0..test.len().min(self.points)).collect();

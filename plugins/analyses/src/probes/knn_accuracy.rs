@@ -1,12 +1,14 @@
 //! Analysis `knn_accuracy`: how well classes can be read off codes by their nearest neighbours, and whether clusters of codes are classes.
 
 use ibhost_framework::analysis::{AnalysisConfig, AnalysisContext, AnalysisError, Measured, Results};
+use ibhost_framework::capability::{Encode, LogDensity};
 use ibhost_framework::dataset::{Samples, Split};
+use ibhost_framework::distributions::one_sample;
 use ibhost_framework::noise::{Draws, Noise, Stream};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::model::{BATCH, encoder, not_empty};
+use crate::model::{BATCH, not_empty, undefined};
 use crate::probes::neighbour_accuracy::{neighbour_accuracies, normalised_mutual_information};
 
 const NAME: &str = "knn_accuracy";
@@ -56,20 +58,20 @@ impl KnnAccuracy {
         samples: &Samples,
         purpose: &str,
     ) -> Result<(Vec<f64>, Vec<u8>, usize), AnalysisError> {
-        let model = encoder(context, NAME)?;
+        let model = context.require::<Encode>(NAME)?;
         let indices: Vec<usize> = (0..samples.len().min(self.points.unwrap_or(usize::MAX))).collect();
         let (mut codes, mut latent) = (Vec::new(), 0);
         for (number, chunk) in indices.chunks(BATCH).enumerate() {
             let mut draws = Draws::seeded(Noise::new(context.seed), number as u64, purpose);
             let inputs = samples.batch(chunk, context.device).inputs;
-            let code = match (self.codes, context.model.as_generative()) {
-                (Codes::Sampled, Some(generative)) => generative.sample_codes(inputs, &mut draws),
+            let code = match (self.codes, context.model.capability::<LogDensity>()) {
+                (Codes::Sampled, Some(generative)) => generative.sample_codes(inputs, &mut draws).map_err(undefined(NAME))?,
                 (Codes::Sampled, None) => {
                     let posterior = model.posterior(inputs);
-                    let [batch, latent] = posterior.dims();
-                    posterior.sample(draws.normal("posterior", [1, batch, latent], context.device)).reshape([batch, latent])
+                    let noise = draws.normal("posterior", [posterior.dims()[0], posterior.noise_features()], context.device);
+                    one_sample(&*posterior, noise).map_err(undefined(NAME))?
                 }
-                (Codes::Mean, _) => model.posterior(inputs).mean(),
+                (Codes::Mean, _) => model.posterior(inputs).point(),
             };
             latent = code.dims()[1];
             codes.extend(code.into_data().iter::<f64>());

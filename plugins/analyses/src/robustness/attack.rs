@@ -3,6 +3,7 @@
 use burn::module::Module;
 use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
 use ibhost_framework::analysis::{AnalysisConfig, AnalysisContext, AnalysisError, Measured, Results};
+use ibhost_framework::capability::Classify;
 use ibhost_framework::dataset::{Samples, Split};
 use ibhost_framework::math::{log_likelihood, predicted};
 use ibhost_framework::noise::{Draws, Noise};
@@ -10,7 +11,7 @@ use ibhost_framework::objective::{BoxedObjective, Classifier};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::model::{BATCH, classifier, not_empty};
+use crate::model::{BATCH, not_empty};
 use crate::numbers::share;
 
 const NAME: &str = "attack";
@@ -93,7 +94,7 @@ pub(crate) fn differentiable(context: &AnalysisContext<'_>) -> BoxedObjective {
 
 /// The differentiable copy `model` of a classifier as one.
 pub(crate) fn differentiable_classifier<'a>(model: &'a BoxedObjective, analysis: &str) -> Result<&'a dyn Classifier, AnalysisError> {
-    model.as_classifier().ok_or_else(|| no_gradient(analysis))
+    model.capability::<Classify>().ok_or_else(|| no_gradient(analysis))
 }
 
 fn no_gradient(analysis: &str) -> AnalysisError {
@@ -284,7 +285,7 @@ impl Attack {
 #[typetag::serde(name = "attack")]
 impl AnalysisConfig for Attack {
     fn run(&self, context: &AnalysisContext<'_>) -> Result<Results, AnalysisError> {
-        let model = classifier(context, NAME)?;
+        let model = context.require::<Classify>(NAME)?;
         let test = context.data.split(Split::Test);
         not_empty(test, NAME)?;
         let (low, high) = test.value_range();

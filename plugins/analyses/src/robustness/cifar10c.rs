@@ -3,11 +3,12 @@
 use std::path::Path;
 
 use ibhost_framework::analysis::{AnalysisConfig, AnalysisContext, AnalysisError, Results, Sources};
+use ibhost_framework::capability::Classify;
 use ibhost_framework::dataset::{DataError, DataRoot, Split};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::model::{BATCH, classifier, not_empty};
+use crate::model::{BATCH, not_empty};
 use crate::npy::Array;
 use crate::robustness::corruption::{Counter, find_categories, need_data_set};
 
@@ -60,7 +61,7 @@ impl Default for Cifar10C {
 #[typetag::serde(name = "cifar10c")]
 impl AnalysisConfig for Cifar10C {
     fn run(&self, context: &AnalysisContext<'_>) -> Result<Results, AnalysisError> {
-        let counter = Counter { model: classifier(context, NAME)?, context, l: &self.l };
+        let counter = Counter { model: context.require::<Classify>(NAME)?, context, l: &self.l };
         need_data_set(context, NAME, "cifar10", [3, 32, 32])?;
         let test = context.data.split(Split::Test);
         not_empty(test, NAME)?;

@@ -3,11 +3,12 @@
 use std::path::Path;
 
 use ibhost_framework::analysis::{AnalysisConfig, AnalysisContext, AnalysisError, Results, Sources};
+use ibhost_framework::capability::Classify;
 use ibhost_framework::dataset::{DataError, DataRoot};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::model::{BATCH, classifier};
+use crate::model::BATCH;
 use crate::npy::Array;
 use crate::robustness::corruption::{Counter, find_categories, need_data_set};
 
@@ -54,7 +55,7 @@ impl Default for MnistC {
 #[typetag::serde(name = "mnistc")]
 impl AnalysisConfig for MnistC {
     fn run(&self, context: &AnalysisContext<'_>) -> Result<Results, AnalysisError> {
-        let counter = Counter { model: classifier(context, NAME)?, context, l: &self.l };
+        let counter = Counter { model: context.require::<Classify>(NAME)?, context, l: &self.l };
         need_data_set(context, NAME, "mnist", [1, 28, 28])?;
         let folder = context.library.root().join("mnist_c");
         let mut known = CATEGORIES.to_vec();

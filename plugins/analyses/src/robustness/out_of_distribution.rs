@@ -5,6 +5,7 @@ use std::path::Path;
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use ibhost_framework::analysis::{AnalysisConfig, AnalysisContext, AnalysisError, Direction, Measured, Results, Sources};
+use ibhost_framework::capability::Classify;
 use ibhost_framework::component::resolve;
 use ibhost_framework::dataset::{DataRoot, DatasetConfig, Split};
 use ibhost_framework::noise::{Draws, Noise};
@@ -13,7 +14,7 @@ use ibhost_framework::registry::Kind;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::model::{BATCH, classifier, not_empty};
+use crate::model::{BATCH, not_empty};
 use crate::robustness::attack::{Target, differentiable, differentiable_classifier, gradient_by};
 use crate::robustness::detection::{Detection, Scores};
 
@@ -151,7 +152,7 @@ fn autodiff_of(device: &Device) -> Device {
 #[typetag::serde(name = "ood")]
 impl AnalysisConfig for OutOfDistribution {
     fn run(&self, context: &AnalysisContext<'_>) -> Result<Results, AnalysisError> {
-        let model: &dyn Classifier = classifier(context, NAME)?;
+        let model: &dyn Classifier = context.require::<Classify>(NAME)?;
         let test = context.data.split(Split::Test);
         not_empty(test, NAME)?;
         let (low, high) = test.value_range();
@@ -234,8 +235,8 @@ mod tests {
         let context = fixture.context();
         let boxed = differentiable(&context);
         let autodiff = autodiff_of(context.device);
-        let model = context.model.as_classifier().unwrap();
-        let target = Target { model, gradient_model: boxed.as_classifier().unwrap(), autodiff: &autodiff, range: (-1.0, 1.0) };
+        let model = context.model.capability::<Classify>().unwrap();
+        let target = Target { model, gradient_model: boxed.capability::<Classify>().unwrap(), autodiff: &autodiff, range: (-1.0, 1.0) };
         let inputs = context.data.split(Split::Test).batch(&(0..50).collect::<Vec<_>>(), context.device).inputs;
         let mut draws = Draws::seeded(Noise::new(1), 0, "t");
         let before: f64 = scores(&target, inputs.clone(), 2.0, 0.0, &mut draws).unwrap().iter().sum();

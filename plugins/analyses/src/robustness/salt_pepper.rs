@@ -2,12 +2,13 @@
 
 use burn::tensor::{Tensor, TensorData};
 use ibhost_framework::analysis::{AnalysisConfig, AnalysisContext, AnalysisError, Measured, Results};
+use ibhost_framework::capability::Classify;
 use ibhost_framework::dataset::Split;
 use ibhost_framework::noise::{Draws, Noise};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::model::{BATCH, classifier, count_correct, not_empty};
+use crate::model::{BATCH, count_correct, not_empty};
 use crate::numbers::share;
 
 const NAME: &str = "salt_pepper";
@@ -57,7 +58,7 @@ pub(crate) fn add_salt_pepper(values: &mut [f32], size: usize, indices: &[usize]
 #[typetag::serde(name = "salt_pepper")]
 impl AnalysisConfig for SaltPepper {
     fn run(&self, context: &AnalysisContext<'_>) -> Result<Results, AnalysisError> {
-        let model = classifier(context, NAME)?;
+        let model = context.require::<Classify>(NAME)?;
         let test = context.data.split(Split::Test);
         not_empty(test, NAME)?;
         let noise = Noise::new(context.seed);

@@ -4,8 +4,8 @@ use burn::module::Module;
 use burn::nn::Linear;
 use burn::tensor::Tensor;
 use ibhost_framework::build::{BuildContext, BuildError};
+use ibhost_framework::distributions::{BoxedDistribution, Delta, Distribution};
 use ibhost_framework::encoder::{Encoder, EncoderConfig};
-use ibhost_framework::posterior::Posterior;
 use ibhost_kernels::{Activation, dense};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -54,8 +54,8 @@ fn stages(shape: [usize; 3]) -> Option<(&'static [(usize, usize)], usize)> {
 pub const KNOWN_SHAPES: &str = "1x28x28 (mnist, fashion_mnist), 1x64x64 (shapes) or 3x60x60 (sprites)";
 
 impl Encoder for InstanceConv {
-    fn encode(&self, inputs: Tensor<4>) -> Posterior {
-        Posterior::Point { mean: dense(&self.head, self.conv.forward(inputs), Activation::Identity) }
+    fn encode(&self, inputs: Tensor<4>) -> BoxedDistribution {
+        Delta { value: dense(&self.head, self.conv.forward(inputs), Activation::Identity) }.boxed()
     }
 }
 

@@ -3,7 +3,8 @@
 use burn::module::Module;
 use burn::tensor::Tensor;
 use ibhost_framework::build::{BuildContext, BuildError};
-use ibhost_framework::decoder::{Decoder, DecoderConfig, Likelihood};
+use ibhost_framework::decoder::{Decoder, DecoderConfig, Target, TargetKind, joined};
+use ibhost_framework::distributions::{BoxedDistribution, Categorical, Distribution};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -38,15 +39,19 @@ pub struct DenseDecoder {
 }
 
 impl Decoder for DenseDecoder {
-    fn decode(&self, codes: Tensor<2>) -> Likelihood {
-        Likelihood::Categorical { logits: self.stack.forward(codes) }
+    fn decode(&self, codes: &[Tensor<2>], _teacher: Option<Tensor<4>>) -> BoxedDistribution {
+        Categorical::new(self.stack.forward(joined(codes))).boxed()
     }
 }
 
 #[typetag::serde(name = "dense_classifier")]
 impl DecoderConfig for DenseDecoderConfig {
-    fn build(&self, latent: usize, classes: usize, context: &BuildContext) -> Result<Box<dyn Decoder>, BuildError> {
-        let stack = DenseStack::new(latent, &self.hidden, classes, false, self.bias, self.init, context);
+    fn targets(&self) -> &'static [TargetKind] {
+        &[TargetKind::Classes]
+    }
+
+    fn build(&self, latents: &[usize], target: Target, context: &BuildContext) -> Result<Box<dyn Decoder>, BuildError> {
+        let stack = DenseStack::new(latents.iter().sum(), &self.hidden, target.size(), false, self.bias, self.init, context);
         Ok(Box::new(DenseDecoder { stack }))
     }
 }
@@ -66,9 +71,9 @@ mod tests {
         let context = BuildContext::new(Device::flex(), 1);
         for (latent, classes, bias, expected) in [(16, 10, true, 170), (16, 10, false, 160), (16, 3, false, 48), (512, 8, false, 4096)] {
             let config = DenseDecoderConfig { bias, ..DenseDecoderConfig::default() };
-            let decoder = BoxedDecoder::new(config.build(latent, classes, &context).unwrap());
+            let decoder = BoxedDecoder::new(config.build(&[latent], Target::Classes(classes), &context).unwrap());
             assert_eq!(decoder.num_params(), expected);
-            let Likelihood::Categorical { logits } = decoder.decode(Tensor::zeros([5, latent], &Device::flex()));
+            let logits = decoder.decode(&[Tensor::zeros([5, latent], &Device::flex())], None).logits().unwrap();
             assert_eq!(logits.dims(), [5, classes]);
         }
     }

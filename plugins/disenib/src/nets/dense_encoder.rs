@@ -4,8 +4,8 @@ use burn::module::{Module, Param};
 use burn::tensor::Tensor;
 use burn::tensor::activation::softplus;
 use ibhost_framework::build::{BuildContext, BuildError};
+use ibhost_framework::distributions::{BoxedDistribution, Delta, Distribution, Normal};
 use ibhost_framework::encoder::{Encoder, EncoderConfig};
-use ibhost_framework::posterior::Posterior;
 use ibhost_nets::shape::{features, flatten};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -101,21 +101,22 @@ pub fn standard_deviation(raw: Tensor<2>, map: StdMap, shift: f64) -> Tensor<2> 
 }
 
 impl Encoder for DenseEncoder {
-    fn encode(&self, inputs: Tensor<4>) -> Posterior {
+    fn encode(&self, inputs: Tensor<4>) -> BoxedDistribution {
         let raw = self.stack.forward(flatten(inputs));
         let z = self.config.z;
         match self.config.cov {
-            Spread::Point => Posterior::Point { mean: raw },
-            Spread::Diag => Posterior::Diagonal {
+            Spread::Point => Delta { value: raw }.boxed(),
+            Spread::Diag => Normal {
                 mean: raw.clone().narrow(1, 0, z),
                 scale: standard_deviation(raw.narrow(1, z, z), self.config.std, self.config.shift),
-            },
+            }
+            .boxed(),
             Spread::Shared => {
                 let scale = match &self.log_std {
                     Some(log_std) => log_std.val().exp().reshape([1, 1]).expand(raw.dims()),
                     None => raw.full_like(self.config.log_std.exp()),
                 };
-                Posterior::Diagonal { mean: raw, scale }
+                Normal { mean: raw, scale }.boxed()
             }
         }
     }
@@ -161,9 +162,7 @@ mod tests {
     fn a_shared_spread_starts_where_it_is_told_learned_or_not() {
         for learn_std in [true, false] {
             let config = DenseConfig { hidden: vec![3], z: 2, cov: Spread::Shared, learn_std, log_std: 0.5, ..DenseConfig::default() };
-            let Posterior::Diagonal { mean, scale } = built(&config, [1, 2, 2]).encode(Tensor::ones([5, 1, 2, 2], &Device::flex())) else {
-                panic!("not diagonal");
-            };
+            let (mean, scale) = built(&config, [1, 2, 2]).encode(Tensor::ones([5, 1, 2, 2], &Device::flex())).as_normal().unwrap();
             let scale: Vec<f32> = scale.into_data().try_to_vec().unwrap();
             assert_eq!((mean.dims(), scale.len()), ([5, 2], 10));
             assert!(scale.iter().all(|s| (s - 0.5f32.exp()).abs() < 1e-6));

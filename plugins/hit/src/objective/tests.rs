@@ -6,7 +6,9 @@ use ibhost_framework::build::BuildContext;
 use ibhost_framework::component::resolve;
 use ibhost_framework::dataset::DataInfo;
 use ibhost_framework::decoder::DecoderConfig;
+use ibhost_framework::distributions::{StandardNormal, Undefined, one_sample};
 use ibhost_framework::encoder::EncoderConfig;
+use ibhost_framework::hierarchy::split;
 use ibhost_framework::noise::Noise;
 use ibhost_framework::objective::{Parts, read_measures};
 use ibhost_framework::registry::Kind;
@@ -109,18 +111,18 @@ fn any_number_of_levels_trains_with_one_rate_each() {
 
         let model = model.valid();
         let x = images(3, [1, 28, 28], &Device::flex());
-        let codes = model.sample_codes(x.clone(), &mut draws);
-        let sizes = model.level_sizes(codes.dims()[1]);
+        let codes = model.sample_codes(x.clone(), &mut draws).unwrap();
+        let sizes = model.level_sizes();
         assert_eq!((sizes.len(), sizes.iter().sum::<usize>()), (layers, codes.dims()[1]));
         assert_eq!(model.level_rates(x.clone(), &mut draws).unwrap().len(), layers);
         assert_eq!(model.posterior(x.clone()).dims(), codes.dims());
-        let families: Vec<&str> = model.level_posteriors(x.clone()).iter().map(Posterior::family).collect();
+        let families: Vec<&str> = model.level_posteriors(x.clone()).iter().map(|posterior| posterior.family()).collect();
         let top = if encoder.contains("gumbel") { "categorical" } else { "diagonal normal" };
         assert!(families.len() == layers && families[layers - 1] == top, "{encoder}: {families:?}");
         let generated = model.sample_prior(6, &mut draws).unwrap();
         assert_eq!(model.decode_mean(generated.clone(), &mut draws).dims(), [6, 784]);
         assert_eq!(model.decode_sample(generated, &mut draws).dims(), [6, 784]);
-        let by_parts = model.likelihood(codes.clone(), None).log_prob(x.clone().reshape([3, 784]))
+        let by_parts = model.likelihood(codes.clone(), None).log_prob(x.clone().reshape([3, 784])).unwrap()
             + model.prior_log_prob(codes.clone()).unwrap()
             - model.posterior_log_prob(x.clone(), codes).unwrap();
         assert!(values(by_parts).iter().all(|v| v.is_finite()), "{encoder}");
@@ -137,10 +139,10 @@ fn the_weight_of_one_code_is_what_its_parts_add_up_to() {
     let mut replay = draws();
     let levels = model.levels(&model.features(x.clone()), |level, posterior| {
         let noise = replay.normal(&format!("importance z{}", level + 1), posterior.dims(), &Device::flex());
-        reparameterised(posterior, noise)
+        one_sample(posterior, noise).unwrap()
     });
     let codes = Tensor::cat(codes(&levels), 1);
-    let likelihood = model.likelihood(codes.clone(), None).log_prob(x.clone().reshape([4, 784]));
+    let likelihood = model.likelihood(codes.clone(), None).log_prob(x.clone().reshape([4, 784])).unwrap();
     let parts = likelihood + model.prior_log_prob(codes.clone()).unwrap() - model.posterior_log_prob(x, codes).unwrap();
     for (a, b) in importance.iter().zip(values(parts)) {
         assert!((a - b).abs() < 1e-2, "{a} {b}");
@@ -202,7 +204,7 @@ fn a_level_without_a_prior_is_standard_normal_in_every_formula() {
     assert_eq!(codes.dims(), [400, model.latents.iter().sum::<usize>()]);
     let squares = values(codes.clone().powi_scalar(2).mean());
     assert!((squares[0] - 1.0).abs() < 0.05, "{squares:?}");
-    let expected = values(normal_log_prob(codes.clone()));
+    let expected = values(StandardNormal::new(codes.dims(), &Device::flex()).log_prob(codes.clone()).unwrap());
     let found = values(model.prior_log_prob(codes).unwrap());
     assert!(found.iter().zip(&expected).all(|(a, b)| (a - b).abs() < 1e-3 * b.abs()), "{} {}", found[0], expected[0]);
 }
@@ -219,7 +221,7 @@ fn a_deterministic_code_without_a_weight_on_its_rate_reports_none() {
         read_measures(model.evaluate(Progress::at(1, 0), &Batch { inputs: x.clone(), labels, indices: (0..3).collect() }, &mut draws));
     let names: Vec<&str> = measures.iter().map(|(name, _)| name.as_str()).collect();
     assert_eq!(names, ["loss", "distortion", "rate_weight"]);
-    let codes = model.sample_codes(x.clone(), &mut draws);
+    let codes = model.sample_codes(x.clone(), &mut draws).unwrap();
     for undefined in [
         model.posterior_log_prob(x.clone(), codes.clone()),
         model.marginal_log_prob(x.clone(), codes),

@@ -2,15 +2,15 @@
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
+use ibhost_framework::distributions::{BoxedDistribution, Normal, one_sample};
 use ibhost_framework::noise::Draws;
-use ibhost_framework::posterior::Posterior;
 
-use super::{HierarchicalObjective, Levels, checked, moments};
-use crate::terms::with_score_function;
+use super::{HierarchicalObjective, Levels};
+use crate::terms::{checked, with_score_function};
 
 /// Which pseudo-inputs codes are sampled from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Choice {
+pub(super) enum Choice {
     /// The first ones in order, one code each, at most as many codes as there are: the original's.
     First,
     /// Random ones, so that codes are independent draws of the prior.
@@ -20,56 +20,54 @@ enum Choice {
 impl HierarchicalObjective {
     /// Codes sampled for the images of a loss: `count` of them, or as many as there are pseudo-inputs, unless `sample_components` is set;
     /// bottom first.
-    pub fn sampled_codes(&self, count: usize, components: Option<&Posterior>, device: &Device, draws: &mut Draws) -> Vec<Tensor<2>> {
+    pub fn sampled_codes(&self, count: usize, components: Option<&Normal>, device: &Device, draws: &mut Draws) -> Vec<Tensor<2>> {
         let choice = if self.config.sample_components { Choice::Random } else { Choice::First };
-        self.chosen_codes(choice, count, components, device, draws)
+        let mut codes = vec![self.chosen_top(choice, count, components, device, draws)];
+        for level in (0..self.latents.len() - 1).rev() {
+            let prior = checked(self.decoder.prior(level, &codes));
+            let noise = draws.normal(&Self::name(level), prior.dims(), device);
+            codes.insert(0, checked(one_sample(&*prior, noise).ok()));
+        }
+        codes
     }
 
-    /// `count` independent codes of the prior, bottom first.
-    pub fn prior_codes(&self, count: usize, device: &Device, draws: &mut Draws) -> Vec<Tensor<2>> {
-        self.chosen_codes(Choice::Random, count, self.components().as_ref(), device, draws)
+    fn name(level: usize) -> String {
+        format!("sampled z{}", level + 1)
     }
 
-    fn chosen_codes(
+    /// Codes of the top level.
+    pub(super) fn chosen_top(
         &self,
         choice: Choice,
         count: usize,
-        components: Option<&Posterior>,
+        components: Option<&Normal>,
         device: &Device,
         draws: &mut Draws,
-    ) -> Vec<Tensor<2>> {
-        let top = self.latents.len() - 1;
-        let name = |level: usize| format!("sampled z{}", level + 1);
-        let z_top = match components {
-            None => draws.normal(&name(top), [count, self.latents[top]], device),
-            Some(components) => {
-                let (mean, scale) = moments(components);
-                let available = mean.dims()[0];
-                let (mean, scale) = match choice {
-                    Choice::Random => {
-                        let mut stream = draws.host("pseudo-input");
-                        let chosen: Vec<i64> = (0..count).map(|_| stream.below(available) as i64).collect();
-                        let index = Tensor::<1, burn::tensor::Int>::from_data(chosen.as_slice(), device);
-                        (mean.select(0, index.clone()), scale.select(0, index))
-                    }
-                    Choice::First => {
-                        let rows = count.min(available);
-                        (mean.narrow(0, 0, rows), scale.narrow(0, 0, rows))
-                    }
-                };
-                let noise = draws.normal(&name(top), mean.dims(), device);
-                mean + scale * noise
+    ) -> Tensor<2> {
+        let name = Self::name(self.latents.len() - 1);
+        let Some(Normal { mean, scale }) = components else {
+            return draws.normal(&name, [count, self.latents[self.latents.len() - 1]], device);
+        };
+        let available = mean.dims()[0];
+        let (mean, scale) = match choice {
+            Choice::Random => {
+                let mut stream = draws.host("pseudo-input");
+                let chosen: Vec<i64> = (0..count).map(|_| stream.below(available) as i64).collect();
+                let index = Tensor::<1, burn::tensor::Int>::from_data(chosen.as_slice(), device);
+                (mean.clone().select(0, index.clone()), scale.clone().select(0, index))
+            }
+            Choice::First => {
+                let rows = count.min(available);
+                (mean.clone().narrow(0, 0, rows), scale.clone().narrow(0, 0, rows))
             }
         };
-        let mut codes = vec![z_top];
-        for level in (0..top).rev() {
-            let above: Vec<Tensor<2>> = codes.iter().rev().cloned().collect();
-            let (mean, scale) = moments(&checked(self.decoder.prior(level, &above)));
-            let noise = draws.normal(&name(level), mean.dims(), device);
-            codes.push(mean + scale * noise);
-        }
-        codes.reverse();
-        codes
+        let noise = draws.normal(&name, mean.dims(), device);
+        mean + scale * noise
+    }
+
+    /// The device the parameters live on.
+    pub(super) fn device(&self) -> Device {
+        self.collect_devices(Vec::new()).into_iter().next().unwrap_or_default()
     }
 
     /// Images of codes without gradient, pixels drawn one after the other.
@@ -84,20 +82,20 @@ impl HierarchicalObjective {
     }
 
     /// Loss of every sample of the sampled branch, `[samples]`.
-    pub fn sampled_loss(&self, count: usize, components: Option<&Posterior>, device: &Device, draws: &mut Draws) -> Tensor<1> {
+    pub fn sampled_loss(&self, count: usize, components: Option<&Normal>, device: &Device, draws: &mut Draws) -> Tensor<1> {
         let codes = self.sampled_codes(count, components, device, draws);
         // One pass gives the means and the likelihood unless pixels are drawn one after the other.
-        let decoded = (!self.decoder.is_autoregressive()).then(|| self.decoder.generate(&codes, None));
+        let decoded = (!self.decoder.is_autoregressive()).then(|| self.decoder.decode(&codes, None));
         let x = match &decoded {
             Some(density) => density.mean().detach(),
             None => self.drawn_images(&codes, draws),
         };
         let images = self.images(x.clone());
         let features = self.hierarchy().features(images.clone());
-        let posteriors: Vec<Posterior> =
+        let posteriors: Vec<BoxedDistribution> =
             (0..codes.len()).map(|level| self.hierarchy().level(level, features[level].clone(), &codes[level + 1..])).collect();
-        let density = decoded.unwrap_or_else(|| self.decoder.generate(&codes, Some(images)));
-        let Levels { likelihood: a, below, top, posterior: c } = self.densities(x.clone(), &codes, &posteriors, &density, components);
+        let density = decoded.unwrap_or_else(|| self.decoder.decode(&codes, Some(images)));
+        let Levels { likelihood: a, below, top, posterior: c } = self.densities(x.clone(), &codes, &posteriors, &*density, components);
         let d = self.pseudo_marginal(x).unwrap_or_else(|| a.clone());
         let loss = (a.clone() + below + top + c + d).mul_scalar(-0.5);
         with_score_function(loss, a)

@@ -2,9 +2,10 @@
 
 use burn::tensor::{Device, TensorData};
 use ibhost_framework::build::BuildContext;
-use ibhost_framework::categorical::Relaxation;
+use ibhost_framework::capability::LogDensity;
 use ibhost_framework::dataset::DataInfo;
 use ibhost_framework::decoder::DecoderConfig;
+use ibhost_framework::distributions::{BoxedDistribution, Categorical, Delta, Distribution, MultivariateNormal, Normal, Relaxation};
 use ibhost_framework::encoder::{Encoder, EncoderConfig};
 use ibhost_framework::noise::Noise;
 use ibhost_framework::objective::{BoxedObjective, read_measures};
@@ -60,9 +61,9 @@ fn every_model_prior_and_loss_trains_samples_and_bounds_the_evidence() {
             assert!(read_measures(loss.measures).iter().all(|(_, v)| v.is_finite()), "{config:?}");
             drop(loss.total.backward());
             let model = model.valid();
-            let generative = model.as_generative().unwrap();
+            let generative = model.capability::<LogDensity>().unwrap();
             let latent = encoder.latent();
-            let codes = generative.sample_codes(images(&Device::flex()), &mut draws);
+            let codes = generative.sample_codes(images(&Device::flex()), &mut draws).unwrap();
             for count in [1, 3, 5, 11] {
                 assert_eq!(generative.sample_prior(count, &mut draws).unwrap().dims(), [count, latent], "{config:?}");
             }
@@ -100,11 +101,11 @@ fn the_rates_of_the_levels_add_up_to_the_rate() {
     let two = GatedMlpConfig { levels: Sizes { z1: 3, z2: 2 } };
     let model = build(&HierarchicalConfig { components: 5, ..HierarchicalConfig::default() }, &two, &GatedMlpDecoderConfig {}).unwrap();
     let (model, seeded) = (model.valid(), || Draws::seeded(Noise::new(1), 0, "test"));
-    let rates = model.as_generative().unwrap().level_rates(images(&Device::flex()), &mut seeded()).unwrap();
+    let rates = model.capability::<LogDensity>().unwrap().level_rates(images(&Device::flex()), &mut seeded()).unwrap();
     let total: f32 = rates.iter().map(|rate| rate.clone().mean().into_scalar::<f32>()).sum();
     let whole = value(&read_measures(model.evaluate(Progress::at(1, 0), &batch(&Device::flex()), &mut seeded())), "rate");
     assert!(rates.len() == 2 && (f64::from(total) - whole).abs() < 1e-4, "{total} {whole}");
-    assert_eq!(model.as_generative().unwrap().level_sizes(5), [3, 2]);
+    assert_eq!(model.capability::<LogDensity>().unwrap().level_sizes(), [3, 2]);
 }
 
 #[test]
@@ -119,7 +120,7 @@ fn codes_of_the_prior_come_from_all_components_however_many_there_are() {
         // A component of its own place each, narrow beside the distances between them.
         let place = Tensor::<1, burn::tensor::Int>::arange(0..components as i64, &Device::flex()).float().reshape([components, 1]);
         let mean = place.expand([components, 2]).mul_scalar(100.0);
-        model.prepared = Some(Posterior::Diagonal { scale: mean.ones_like(), mean });
+        model.prepared = Some(Normal { scale: mean.ones_like(), mean });
         let drawn = |count: usize, seed| {
             let codes = model.sample_prior(count, &mut Draws::seeded(Noise::new(seed), 0, "test")).unwrap();
             assert_eq!(codes.dims(), [count, 5]);
@@ -158,21 +159,21 @@ impl Hierarchy for Other {
     fn features(&self, inputs: Tensor<4>) -> Vec<Tensor<2>> {
         vec![flat(inputs).narrow(1, 0, 2)]
     }
-    fn level(&self, _level: usize, mean: Tensor<2>, _above: &[Tensor<2>]) -> Posterior {
+    fn level(&self, _level: usize, mean: Tensor<2>, _above: &[Tensor<2>]) -> BoxedDistribution {
         let [batch, latent] = mean.dims();
         match self.family {
-            0 => Posterior::Point { mean },
+            0 => Delta { value: mean }.boxed(),
             1 => {
                 let cholesky = Tensor::<2>::eye(latent, &mean.device()).reshape([1, latent, latent]).expand([batch, latent, latent]);
-                Posterior::Full { mean, cholesky }
+                MultivariateNormal { mean, cholesky }.boxed()
             }
-            _ => Posterior::Categorical { logits: mean, relaxation: Relaxation { temperature: 0.5, hard: true } },
+            _ => Categorical { logits: mean, relaxation: Relaxation { temperature: 0.5, hard: true } }.boxed(),
         }
     }
 }
 
 impl Encoder for Other {
-    fn encode(&self, inputs: Tensor<4>) -> Posterior {
+    fn encode(&self, inputs: Tensor<4>) -> BoxedDistribution {
         self.top(inputs)
     }
     fn as_hierarchy(&self) -> Option<&dyn Hierarchy> {

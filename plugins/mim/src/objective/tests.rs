@@ -2,6 +2,7 @@
 
 use ibhost_datasets::toy::ToyConfig;
 use ibhost_framework::build::BuildContext;
+use ibhost_framework::capability::{Encode, LogDensity};
 use ibhost_framework::component::resolve;
 use ibhost_framework::dataset::{DataRoot, Dataset, DatasetConfig, Split};
 use ibhost_framework::decoder::DecoderConfig;
@@ -97,9 +98,9 @@ fn every_combination_of_densities_gives_finite_losses_and_gradients() {
                 assert!(read_measures(loss.measures).iter().all(|(_, v)| v.is_finite()), "{config:?}");
                 drop(gradients);
                 let model = model.valid();
-                let generative = model.as_generative().unwrap();
+                let generative = model.capability::<LogDensity>().unwrap();
                 let inputs = batch(&Device::flex(), false).inputs;
-                let codes = generative.sample_codes(inputs.clone(), &mut draws);
+                let codes = generative.sample_codes(inputs.clone(), &mut draws).unwrap();
                 assert_eq!(generative.marginal_log_prob(inputs.clone(), codes.clone()).unwrap().dims(), [32]);
                 if p_z == CodePrior::Marginal {
                     // It is what the other densities make of it: nothing can be drawn from it, and no stand-in is.
@@ -127,7 +128,7 @@ fn the_anchor_of_inputs_is_the_density_of_the_data() {
     let (data, batch) = (toy(false), batch(&Device::flex(), false));
     let inputs: Vec<f64> = batch.inputs.clone().into_data().iter::<f64>().collect();
     let expected = data.known_density().unwrap().log_prob(&inputs);
-    let found = model.as_generative().unwrap().marginal_log_prob(batch.inputs, Tensor::zeros([32, 3], &Device::flex())).unwrap();
+    let found = model.capability::<LogDensity>().unwrap().marginal_log_prob(batch.inputs, Tensor::zeros([32, 3], &Device::flex())).unwrap();
     assert!(found.into_data().iter::<f64>().zip(expected).all(|(a, b)| (a - b).abs() < 1e-4));
     let context = BuildContext::new(Device::flex().autodiff(), 3).with_examples(data.split(Split::Train).clone());
     let net = Layers { mid: 7, ..Layers::default() };
@@ -160,8 +161,8 @@ fn pairs_encode_the_second_draw_and_reconstruct_the_first() {
     let model = build(&MimConfig { self_supervised: true, ..MimConfig::default() }, Output::Normal).unwrap();
     let pairs = batch(&Device::flex(), true).inputs;
     let model = model.valid();
-    let both = model.as_posterior().unwrap().posterior(pairs.clone()).mean().into_data();
-    let first = model.as_posterior().unwrap().posterior(pairs.narrow(1, 0, 1)).mean().into_data();
+    let both = model.capability::<Encode>().unwrap().posterior(pairs.clone()).mean().into_data();
+    let first = model.capability::<Encode>().unwrap().posterior(pairs.narrow(1, 0, 1)).mean().into_data();
     assert_eq!(both, first);
 }
 
@@ -172,9 +173,7 @@ fn an_auto_encoder_has_the_smallest_scale_and_no_rate() {
     assert_eq!(value(&measures, "beta"), 0.0);
     assert!((value(&measures, "loss") - value(&measures, "distortion")).abs() < 1e-6);
     let model = build(&config, Output::Normal).unwrap().valid();
-    let Posterior::Diagonal { scale, .. } = model.as_posterior().unwrap().posterior(batch(&Device::flex(), false).inputs) else {
-        panic!("not diagonal")
-    };
+    let (_, scale) = model.capability::<Encode>().unwrap().posterior(batch(&Device::flex(), false).inputs).as_normal().unwrap();
     assert!(scale.into_data().iter::<f32>().all(|s| (s - 0.01).abs() < 1e-7));
 }
 
@@ -182,7 +181,7 @@ fn an_auto_encoder_has_the_smallest_scale_and_no_rate() {
 fn means_and_samples_are_told_apart() {
     for output in [Output::Normal, Output::Bernoulli] {
         let model = build(&MimConfig::default(), output).unwrap().valid();
-        let generative = model.as_generative().unwrap();
+        let generative = model.capability::<LogDensity>().unwrap();
         let codes = generative.sample_prior(32, &mut Draws::seeded(Noise::new(1), 0, "test")).unwrap();
         let host = |x: Tensor<2>| x.into_data().iter::<f64>().collect::<Vec<_>>();
         let mut draws = Draws::seeded(Noise::new(2), 0, "test");

@@ -1,11 +1,14 @@
 //! Mixtures of discretised logistic distributions over the colours of a pixel (Salimans et al. 2017, arXiv:1701.05517).
 
-use burn::tensor::Tensor;
 use burn::tensor::activation::{log_softmax, sigmoid, softmax};
+use burn::tensor::{Device, Tensor};
 use ibhost_kernels::softplus;
 
 use crate::categorical::one_hot_of_largest;
+use crate::distribution::{BoxedDistribution, Distribution, Support, Undefined, repeat_rows};
+use crate::logistic::inside;
 use crate::math::log_sum_exp;
+use crate::noise::Draws;
 
 /// Smallest ln scale.
 const LOG_SCALE_FLOOR: f64 = -7.0;
@@ -36,12 +39,6 @@ struct Parts {
 }
 
 impl LogisticMixture {
-    /// Number of images and of values in each.
-    pub fn dims(&self) -> [usize; 2] {
-        let [batch, height, width, _] = self.parameters.dims();
-        [batch, 3 * height * width]
-    }
-
     /// Components of each mixture.
     pub fn components(&self) -> usize {
         self.parameters.dims()[3] / 10
@@ -63,8 +60,59 @@ impl LogisticMixture {
         x.mul_scalar(2.0).sub_scalar(1.0).reshape([batch, 3, pixels]).swap_dims(1, 2).reshape([batch, pixels, 3, 1])
     }
 
+    /// Values `[batch, pixels, 3, 1]` in [-1, 1] as images `[batch, 3 height width]` in [0, 1].
+    fn images(values: Tensor<4>) -> Tensor<2> {
+        let [batch, pixels, _, _] = values.dims();
+        let flat = values.reshape([batch, pixels, 3]).swap_dims(1, 2).reshape([batch, 3 * pixels]);
+        flat.add_scalar(1.0).mul_scalar(0.5).clamp(0.0, 1.0)
+    }
+
+    /// Images from uniform draws in (0, 1): `mixture` `[batch, pixels, components]` chooses components, `logistic` `[batch, pixels, 3]`
+    /// values; `[batch, 3 height width]` in [0, 1].
+    pub fn from_uniform(&self, mixture: Tensor<3>, logistic: Tensor<3>) -> Tensor<2> {
+        let Parts { logits, means, log_scales, coefficients } = self.parts();
+        let [batch, pixels, k] = logits.dims();
+        let gumbel = mixture.log().neg().log().neg();
+        let chosen = one_hot_of_largest(logits + gumbel).reshape([batch, pixels, 1, k]);
+        let pick = |part: Tensor<4>| (part * chosen.clone()).sum_dim(3);
+        let u = logistic.reshape([batch, pixels, 3, 1]);
+        let logit = u.clone().log() - u.neg().add_scalar(1.0).log();
+        let values = pick(means) + pick(log_scales).exp() * logit;
+        Self::images(tied(values, pick(coefficients)))
+    }
+}
+
+impl Distribution for LogisticMixture {
+    fn family(&self) -> &'static str {
+        "discretised logistic mixture"
+    }
+
+    /// Number of images and of values in each.
+    fn dims(&self) -> [usize; 2] {
+        let [batch, height, width, _] = self.parameters.dims();
+        [batch, 3 * height * width]
+    }
+
+    fn device(&self) -> Device {
+        self.parameters.device()
+    }
+
+    fn support(&self) -> Support {
+        Support::Unit
+    }
+
+    /// Weighted centres of the components, `[batch, 3 height width]` in [0, 1]: every centre is moved by the colours before it and cut to the
+    /// range of colours, then they are averaged. Draws are cut one by one, so that where much of a component lies beyond black or white their
+    /// average is nearer to the middle than this mean.
+    fn mean(&self) -> Tensor<2> {
+        let Parts { logits, means, coefficients, .. } = self.parts();
+        let [batch, pixels, k] = logits.dims();
+        let weights = softmax(logits, 2).reshape([batch, pixels, 1, k]);
+        Self::images((tied(means, coefficients) * weights).sum_dim(3))
+    }
+
     /// ln of the probability of the levels of x `[batch, 3 height width]` in [0, 1], in nats, `[batch]`.
-    pub fn log_prob(&self, x: Tensor<2>) -> Tensor<1> {
+    fn log_prob(&self, x: Tensor<2>) -> Result<Tensor<1>, Undefined> {
         let [batch, _] = x.dims();
         let Parts { logits, means, log_scales, coefficients } = self.parts();
         let x = Self::pixels(x);
@@ -87,38 +135,22 @@ impl LogisticMixture {
             inner.mask_where(x.clone().lower_elem(-0.999).expand(shape), lowest).mask_where(x.greater_elem(0.999).expand(shape), highest);
         let [_, pixels, _, k] = shape;
         let each = log_prob.sum_dim(2).reshape([batch, pixels, k]) + log_softmax(logits, 2);
-        log_sum_exp(each, 2).reshape([batch, pixels]).sum_dim(1).reshape([batch])
+        Ok(log_sum_exp(each, 2).reshape([batch, pixels]).sum_dim(1).reshape([batch]))
     }
 
-    /// Values `[batch, pixels, 3, 1]` in [-1, 1] as images `[batch, 3 height width]` in [0, 1].
-    fn images(values: Tensor<4>) -> Tensor<2> {
-        let [batch, pixels, _, _] = values.dims();
-        let flat = values.reshape([batch, pixels, 3]).swap_dims(1, 2).reshape([batch, 3 * pixels]);
-        flat.add_scalar(1.0).mul_scalar(0.5).clamp(0.0, 1.0)
+    /// Draws without their rounding to levels.
+    fn sample(&self, purpose: &str, draws: &mut Draws) -> Tensor<2> {
+        let ([batch, features], device) = (self.dims(), self.device());
+        let mut uniform =
+            |what: &str, last: usize| inside(draws.uniform(&format!("{purpose} {what}"), [batch, features / 3, last], &device));
+        let component = uniform("component", self.components());
+        self.from_uniform(component, uniform("value", 3))
     }
 
-    /// Images from uniform draws in (0, 1): `mixture` `[batch, pixels, components]` chooses components, `logistic` `[batch, pixels, 3]`
-    /// values; `[batch, 3 height width]` in [0, 1].
-    pub fn sample(&self, mixture: Tensor<3>, logistic: Tensor<3>) -> Tensor<2> {
-        let Parts { logits, means, log_scales, coefficients } = self.parts();
-        let [batch, pixels, k] = logits.dims();
-        let gumbel = mixture.log().neg().log().neg();
-        let chosen = one_hot_of_largest(logits + gumbel).reshape([batch, pixels, 1, k]);
-        let pick = |part: Tensor<4>| (part * chosen.clone()).sum_dim(3);
-        let u = logistic.reshape([batch, pixels, 3, 1]);
-        let logit = u.clone().log() - u.neg().add_scalar(1.0).log();
-        let values = pick(means) + pick(log_scales).exp() * logit;
-        Self::images(tied(values, pick(coefficients)))
-    }
-
-    /// Weighted centres of the components, `[batch, 3 height width]` in [0, 1]: every centre is moved by the colours before it and cut to the
-    /// range of colours, then they are averaged. Draws are cut one by one, so that where much of a component lies beyond black or white their
-    /// average is nearer to the middle than this mean.
-    pub fn mean(&self) -> Tensor<2> {
-        let Parts { logits, means, coefficients, .. } = self.parts();
-        let [batch, pixels, k] = logits.dims();
-        let weights = softmax(logits, 2).reshape([batch, pixels, 1, k]);
-        Self::images((tied(means, coefficients) * weights).sum_dim(3))
+    fn repeat(&self, times: usize) -> Option<BoxedDistribution> {
+        let [batch, height, width, channels] = self.parameters.dims();
+        let rows = repeat_rows(&self.parameters.clone().reshape([batch, height * width * channels]), times);
+        Some(Self { parameters: rows.reshape([times * batch, height, width, channels]) }.boxed())
     }
 }
 
@@ -135,7 +167,7 @@ fn tied(values: Tensor<4>, coefficients: Tensor<4>) -> Tensor<4> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use burn::tensor::{Device, Int};
+    use burn::tensor::Int;
 
     /// One pixel with two components at different places.
     fn mixture(log_scale: f32) -> LogisticMixture {
@@ -158,7 +190,7 @@ mod tests {
         let at = |red: f32, green: f32| {
             let fixed = |x: f32| Tensor::<2>::full([256, 1], x, &Device::flex());
             let x = Tensor::cat(vec![fixed(red), fixed(green), levels.clone()], 1);
-            repeated.log_prob(x).exp().into_data().iter::<f64>().sum::<f64>()
+            repeated.log_prob(x).unwrap().exp().into_data().iter::<f64>().sum::<f64>()
         };
         let total: f64 =
             (0..256).step_by(15).map(|red| (0..256).step_by(15).map(|g| at(red as f32 / 255.0, g as f32 / 255.0)).sum::<f64>()).sum();
@@ -170,7 +202,7 @@ mod tests {
     fn samples_of_narrow_mixtures_lie_at_the_means_of_the_chosen_component() {
         let mixture = mixture(-7.0);
         let half = Tensor::<3>::full([1, 1, 3], 0.5, &Device::flex());
-        let first = mixture.sample(Tensor::<1>::from_floats([0.9, 0.1], &Device::flex()).reshape([1, 1, 2]), half);
+        let first = mixture.from_uniform(Tensor::<1>::from_floats([0.9, 0.1], &Device::flex()).reshape([1, 1, 2]), half);
         let found: Vec<f64> = first.into_data().iter::<f64>().collect();
         let red = 0.1f64;
         let green = 0.4f64.tanh() * red;

@@ -6,7 +6,7 @@ use burn::tensor::{Device, FloatDType, Tensor, TensorData};
 use ibhost_kernels::noise as kernels;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
-use rand_distr::{Distribution, StandardNormal};
+use rand_distr::{Distribution as _, StandardNormal};
 
 /// Seed of a run; hands out independent streams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

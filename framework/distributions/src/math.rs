@@ -1,10 +1,13 @@
-//! Numerically safe tensor pieces the objectives share.
+//! Numerically safe tensor pieces that densities and losses share.
 
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{Int, Tensor};
 
 /// ln 2: nats in one bit.
 pub const NATS_PER_BIT: f64 = std::f64::consts::LN_2;
+
+/// Half of ln(2 pi): what a normal density has for every dimension.
+pub const HALF_LN_2PI: f64 = 0.918_938_533_204_672_7;
 
 pub use ibhost_kernels::{label_log_likelihood as log_likelihood, log_sum_exp, weighted_sum};
 
