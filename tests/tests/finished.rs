@@ -38,8 +38,12 @@ fn training_and_everything_after_it_read_the_data_once() {
     let (folder, root) = (tempfile::tempdir().unwrap(), DataRoot("absent".into()));
     let mut settings = Settings::new();
     let values = [("objective", "vib"), ("encoder", "mlp/e1:8|e2:8|z:2"), ("dataset", "counted_digits_of_tests")];
-    values.into_iter().for_each(|(key, value)| settings.set(key, value.into()).unwrap());
-    [("steps", 3), ("limit_train", 64), ("batch_size", 32)].into_iter().for_each(|(key, value)| settings.set(key, value.into()).unwrap());
+    for (key, value) in values {
+        settings.set(key, value.into()).unwrap();
+    }
+    for (key, value) in [("steps", 3), ("limit_train", 64), ("batch_size", 32)] {
+        settings.set(key, value.into()).unwrap();
+    }
     let mut trainer = Trainer::create(settings.resolve().unwrap(), &root, folder.path(), Vec::<String>::new()).unwrap();
     trainer.train(&mut Quiet, &AtomicBool::new(false)).unwrap();
     assert_eq!(READ.load(Ordering::Relaxed), 1);
@@ -70,7 +74,9 @@ fn a_setting_that_is_not_there_is_answered_with_those_that_are() {
     let (folder, root) = (tempfile::tempdir().unwrap(), DataRoot("absent".into()));
     let mut settings = Settings::new();
     let values = [("objective", "vib"), ("encoder", "mlp/e1:8|e2:8|z:2"), ("dataset", "digits")];
-    values.into_iter().for_each(|(key, value)| settings.set(key, value.into()).unwrap());
+    for (key, value) in values {
+        settings.set(key, value.into()).unwrap();
+    }
     let trainer = Trainer::create(settings.resolve().unwrap(), &root, folder.path(), Vec::<String>::new()).unwrap();
     let run = FinishedRun::open(trainer.run.path(), OtherDataPolicy::Refuse).unwrap();
     assert_eq!(run.setting("encoder.z").unwrap(), "2");
