@@ -43,6 +43,10 @@ fn every_file_beside_this_one_is_compiled() {
     let mut files = 0;
     for entry in std::fs::read_dir(folder.join("tests")).unwrap() {
         let path = entry.unwrap().path();
+        // A folder that is no program holds what tests read.
+        if path.is_dir() && !path.join("main.rs").exists() {
+            continue;
+        }
         let name = path.file_stem().unwrap().to_str().unwrap();
         assert!(
             here.contains(&format!("\nmod {name};\n")) || manifest.contains(&format!("name = \"{name}\"\n")),
