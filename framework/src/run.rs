@@ -302,14 +302,22 @@ impl RunConfig {
     /// # Errors
     /// A data set whose parameters contradict each other.
     pub fn data_name(&self) -> Result<String, ComponentError> {
-        let seeded = self.dataset.build::<dyn DatasetConfig>()?.draws_from_seed();
-        Ok(if seeded { format!("{} of seed {}", self.dataset, self.training.seed) } else { self.dataset.to_string() })
+        data_name(&self.dataset, self.training.seed)
     }
 
     /// `<encoder>-<objective>-<dataset>`, the stem of the run's folder name.
     pub fn stem(&self) -> String {
         format!("{}-{}-{}", self.encoder.name, self.objective.name, self.dataset.name)
     }
+}
+
+/// The name that the data of `dataset` go by in a run of `seed`: with the seed where samples are drawn from it.
+///
+/// # Errors
+/// A data set whose parameters contradict each other.
+pub fn data_name(dataset: &Component, seed: u64) -> Result<String, ComponentError> {
+    let seeded = dataset.build::<dyn DatasetConfig>()?.draws_from_seed();
+    Ok(if seeded { format!("{dataset} of seed {seed}") } else { dataset.to_string() })
 }
 
 /// What the configuration of `component` says when `ask`ed.

@@ -7,6 +7,7 @@ use crate::component::Component;
 use crate::dataset::{DataRoot, Dataset, DatasetConfig};
 use crate::engine::EngineError;
 use crate::identity::DataIdentity;
+use crate::run::data_name;
 
 /// Loaded data sets by their canonical form.
 #[derive(Debug)]
@@ -39,8 +40,11 @@ impl DataLibrary {
     /// The same with `data`, which a training of this seed has loaded as the data set `dataset` and knows the identity of.
     #[must_use]
     pub fn with(self, dataset: &Component, seed: u64, data: Arc<dyn Dataset>, identity: DataIdentity) -> Self {
-        let known = LoadedData { data, identity: OnceLock::from(identity) };
-        self.loaded.lock().unwrap_or_else(PoisonError::into_inner).insert(named(dataset, seed), Arc::new(known));
+        // What has no name is read once more, and refused then.
+        if let Ok(name) = data_name(dataset, seed) {
+            let known = LoadedData { data, identity: OnceLock::from(identity) };
+            self.loaded.lock().unwrap_or_else(PoisonError::into_inner).insert(name, Arc::new(known));
+        }
         self
     }
 
@@ -56,7 +60,7 @@ impl DataLibrary {
     pub fn get(&self, dataset: &Component, seed: u64) -> Result<Arc<LoadedData>, EngineError> {
         // One at a time, so that several runs on one data set do not read it at once.
         let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
-        let name = named(dataset, seed);
+        let name = data_name(dataset, seed)?;
         if let Some(known) = loaded.get(&name) {
             return Ok(Arc::clone(known));
         }
@@ -65,10 +69,4 @@ impl DataLibrary {
         loaded.insert(name, Arc::clone(&read));
         Ok(read)
     }
-}
-
-/// What `dataset` goes by: with the seed where samples are drawn from it.
-fn named(dataset: &Component, seed: u64) -> String {
-    let seeded = dataset.build::<dyn DatasetConfig>().is_ok_and(|config| config.draws_from_seed());
-    if seeded { format!("{dataset} of seed {seed}") } else { dataset.to_string() }
 }

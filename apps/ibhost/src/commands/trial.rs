@@ -102,30 +102,30 @@ fn work(
     let trial = plan.trial(number).ok_or_else(|| Failure::usage(format!("there is no trial {number}")))?;
     say!("trial {}", trial.title());
     let config = plan.resolve(trial)?;
-    let job = match folder.settle()? {
+    let trainer = match folder.settle()? {
         None => {
             let command = [vec!["ibhost".to_owned()], plan::command(&config)].concat();
             let dataset = config.data_name().map_err(|source| ConfigError::Component { key: "dataset".to_owned(), source })?;
             let start = Start { command, program: program::this(), data: sweep.data_of(&dataset)? };
-            let job = Trainer::create(config, root, folder.path(), start)?;
-            sweep.keep_data(&dataset, &job.session.loaded)?;
-            Some(job)
+            let trainer = Trainer::create(config, root, folder.path(), start)?;
+            sweep.keep_data(&dataset, &trainer.session.loaded)?;
+            Some(trainer)
         }
         // Whatever sound checkpoint is taken, the end is the same.
         Some(path) => {
             check_own(&path, &config)?;
-            let job = Trainer::resume(&path, root, true, &program::this())?;
-            if job.is_none() {
+            let trainer = Trainer::resume(&path, root, true, &program::this())?;
+            if trainer.is_none() {
                 complete(&path, &DataLibrary::new(root.clone()), stop)?;
             }
-            job
+            trainer
         }
     };
     let (mut library, mut finished) = (DataLibrary::new(root.clone()), None);
-    if let Some(mut job) = job {
-        library = job.library(root);
+    if let Some(mut trainer) = trainer {
+        library = trainer.library(root);
         let code;
-        (code, finished) = drive_until(&mut job, &library, Format::Table, quiet, log, stop)?;
+        (code, finished) = drive_until(&mut trainer, &library, Format::Table, quiet, log, stop)?;
         if code != 0 {
             return Ok(code);
         }
